@@ -1,0 +1,35 @@
+PYTHON ?= python3
+PIP_OPTIONS ?=
+LAB_OPTIONS ?=
+READY := .venv/.ready
+BIN := .venv/bin
+
+.PHONY: help lab test notebooks bench clean
+
+help:  ## list these commands
+	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' Makefile
+
+lab: $(READY)  ## open the lessons in JupyterLab
+	$(BIN)/jupyter lab $(LAB_OPTIONS) notebooks/00_start_here.ipynb
+
+test: $(READY)  ## check style, then run all tests and every lesson
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python -m pytest --nbval
+
+notebooks: $(READY)  ## run every lesson and store its outputs
+	$(BIN)/ruff format notebooks
+	$(BIN)/python tools/refresh_notebooks.py
+
+bench: $(READY)  ## measure how fast the labs answer
+	$(BIN)/python -m pytest tests/benchmarks -s -o python_files='bench_*.py'
+
+clean:  ## remove the environment
+	rm -rf .venv
+
+# made again when the requirements change
+$(READY): requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "expected Python 3.10 or newer, got " + sys.version.split()[0] + "; name another with: make lab PYTHON=python3.12")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --disable-pip-version-check $(PIP_OPTIONS) -r requirements.txt
+	touch $@

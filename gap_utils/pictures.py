@@ -1,0 +1,235 @@
+"""Arrays to pictures: number grids drawn fast for the labs, heat maps for the text.
+
+A `Picture` is always a PNG together with the text that says the same, so that a reader
+who cannot see the picture, and a test that cannot compare it, still have its numbers.
+"""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from html import escape
+from io import BytesIO
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+SCALE = 2  # picture pixels per CSS pixel, so that numbers stay sharp on dense screens
+INK = (33, 37, 41)
+GREY = (206, 212, 218)
+PALE = (241, 243, 245)
+ACCENT = (213, 94, 0)  # vermillion and blue: told apart with every kind of colour vision
+BLUE = (116, 178, 232)  # light enough for INK to be read on it
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A PNG and the text that says the same.
+
+    Attributes:
+        png: the picture, PNG bytes.
+        text: the same in words and numbers.
+        width: width on the page, in CSS pixels.
+        height: height on the page, in CSS pixels.
+    """
+
+    png: bytes
+    text: str
+    width: int
+    height: int
+
+    def __repr__(self) -> str:
+        return self.text
+
+    def _repr_mimebundle_(self, include=None, exclude=None):
+        size = {"width": self.width, "height": self.height, "alt": self.text}
+        return (
+            {"image/png": b64encode(self.png).decode(), "text/plain": self.text},
+            {"image/png": size},
+        )
+
+    def html(self, onload: str = "") -> str:
+        """Return an <img> element that carries the picture and, as its alt text, the words.
+
+        Args:
+            onload: JavaScript to run each time the picture has been put on the page.
+        """
+        # a fixed size and sync decoding keep the page still while the picture changes
+        return (
+            f'<img width="{self.width}" height="{self.height}" decoding="sync" '
+            f'alt="{escape(self.text)}" onload="{escape(onload)}" '
+            f'src="data:image/png;base64,{b64encode(self.png).decode()}">'
+        )
+
+
+def format_number(value: float) -> str:
+    """Write a number with at most four decimals and no trailing zeros.
+
+    Example:
+        >>> format_number(4.0625), format_number(3.0), format_number(-1 / 3)
+        ('4.0625', '3', '-0.3333')
+    """
+    return f"{round(float(value), 4) + 0.0:.10g}"  # + 0.0 turns -0.0 into 0.0
+
+
+def shade(values: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Give each number a colour from white (`low`) to light blue (`high`).
+
+    Args:
+        values: numbers, any shape; what lies outside low and high takes the end colour.
+        low: the number that is white.
+        high: the number that is blue; where it equals `low`, all is white.
+
+    Returns:
+        Colours as uint8, shape (*values.shape, 3).
+
+    Example:
+        >>> shade(np.array([0.0, 9.0]), low=0, high=9).tolist()
+        [[255, 255, 255], [116, 178, 232]]
+    """
+    span = high - low
+    part = np.clip((np.asarray(values) - low) / span, 0, 1) if span > 0 else np.zeros_like(values)
+    white, blue = np.array([255, 255, 255]), np.array(BLUE)
+    return np.round(white + part[..., None] * (blue - white)).astype(np.uint8)
+
+
+def draw_grid(
+    draw: ImageDraw.ImageDraw,
+    labels: Sequence[Sequence[str | None]],
+    colours: np.ndarray,
+    left: int,
+    top: int,
+    cell: int,
+) -> None:
+    """Draw a grid of squares with a word or number in each.
+
+    Args:
+        draw: where to draw; all lengths are in its pixels.
+        labels: rows of texts; None leaves a square empty.
+        colours: fill of each square, uint8, shape (rows, columns, 3).
+        left: left edge of the grid.
+        top: upper edge of the grid.
+        cell: side of a square.
+    """
+    longest = max((len(label) for row in labels for label in row if label), default=1)
+    font = load_font(round(max(8, min(0.42 * cell, 1.45 * cell / max(longest, 3)))))
+    for i, row in enumerate(labels):
+        for j, label in enumerate(row):
+            x, y = left + j * cell, top + i * cell
+            fill = tuple(int(part) for part in colours[i, j])
+            draw.rectangle((x, y, x + cell, y + cell), fill=fill, outline=GREY, width=SCALE)
+            if label:
+                draw.text((x + cell / 2, y + cell / 2), label, font=font, fill=INK, anchor="mm")
+
+
+@lru_cache
+def load_font(size: int) -> ImageFont.FreeTypeFont:
+    """Return the font that ships inside Pillow, the same on every machine."""
+    return ImageFont.load_default(size)
+
+
+def canvas(width: int, height: int) -> tuple[Image.Image, ImageDraw.ImageDraw]:
+    """Return a white picture of that size in CSS pixels, and a pen for it."""
+    image = Image.new("RGB", (width * SCALE, height * SCALE), "white")
+    return image, ImageDraw.Draw(image)
+
+
+def encode(image: Image.Image, text: str) -> Picture:
+    """Turn a drawn canvas into a `Picture`."""
+    buffer = BytesIO()
+    image.save(buffer, "PNG", compress_level=1)  # quick: it travels once and is thrown away
+    return Picture(buffer.getvalue(), text, image.width // SCALE, image.height // SCALE)
+
+
+def plot_maps(
+    maps: Mapping[str, Sequence[Sequence[float]] | np.ndarray],
+    boxes: Mapping[str, Sequence[tuple[int, int, int, int]]] | None = None,
+) -> Picture:
+    """Draw maps side by side as heat maps with their numbers, on one colour scale.
+
+    Args:
+        maps: title -> numbers of shape (H, W).
+        boxes: title -> windows to outline on that map, each (row, column, height, width).
+
+    Returns:
+        A picture whose text holds every title and number.
+
+    Raises:
+        ValueError: if a map is not two-dimensional or a box names no map.
+
+    Example:
+        >>> plot_maps({"map": [[1, 2], [3, 4]]})
+        map: 1 2 / 3 4
+    """
+    import seaborn  # takes a second: only for those who draw
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Rectangle
+
+    arrays = {title: np.asarray(values, dtype=float) for title, values in maps.items()}
+    for title, values in arrays.items():
+        if values.ndim != 2 or values.size == 0:
+            raise ValueError(f"expected map {title!r} of shape (H, W), got {values.shape}")
+    boxes = boxes or {}
+    if unknown := set(boxes) - set(arrays):
+        raise ValueError(f"expected boxes on {list(arrays)}, got one on {unknown.pop()!r}")
+
+    square, gap, title_height = 0.6, 0.3, 0.4  # inches
+    # a long title may be wider than its map
+    widths = [max(v.shape[1] * square, 0.105 * len(t)) for t, v in arrays.items()]
+    rows = max(values.shape[0] for values in arrays.values())
+    width = sum(widths) + gap * (len(widths) + 1)
+    height = rows * square + title_height + gap / 2
+    figure = Figure(figsize=(width, height))
+    left = gap
+    low = min(values.min() for values in arrays.values())
+    high = max(values.max() for values in arrays.values())
+    blue, accent = (tuple(part / 255 for part in colour) for colour in (BLUE, ACCENT))
+    colours = seaborn.blend_palette(["white", blue], as_cmap=True)
+    for (title, values), room in zip(arrays.items(), widths, strict=True):
+        across, down = (count * square for count in values.shape[::-1])
+        bottom = height - title_height - down
+        place = (left + (room - across) / 2, bottom, across, down)
+        axis = figure.add_axes(np.divide(place, (width, height, width, height)))
+        left += room + gap
+        seaborn.heatmap(
+            values,
+            vmin=low,
+            vmax=high,
+            cmap=colours,
+            annot=np.vectorize(format_number, otypes=[object])(values),
+            fmt="",
+            annot_kws={"color": "black", "fontsize": 12},
+            linewidths=1,
+            linecolor="lightgrey",
+            clip_on=False,
+            cbar=False,
+            xticklabels=False,
+            yticklabels=False,
+            ax=axis,
+        )
+        axis.set_title(title, fontsize=12)
+        for row, column, box_height, box_width in boxes.get(title, ()):
+            inset = 0.06  # neighbouring boxes stay apart
+            corner = (column + inset, row + inset)
+            sides = (box_width - 2 * inset, box_height - 2 * inset)
+            axis.add_patch(Rectangle(corner, *sides, fill=False, edgecolor=accent, linewidth=2.5))
+    text = "\n".join(
+        f"{title}: " + " / ".join(" ".join(map(format_number, row)) for row in values)
+        for title, values in arrays.items()
+    )
+    return figure_picture(figure, text)
+
+
+def figure_picture(figure, text: str) -> Picture:
+    """Turn a matplotlib figure into a `Picture`.
+
+    Args:
+        figure: a `matplotlib.figure.Figure`.
+        text: what the figure says, in words and numbers.
+    """
+    buffer = BytesIO()
+    figure.savefig(buffer, format="png", dpi=96 * SCALE, metadata={"Software": None})
+    width, height = (round(inches * 96) for inches in figure.get_size_inches())
+    return Picture(buffer.getvalue(), text, width, height)

@@ -1,0 +1,281 @@
+"""Pooling arithmetic: output sizes, windows, local and global pooling.
+
+Everything here is written to be read: `pool` visits one window after the other, as a
+person with a pencil does. PyTorch's own functions give the same numbers much faster,
+and the tests hold the two together. Introduced in lesson 01.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import product
+from math import prod
+from operator import index
+
+import numpy as np
+import torch
+from torch import Tensor
+
+MODES = ("max", "avg", "min")
+
+
+def output_size(
+    size: int,
+    kernel_size: int,
+    stride: int | None = None,
+    padding: int = 0,
+    ceil_mode: bool = False,
+) -> int:
+    """Count the windows that fit along one axis.
+
+    Without `ceil_mode` this is floor((size + 2 * padding - kernel_size) / stride) + 1.
+    With it, one more window is allowed to hang over the far end, as long as it starts
+    inside the map or its near padding.
+
+    Args:
+        size: length of the axis.
+        kernel_size: length of the window.
+        stride: step from one window to the next; the kernel size when None.
+        padding: positions added at each end, at most half the kernel size.
+        ceil_mode: keep a last window that hangs over the end.
+
+    Returns:
+        The number of windows, at least 1.
+
+    Raises:
+        ValueError: if a number is out of range or no window fits.
+
+    Source:
+        The shape section of `torch.nn.MaxPool2d`. Introduced in lesson 01.
+
+    Example:
+        >>> output_size(7, kernel_size=2)
+        3
+        >>> output_size(7, kernel_size=2, ceil_mode=True)
+        4
+    """
+    size = _integer("size", size, at_least=1)
+    kernel_size = _integer("kernel_size", kernel_size, at_least=1)
+    stride = kernel_size if stride is None else _integer("stride", stride, at_least=1)
+    padding = _integer("padding", padding, at_least=0)
+    if padding > kernel_size // 2:
+        raise ValueError(
+            f"expected padding of at most half the kernel size, {kernel_size // 2}, got {padding}"
+        )
+    padded = size + 2 * padding
+    room = padded - kernel_size + (stride - 1 if ceil_mode else 0)
+    count = room // stride + 1
+    if count < 1:
+        raise ValueError(
+            f"expected a kernel no larger than the padded map, "
+            f"got kernel_size {kernel_size} on {padded} positions"
+        )
+    if ceil_mode and (count - 1) * stride >= size + padding:
+        count -= 1  # the last window would lie in the far padding alone
+    return count
+
+
+def windows_along(
+    size: int,
+    kernel_size: int,
+    stride: int | None = None,
+    padding: int = 0,
+    ceil_mode: bool = False,
+) -> list[tuple[int, int]]:
+    """List where each window starts and stops along one axis.
+
+    Positions count from the first element of the map, so padding has negative positions
+    at the near end and positions from `size` on at the far end. A window that hangs over
+    the padded end (`ceil_mode`) is cut there.
+
+    Args:
+        size: length of the axis.
+        kernel_size: length of the window.
+        stride: step from one window to the next; the kernel size when None.
+        padding: positions added at each end, at most half the kernel size.
+        ceil_mode: keep a last window that hangs over the end.
+
+    Returns:
+        One (start, stop) pair per window; `stop` is exclusive, as in a Python slice.
+
+    Raises:
+        ValueError: as `output_size` does.
+
+    Example:
+        >>> windows_along(4, kernel_size=2)
+        [(0, 2), (2, 4)]
+        >>> windows_along(3, kernel_size=2, padding=1)
+        [(-1, 1), (1, 3)]
+    """
+    count = output_size(size, kernel_size, stride, padding, ceil_mode)
+    stride = kernel_size if stride is None else stride
+    starts = [number * stride - padding for number in range(count)]
+    return [(start, min(start + kernel_size, size + padding)) for start in starts]
+
+
+def pool(
+    x: Tensor | np.ndarray | Sequence,
+    kernel_size: int | Sequence[int],
+    stride: int | Sequence[int] | None = None,
+    padding: int | Sequence[int] = 0,
+    mode: str = "max",
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+) -> Tensor:
+    """Slide a window over each channel and keep one number per window.
+
+    Args:
+        x: features of shape (N, C, *spatial) with one to three spatial axes. Lists,
+            NumPy arrays and integers are taken as floats.
+        kernel_size: window length, one for all axes or one per spatial axis.
+        stride: step between windows, likewise; the kernel size when None.
+        padding: positions added at both ends of each axis, likewise. They never win a
+            maximum or minimum; to an average they add zeros.
+        mode: "max", "avg" or "min".
+        ceil_mode: keep a last window that hangs over the end.
+        count_include_pad: whether an average divides by the padded positions too.
+
+    Returns:
+        Pooled features of shape (N, C, *output sizes), in the dtype of `x`.
+
+    Raises:
+        ValueError: if the shape, the mode or a window setting cannot work.
+
+    Source:
+        Equal to `torch.nn.functional.max_pool2d` and `avg_pool2d` and their 1-D and 3-D
+        forms. Introduced in lesson 01.
+
+    Example:
+        >>> pool([[[1, 1, 2, 2, 5, 1, 6]]], kernel_size=3, stride=1)
+        tensor([[[2., 2., 5., 5., 6.]]])
+    """
+    x = as_features(x)
+    if mode not in MODES:
+        raise ValueError(f'expected mode "max", "avg" or "min", got {mode!r}')
+    sizes = tuple(x.shape[2:])
+    kernel = _per_axis("kernel_size", kernel_size, len(sizes))
+    strides = kernel if stride is None else _per_axis("stride", stride, len(sizes))
+    paddings = _per_axis("padding", padding, len(sizes))
+    windows = [
+        windows_along(*settings, ceil_mode)
+        for settings in zip(sizes, kernel, strides, paddings, strict=True)
+    ]
+
+    pooled = x.new_empty(*x.shape[:2], *map(len, windows))
+    for position in product(*(range(len(axis)) for axis in windows)):
+        window = [axis[i] for axis, i in zip(windows, position, strict=True)]
+        inside = [
+            slice(max(start, 0), min(stop, size))
+            for (start, stop), size in zip(window, sizes, strict=True)
+        ]
+        values = x[(..., *inside)].flatten(2)  # (N, C, numbers of the map in this window)
+        if mode == "max":
+            result = values.amax(dim=2)
+        elif mode == "min":
+            result = values.amin(dim=2)
+        else:
+            count = prod(stop - start for start, stop in window)
+            share = values.shape[2] / count if count_include_pad else 1
+            result = values.mean(dim=2) * share  # padding adds zeros: same sum, larger count
+        pooled[(..., *position)] = result
+    return pooled
+
+
+def global_average_pool(x: Tensor | np.ndarray | Sequence) -> Tensor:
+    """Average each channel over all its positions.
+
+    Args:
+        x: features of shape (N, C, *spatial) with one to three spatial axes. Lists,
+            NumPy arrays and integers are taken as floats.
+
+    Returns:
+        Pooled features of shape (N, C).
+
+    Raises:
+        ValueError: if `x` has another rank or an empty spatial axis.
+
+    Source:
+        Lin, Chen and Yan (2014), "Network In Network", section 3.2. Introduced in lesson 01.
+
+    Example:
+        >>> global_average_pool([[[[1, 2], [3, 6]]]])
+        tensor([[3.]])
+    """
+    return as_features(x).flatten(2).mean(dim=2)
+
+
+def global_max_pool(x: Tensor | np.ndarray | Sequence) -> Tensor:
+    """Keep the largest number of each channel.
+
+    Args:
+        x: features of shape (N, C, *spatial) with one to three spatial axes. Lists,
+            NumPy arrays and integers are taken as floats.
+
+    Returns:
+        Pooled features of shape (N, C).
+
+    Raises:
+        ValueError: if `x` has another rank or an empty spatial axis.
+
+    Source:
+        Oquab et al. (2015), "Is object localization for free?", section 3. Introduced in
+        lesson 01.
+
+    Example:
+        >>> global_max_pool([[[[1, 2], [3, 6]]]])
+        tensor([[6.]])
+    """
+    return as_features(x).flatten(2).amax(dim=2)
+
+
+def as_features(x: Tensor | np.ndarray | Sequence) -> Tensor:
+    """Return `x` as floating-point features of shape (N, C, *spatial).
+
+    A floating-point tensor comes back as it is. NumPy floats keep their precision; lists
+    and integers take PyTorch's default float type.
+
+    Raises:
+        ValueError: if `x` is not an array of real numbers with one to three non-empty
+            spatial axes.
+
+    Example:
+        >>> as_features([[[1, 2, 3]]])
+        tensor([[[1., 2., 3.]]])
+    """
+    if not isinstance(x, Tensor):
+        try:
+            # np.array makes a copy in C order: negative strides and read-only memory are fine
+            is_array = isinstance(x, np.ndarray)
+            x = torch.from_numpy(np.array(x, order="C")) if is_array else torch.tensor(x)
+        except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+            raise ValueError(
+                f"expected numbers in a rectangular array, got {type(x).__name__}: {error}"
+            ) from error
+    if x.is_complex():
+        raise ValueError(f"expected real numbers, got {x.dtype}")
+    shape = tuple(x.shape)
+    if not 3 <= len(shape) <= 5:
+        raise ValueError(
+            f"expected features of shape (N, C, *spatial) with one to three spatial axes, "
+            f"got {shape}"
+        )
+    if 0 in shape[2:]:
+        raise ValueError(f"expected at least one position on every spatial axis, got {shape}")
+    return x if x.is_floating_point() else x.to(torch.get_default_dtype())
+
+
+def _integer(name: str, value: int, at_least: int) -> int:
+    try:
+        number = index(value)
+    except TypeError:
+        number = None
+    if number is None or number < at_least:
+        raise ValueError(f"expected {name} to be an integer of at least {at_least}, got {value!r}")
+    return number
+
+
+def _per_axis(name: str, value: int | Sequence[int], axes: int) -> tuple[int, ...]:
+    values = tuple(value) if isinstance(value, Sequence) else (value,) * axes
+    if len(values) != axes:
+        raise ValueError(f"expected one {name} or {axes}, one per spatial axis, got {value!r}")
+    return values

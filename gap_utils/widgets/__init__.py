@@ -1,0 +1,6 @@
+"""The labs: thin ipywidgets layers over the arithmetic of the other modules."""
+
+from gap_utils.widgets.pool_lab import PoolLab
+from gap_utils.widgets.prediction import Prediction
+
+__all__ = ["PoolLab", "Prediction"]

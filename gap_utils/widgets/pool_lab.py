@@ -1,0 +1,489 @@
+"""Step a pooling window over a small map. Introduced in lesson 01.
+
+Three layers: `PoolState` and `pool_step` compute, `pool_picture` draws, `PoolLab` holds
+the controls. The arithmetic itself is in `gap_utils.pooling`.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from html import escape
+
+import ipywidgets
+import numpy as np
+
+from gap_utils.pictures import (
+    ACCENT,
+    GREY,
+    INK,
+    PALE,
+    SCALE,
+    Picture,
+    canvas,
+    draw_grid,
+    encode,
+    format_number,
+    load_font,
+    shade,
+)
+from gap_utils.pooling import MODES, global_average_pool, global_max_pool, pool, windows_along
+from gap_utils.widgets.lab import NAME_SLIDERS, Lab
+
+LARGEST = 999  # numbers beyond it would not fit their squares
+SIZES = range(2, 9)
+# the 4×4 map of lesson 01 in the corner; the rest appears when the map grows
+NUMBERS = (
+    (2, 2, 7, 3, 5, 1, 4, 8),
+    (9, 4, 6, 1, 2, 7, 3, 5),
+    (8, 5, 2, 4, 6, 3, 9, 1),
+    (3, 1, 2, 6, 8, 4, 5, 7),
+    (4, 7, 1, 5, 3, 9, 2, 6),
+    (6, 2, 8, 3, 1, 5, 7, 4),
+    (1, 9, 4, 7, 2, 6, 8, 3),
+    (5, 3, 6, 2, 7, 8, 1, 9),
+)
+MODE_LABELS = {"max": "max", "avg": "average", "min": "min"}
+
+
+@dataclass(frozen=True)
+class PoolState:
+    """All that `PoolLab` shows follows from this.
+
+    Attributes:
+        values: the map, square, 2 to 8 rows of numbers from -999 to 999.
+        mode: "max", "avg" or "min".
+        kernel_size: side of the window, at most the side of the map.
+        stride: step from one window to the next, at most the side of the map.
+        padding: positions added on every side, at most half the kernel size.
+        window: number of the window on view, counted from 1, row by row.
+
+    Raises:
+        ValueError: if a value is out of its range.
+    """
+
+    values: tuple[tuple[float, ...], ...] = tuple(row[:4] for row in NUMBERS[:4])
+    mode: str = "max"
+    kernel_size: int = 2
+    stride: int = 2
+    padding: int = 0
+    window: int = 1
+
+    def __post_init__(self):
+        try:
+            values = np.array(self.values, dtype=float)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"expected rows of numbers, got {self.values!r}") from error
+        if values.ndim != 2 or len(set(values.shape)) != 1 or len(values) not in SIZES:
+            raise ValueError(f"expected a square map from 2×2 to 8×8, got shape {values.shape}")
+        if not (abs(values) <= LARGEST).all():
+            raise ValueError(f"expected numbers from -{LARGEST} to {LARGEST}, got {self.values!r}")
+        object.__setattr__(self, "values", tuple(map(tuple, values.tolist())))
+        if self.mode not in MODES:
+            raise ValueError(f'expected mode "max", "avg" or "min", got {self.mode!r}')
+        for name in ("kernel_size", "stride"):
+            if not 1 <= getattr(self, name) <= self.size:
+                raise ValueError(
+                    f"expected {name} from 1 to {self.size}, got {getattr(self, name)}"
+                )
+        count = len(self.windows) ** 2  # raises where the padding is out of range
+        if not 1 <= self.window <= count:
+            raise ValueError(f"expected window from 1 to {count}, got {self.window}")
+
+    @property
+    def size(self) -> int:
+        """Side of the map."""
+        return len(self.values)
+
+    @property
+    def windows(self) -> list[tuple[int, int]]:
+        """Start and stop of every window along one axis; both axes are alike."""
+        return windows_along(self.size, self.kernel_size, self.stride, self.padding)
+
+
+def nearest_state(state: PoolState, **changes) -> PoolState:
+    """Change a state, pulling the other settings into what is then possible.
+
+    Args:
+        state: where to start.
+        changes: new values of its fields.
+
+    Returns:
+        The new state. A smaller map shrinks kernel and stride, a smaller kernel the
+        padding; a window that is gone becomes the last one.
+    """
+    values = changes.get("values", state.values)
+    wanted = vars(state) | changes
+    wanted["kernel_size"] = min(wanted["kernel_size"], len(values))
+    wanted["stride"] = min(wanted["stride"], len(values))
+    wanted["padding"] = min(wanted["padding"], wanted["kernel_size"] // 2)
+    window = wanted.pop("window")
+    first = PoolState(**wanted, window=1)
+    return replace(first, window=min(window, len(first.windows) ** 2))
+
+
+@dataclass(frozen=True)
+class PoolStep:
+    """The numbers of one window, and those of the whole map.
+
+    Attributes:
+        rows, columns: start and stop of the window; positions outside the map are padding.
+        terms: the numbers that are pooled; an average has a 0 for each padded position.
+        result: the number they give.
+        output: the result of every window, shape (windows, windows).
+        average, maximum, minimum: the three global numbers of the map.
+    """
+
+    rows: tuple[int, int]
+    columns: tuple[int, int]
+    terms: tuple[float, ...]
+    result: float
+    output: np.ndarray
+    average: float
+    maximum: float
+    minimum: float
+
+
+def pool_step(state: PoolState) -> PoolStep:
+    """Compute the numbers of the window on view."""
+    x = np.array(state.values)[None, None]
+    output = pool(x, state.kernel_size, state.stride, state.padding, state.mode)[0, 0].numpy()
+    row, column = divmod(state.window - 1, len(state.windows))
+    rows, columns = state.windows[row], state.windows[column]
+    inside = range(state.size)
+    terms = [
+        state.values[i][j] if i in inside and j in inside else 0.0
+        for i in range(*rows)
+        for j in range(*columns)
+        if state.mode == "avg" or (i in inside and j in inside)
+    ]
+    return PoolStep(
+        rows=rows,
+        columns=columns,
+        terms=tuple(terms),
+        result=float(output[row, column]),
+        output=output,
+        average=global_average_pool(x).item(),
+        maximum=global_max_pool(x).item(),
+        minimum=-global_max_pool(-x).item(),
+    )
+
+
+def arithmetic(mode: str, terms: Sequence[float], result: float) -> str:
+    """Write out how the numbers of a window give its result.
+
+    Example:
+        >>> arithmetic("avg", [2, 2, 9, 4], 4.25)
+        '(2 + 2 + 9 + 4) / 4 = 4.25'
+        >>> arithmetic("max", [2, -3], 2)
+        'max(2, -3) = 2'
+    """
+    numbers = [format_number(term) for term in terms]
+    shown = format_number(result)
+    equals = "=" if abs(float(shown) - result) < 1e-9 else "≈"
+    if mode != "avg":
+        return f"{mode}({', '.join(numbers)}) {equals} {shown}"
+    sum_ = " + ".join(f"({number})" if number.startswith("-") else number for number in numbers)
+    return f"({sum_}) / {len(numbers)} {equals} {shown}"
+
+
+def describe_window(state: PoolState, step: PoolStep) -> str:
+    """Say which window is on view and where it lies, rows and columns counted from 0."""
+    text = (
+        f"Window {state.window} of {step.output.size}: "
+        f"rows {step.rows[0]} to {step.rows[1] - 1}, "
+        f"columns {step.columns[0]} to {step.columns[1] - 1}"
+    )
+    in_map = [min(stop, state.size) - max(start, 0) for start, stop in (step.rows, step.columns)]
+    padded = state.kernel_size**2 - in_map[0] * in_map[1]
+    return text + (f" ({padded} of {state.kernel_size**2} are padding)" if padded else "")
+
+
+def describe_globals(step: PoolStep) -> str:
+    """Say the three global numbers."""
+    return (
+        f"Whole map: average {format_number(step.average)}, "
+        f"max {format_number(step.maximum)}, min {format_number(step.minimum)}"
+    )
+
+
+def pool_picture(state: PoolState) -> Picture:
+    """Draw the map with the window on it, and the output as far as it has come.
+
+    Returns:
+        A picture whose text holds the same numbers.
+    """
+    step = pool_step(state)
+    size, padding, windows = state.size, state.padding, len(state.windows)
+    low, high = step.minimum, step.maximum
+    pad_label = "0" if state.mode == "avg" else None
+    labels = [[pad_label] * (size + 2 * padding) for _ in range(size + 2 * padding)]
+    colours = np.full((*np.shape(labels), 3), PALE, dtype=np.uint8)
+    for i, row in enumerate(state.values):
+        labels[padding + i][padding : padding + size] = map(format_number, row)
+    inside = slice(padding, padding + size)
+    colours[inside, inside] = shade(np.array(state.values), low, high)
+
+    done = np.arange(windows**2).reshape(windows, windows) < state.window
+    results = [
+        [format_number(number) if seen else None for number, seen in zip(*row, strict=True)]
+        for row in zip(step.output, done, strict=True)
+    ]
+    result_colours = shade(step.output, low, high)
+    result_colours[~done] = 255
+
+    image, draw = canvas(560, 310)
+    side = 250 * SCALE
+    cell = min(62 * SCALE, side // max(len(labels), windows))
+    left, top, right = 8 * SCALE, 40 * SCALE, 302 * SCALE
+    title = load_font(15 * SCALE)
+    padded = f", padding {padding}" if padding else ""
+    draw.text((left, 8 * SCALE), f"map {size} x {size}{padded}", font=title, fill=INK)
+    draw.text((right, 8 * SCALE), f"output {windows} x {windows}", font=title, fill=INK)
+    draw_grid(draw, labels, colours, left, top, cell)
+    draw_grid(draw, results, result_colours, right, top, cell)
+    arrow = top + cell * len(labels) // 2
+    draw.line((268 * SCALE, arrow, 288 * SCALE, arrow), fill=GREY, width=3 * SCALE)
+    tip = [(286 * SCALE, arrow - 7 * SCALE), (286 * SCALE, arrow + 7 * SCALE), (295 * SCALE, arrow)]
+    draw.polygon(tip, fill=GREY)
+    row, column = divmod(state.window - 1, windows)
+    for corner, rows, columns in (
+        (left, [p + padding for p in step.rows], [p + padding for p in step.columns]),
+        (right, (row, row + 1), (column, column + 1)),
+    ):
+        box = (
+            corner + columns[0] * cell,
+            top + rows[0] * cell,
+            corner + columns[1] * cell,
+            top + rows[1] * cell,
+        )
+        draw.rectangle(box, outline=ACCENT, width=3 * SCALE)
+
+    so_far = " / ".join(" ".join(label or "?" for label in row) for row in results)
+    rows = " / ".join(" ".join(map(format_number, row)) for row in state.values)
+    text = (
+        f"Map {rows}. {describe_window(state, step)}. "
+        f"{arithmetic(state.mode, step.terms, step.result)}. Output so far {so_far}. "
+        f"{describe_globals(step)}."
+    )
+    return encode(image, text)
+
+
+class PoolLab(Lab):
+    """Edit a small map, choose a pooling, and step its window with a slider.
+
+    Args:
+        values, mode, kernel_size, stride, padding, window: as in `PoolState`.
+
+    Attributes:
+        value: the `PoolState` on view; it can be set. `lab.set(kernel_size=3)` changes
+            single fields.
+
+    Raises:
+        ValueError: if a setting is not possible.
+
+    Example:
+        >>> lab = PoolLab(mode="avg")
+        >>> lab.set(window=4)
+        >>> lab
+        PoolLab(4x4, avg, kernel 2, stride 2, padding 0, window 4 of 4: (2 + 4 + 2 + 6) / 4 = 3.5)
+    """
+
+    def __init__(self, values: Sequence[Sequence[float]] = PoolState.values, **settings):
+        self._start = self._state = PoolState(values, **settings)
+        self._random = random.Random(0)
+        self._syncing = False
+        self._build()
+        self._show()
+
+    @property
+    def value(self) -> PoolState:
+        """The state on view; setting it moves the controls too."""
+        return self._state
+
+    @value.setter
+    def value(self, state: PoolState) -> None:
+        if not isinstance(state, PoolState):
+            raise ValueError(f"expected a PoolState, got {type(state).__name__}")
+        self._state = state
+        self._show()
+
+    def set(self, **changes) -> None:
+        """Change single fields of the state; what is not possible raises ValueError."""
+        self.value = replace(self._state, **changes)
+
+    def picture(self) -> Picture:
+        """Draw the state on view."""
+        return pool_picture(self._state)
+
+    def __repr__(self) -> str:
+        state, step = self._state, pool_step(self._state)
+        return (
+            f"PoolLab({state.size}x{state.size}, {state.mode}, kernel {state.kernel_size}, "
+            f"stride {state.stride}, padding {state.padding}, "
+            f"window {state.window} of {step.output.size}: "
+            f"{arithmetic(state.mode, step.terms, step.result)})"
+        )
+
+    def _build(self) -> None:
+        wide = {"width": "300px"}
+
+        def slider(label, name, low, high):
+            control = ipywidgets.IntSlider(
+                value=low, min=low, max=high, description=label, layout=wide
+            )
+            control.observe(lambda change: self._change(**{name: change["new"]}), "value")
+            return control
+
+        def button(label, action):
+            control = ipywidgets.Button(description=label, layout={"width": "auto"})
+            control.on_click(lambda _: action())
+            return control
+
+        self._cells = {}
+        self._grid = ipywidgets.GridBox()
+        self._size = ipywidgets.IntSlider(
+            value=4, min=SIZES[0], max=SIZES[-1], description="Map size", layout=wide
+        )
+        self._size.observe(lambda change: self._resize(change["new"]), "value")
+        self._mode = ipywidgets.ToggleButtons(
+            options=[(label, mode) for mode, label in MODE_LABELS.items()],
+            description="Pooling",
+            style={"button_width": "62px"},
+            layout=wide,
+        )
+        self._mode.observe(lambda change: self._change(mode=change["new"]), "value")
+        self._sliders = {
+            "kernel_size": slider("Kernel", "kernel_size", 1, SIZES[-1]),
+            "stride": slider("Stride", "stride", 1, SIZES[-1]),
+            "padding": slider("Padding", "padding", 0, SIZES[-1] // 2),
+            "window": slider("Window", "window", 1, 100),
+        }
+        self._sliders["window"].layout = {"width": "540px", "max_width": "100%"}
+        self._note = ipywidgets.HTML()
+        self._image = ipywidgets.HTML()
+        self._words = ipywidgets.HTML()
+        roll = button("Roll one column", self._roll)
+        shuffle = button("Shuffle", self._shuffle)
+        whole = button("Global: kernel = whole map", self._make_global)
+        reset = button("Start again", self._reset)
+        # the label of each number stays readable to a screen reader, out of sight
+        style = ipywidgets.HTML(
+            "<style>.gap-numbers .widget-label {position: absolute; clip-path: inset(50%); "
+            "width: 1px; height: 1px; min-width: 0; overflow: hidden} "
+            ".gap-numbers input {appearance: textfield; text-align: center}</style>"
+        )
+        left = ipywidgets.VBox(
+            [
+                ipywidgets.HTML("<b>The map</b> (change any number)"),
+                self._grid,
+                ipywidgets.HBox([roll, shuffle, reset]),
+                self._size,
+                self._mode,
+                self._sliders["kernel_size"],
+                self._sliders["stride"],
+                self._sliders["padding"],
+                whole,
+                self._note,
+                style,
+            ],
+            layout={"width": "316px"},
+        )
+        right = ipywidgets.VBox([self._sliders["window"], self._image, self._words])
+        self.box = ipywidgets.Box(
+            [left, right], layout={"display": "flex", "flex_flow": "row wrap"}
+        )
+        self.box.add_class("gap-lab")
+
+    def _cell(self, row: int, column: int) -> ipywidgets.BoundedFloatText:
+        if (row, column) not in self._cells:
+            cell = ipywidgets.BoundedFloatText(
+                min=-LARGEST,
+                max=LARGEST,
+                description=f"row {row}, column {column}",
+                layout={"width": "auto", "margin": "1px"},
+            )
+            cell.observe(lambda change: self._change_number(row, column, change["new"]), "value")
+            self._cells[row, column] = cell
+        return self._cells[row, column]
+
+    def _change_number(self, row: int, column: int, number: float) -> None:
+        values = [list(line) for line in self._state.values]
+        if row < len(values) and column < len(values):
+            values[row][column] = number
+            self._change(values=values)
+
+    def _resize(self, size: int) -> None:
+        old = self._state
+        kept = range(min(size, old.size))
+        values = [list(row[:size]) for row in NUMBERS[:size]]
+        for i in kept:
+            values[i][: len(kept)] = old.values[i][: len(kept)]
+        self._change(values=values)
+
+    def _roll(self) -> None:
+        self._change(values=np.roll(self._state.values, 1, axis=1))
+
+    def _shuffle(self) -> None:
+        numbers = np.ravel(self._state.values).tolist()
+        self._random.shuffle(numbers)
+        self._change(values=np.reshape(numbers, (self._state.size,) * 2))
+
+    def _make_global(self) -> None:
+        size = self._state.size
+        self._change(kernel_size=size, stride=size, padding=0, window=1)
+
+    def _reset(self) -> None:
+        self._state = self._start
+        self._note.value = ""
+        self._show()
+
+    def _change(self, **changes) -> None:
+        if self._syncing:
+            return
+        before = self._state
+        self._state = nearest_state(before, **changes)
+        pulled = [
+            f"{name.replace('_size', '')} is now {getattr(self._state, name)}"
+            for name in ("kernel_size", "stride", "padding")
+            if name not in changes and getattr(self._state, name) != getattr(before, name)
+        ]
+        reason = "the kernel fits the map, the padding is at most half the kernel"
+        self._note.value = f"<i>{', '.join(pulled)}: {reason}.</i>" if pulled else ""
+        self._show()
+
+    def _show(self) -> None:
+        """Bring controls, picture and words in line with the state."""
+        state, step = self._state, pool_step(self._state)
+        self._syncing = True  # the controls only follow here; none of them is the cause
+        try:
+            self._size.value = state.size
+            self._mode.value = state.mode
+            limits = {
+                "kernel_size": state.size,
+                "stride": state.size,
+                "padding": state.kernel_size // 2,
+                "window": step.output.size,
+            }
+            for name, limit in limits.items():
+                self._sliders[name].max = limit
+                self._sliders[name].value = getattr(state, name)
+            cells = [self._cell(i, j) for i in range(state.size) for j in range(state.size)]
+            for cell, number in zip(cells, np.ravel(state.values).tolist(), strict=True):
+                cell.value = number
+            if len(cells) != len(self._grid.children):
+                self._grid.children = cells
+                self._grid.layout = {
+                    "grid_template_columns": f"repeat({state.size}, minmax(0, 1fr))",
+                    "width": f"{min(56 * state.size, 300)}px",
+                }
+                self._grid.add_class("gap-numbers")
+        finally:
+            self._syncing = False
+        self._image.value = pool_picture(state).html(onload=NAME_SLIDERS)
+        sum_ = arithmetic(state.mode, step.terms, step.result)
+        self._words.value = (
+            f"<b>{escape(describe_globals(step))}</b><br>{escape(describe_window(state, step))}"
+            f'<div style="font-size: 130%; margin-top: 6px">{escape(sum_)}</div>'
+        )

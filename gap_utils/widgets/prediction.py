@@ -1,0 +1,70 @@
+"""A question to answer before the cell that reveals it. Introduced in lesson 00."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from html import escape
+
+import ipywidgets
+
+from gap_utils.widgets.lab import Lab
+
+
+class Prediction(Lab):
+    """A question with a few answers; choosing one shows what it says about the idea.
+
+    Args:
+        question: one sentence.
+        answers: answer -> feedback. The feedback on a wrong answer names the mistake.
+        right: the answer that is right.
+
+    Raises:
+        ValueError: if `right` is not one of at least two answers.
+
+    Example:
+        >>> prediction = Prediction("2 + 2?", {"3": "One too few.", "4": "Two pairs."}, "4")
+        >>> prediction.value = "3"
+        >>> prediction.feedback
+        'Not this one. One too few.'
+    """
+
+    def __init__(self, question: str, answers: Mapping[str, str], right: str):
+        if right not in answers or len(answers) < 2:
+            raise ValueError(
+                f"expected two or more answers with {right!r} among them, got {list(answers)}"
+            )
+        self.question = question
+        self.answers = dict(answers)
+        self.right = right
+        self._choices = ipywidgets.RadioButtons(
+            options=list(answers), value=None, layout={"width": "max-content", "max_width": "100%"}
+        )
+        self._feedback = ipywidgets.HTML()
+        self._choices.observe(self._show_feedback, "value")
+        asked = ipywidgets.HTML(f"<b>Predict.</b> {escape(question)}")
+        self.box = ipywidgets.VBox([asked, self._choices, self._feedback])
+
+    @property
+    def value(self) -> str | None:
+        """The chosen answer, None before the first choice; it can be set."""
+        return self._choices.value
+
+    @value.setter
+    def value(self, answer: str | None) -> None:
+        if answer is not None and answer not in self.answers:
+            raise ValueError(f"expected one of {list(self.answers)}, got {answer!r}")
+        self._choices.value = answer
+
+    @property
+    def feedback(self) -> str:
+        """What the chosen answer says, empty before the first choice."""
+        if self.value is None:
+            return ""
+        verdict = "Right." if self.value == self.right else "Not this one."
+        return f"{verdict} {self.answers[self.value]}"
+
+    def _show_feedback(self, change) -> None:
+        self._feedback.value = f'<div role="status">{escape(self.feedback)}</div>'
+
+    def __repr__(self) -> str:
+        return "\n".join([f"Predict. {self.question}", *(f"  ( ) {a}" for a in self.answers)])

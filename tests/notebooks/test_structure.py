@@ -1,0 +1,188 @@
+"""What every lesson must have, whatever it teaches."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from nbval_pictures import ROOT
+
+LESSONS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+lessons = pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
+
+
+def read(path: Path):
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    return notebook
+
+
+def code_cells(notebook, tag: str | None = None):
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    return [cell for cell in cells if tag is None or tag in cell.metadata.get("tags", [])]
+
+
+def is_folded(cell) -> bool:
+    """Folded in JupyterLab and in Colab."""
+    hidden = cell.metadata.get("jupyter", {}).get("source_hidden")
+    return hidden is True and cell.metadata.get("cellView") == "form"
+
+
+def text_of(output) -> str:
+    return output.get("text", "") + output.get("data", {}).get("text/plain", "")
+
+
+def test_there_are_lessons_numbered_from_00():
+    assert len(LESSONS) >= 2
+    assert [path.name[:3] for path in LESSONS] == [f"{i:02}_" for i in range(len(LESSONS))]
+
+
+@lessons
+def test_every_cell_was_run_in_order(path):
+    """nbval compares nothing for a cell without an execution count."""
+    cells = code_cells(read(path))
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
+    assert all(cell.source.strip() for cell in cells)
+
+
+@lessons
+def test_the_file_holds_nothing_but_the_lesson(path):
+    notebook = read(path)
+    assert set(notebook.metadata) == {"kernelspec", "language_info"}
+    assert notebook.metadata.kernelspec.name == "python3"
+    text = path.read_text()
+    assert "widget-view" not in text
+    assert not re.search(r"/home/|/root/|/tmp/|site-packages|C:\\\\Users", text)
+    for cell in code_cells(notebook):
+        assert set(cell.metadata) <= {"tags", "jupyter", "cellView"}
+
+
+@lessons
+def test_the_beginning_is_the_same_everywhere(path):
+    notebook = read(path)
+    first = notebook.cells[0]
+    assert first.cell_type == "markdown"
+    assert re.match(r"# \S.*\n", first.source)
+    for line in (r"\*\*You will\*\* ", r"\*\*You need\*\* ", r"\*\*Time\*\* about \d+ minutes"):
+        assert re.search(f"^{line}", first.source, re.M)
+    setup = notebook.cells[1]
+    assert setup.metadata.tags == ["setup"]
+    assert is_folded(setup)
+    assert setup.outputs == []
+    assert setup.source == read(LESSONS[0]).cells[1].source
+    imports = notebook.cells[2]
+    assert re.match(r"import|from", imports.source)
+    assert imports.outputs == []
+
+
+def test_the_setup_cell_and_pyproject_name_one_address():
+    home = re.search(r'^HOME = "(.*)"', read(LESSONS[0]).cells[1].source, re.M)[1]
+    published = re.search(r'^Homepage = "(.*)"', (ROOT / "pyproject.toml").read_text(), re.M)
+    assert home == (published[1] if published else "")
+    badges = [path for path in LESSONS if "colab" in read(path).cells[0].source]
+    assert badges == (LESSONS if home else [])
+
+
+@lessons
+def test_the_end_is_the_same_everywhere(path):
+    headings = [
+        line
+        for cell in read(path).cells
+        if cell.cell_type == "markdown"
+        for line in cell.source.splitlines()
+        if line.startswith("## ")
+    ]
+    assert headings[-3:] == ["## Summary", "## Further reading", "## Solutions"]
+
+
+@lessons
+def test_every_exercise_has_task_stub_check_and_solution(path):
+    notebook = read(path)
+    stubs, checks = code_cells(notebook, "exercise"), code_cells(notebook, "check")
+    solutions = code_cells(notebook, "solution")
+    assert 1 <= len(stubs) == len(checks) == len(solutions) <= 6
+    for number, (stub, check, solution) in enumerate(
+        zip(stubs, checks, solutions, strict=True), start=1
+    ):
+        place = notebook.cells.index(stub)
+        assert notebook.cells[place + 1] is check
+        assert f"**Exercise {number}.**" in notebook.cells[place - 1].source
+        assert stub.source.endswith("raise NotImplementedError")
+        assert stub.outputs == []
+        assert [text_of(output) for output in check.outputs] == ["not attempted yet"]
+        assert solution.source.startswith(f"# Solution of exercise {number}")
+        assert solution.source.endswith(check.source)
+        assert is_folded(solution)
+        assert [text_of(output)[:8] for output in solution.outputs] == ["✓ Right:"]
+
+
+@lessons
+def test_predictions_are_folded_and_come_before_their_answer(path):
+    notebook = read(path)
+    predictions = code_cells(notebook, "prediction")
+    assert predictions
+    for cell in code_cells(notebook):
+        assert ("prediction" in cell.metadata.get("tags", [])) == cell.source.startswith(
+            "Prediction("
+        )
+    for cell in predictions:
+        assert is_folded(cell)
+        later = notebook.cells[notebook.cells.index(cell) + 1 :]
+        assert any(output for cell in later[:2] for output in cell.get("outputs", []))
+
+
+@lessons
+def test_every_picture_has_a_text_twin(path):
+    """nbval compares the text where pictures cannot be compared."""
+    pictures = 0
+    for cell in code_cells(read(path)):
+        if not any("image/png" in output.get("data", {}) for output in cell.outputs):
+            continue
+        pictures += 1
+        text = re.sub(r"<Figure size .*?>", "", "".join(map(text_of, cell.outputs)))
+        assert re.search(r"\d", text), f"no numbers beside the picture of {cell.source!r}"
+    assert pictures
+
+
+@lessons
+def test_only_what_differs_by_machine_goes_uncompared(path):
+    for cell in code_cells(read(path), "nbval-ignore-output"):
+        assert re.search(r"device|version|time", cell.source)
+    for cell in code_cells(read(path)):
+        tags = cell.metadata.get("tags", [])
+        known = {
+            "setup",
+            "exercise",
+            "check",
+            "solution",
+            "prediction",
+            "raises-exception",
+            "nbval-ignore-output",
+        }
+        assert set(tags) <= known
+        errors = [output for output in cell.outputs if output.output_type == "error"]
+        assert bool(errors) == ("raises-exception" in tags)
+        assert not any(output.get("name") == "stderr" for output in cell.outputs)
+
+
+@lessons
+def test_cells_are_short(path):
+    for cell in code_cells(read(path)):
+        if not {"setup", "prediction"} & set(cell.metadata.get("tags", [])):
+            assert len(cell.source.splitlines()) <= 14, cell.source
+
+
+@pytest.mark.parametrize("path", [*LESSONS, ROOT / "README.md"], ids=lambda path: path.stem)
+def test_links_to_local_files_lead_somewhere(path):
+    if path.suffix == ".ipynb":
+        text = "\n".join(c.source for c in read(path).cells if c.cell_type == "markdown")
+    else:
+        text = path.read_text()
+    links = re.findall(r"\]\(([^)#\s]+)[^)]*\)", text)
+    assert links
+    for link in links:
+        if not re.match(r"https?:|mailto:", link):
+            assert (path.parent / link).exists(), f"{path.name} links to {link}"

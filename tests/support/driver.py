@@ -1,0 +1,158 @@
+"""Drive JupyterLab in a real Chromium, as a learner does."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from contextlib import contextmanager
+from pathlib import Path
+
+from playwright.sync_api import Locator, Page, sync_playwright
+
+CHROMIUM_FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+def find_chromium() -> str | None:
+    """The path of a Chromium or Chrome, or None."""
+    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+    return os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
+
+
+@contextmanager
+def serve_jupyterlab(folder: Path, scratch: Path, python: str = sys.executable):
+    """Start JupyterLab on a folder, apart from the user's own settings; yields its address."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    token = secrets.token_hex(16)
+    own = {
+        name: str(scratch / name.lower())
+        for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR")
+    }
+    options = [
+        f"--ServerApp.root_dir={folder}",
+        f"--ServerApp.port={port}",
+        f"--IdentityProvider.token={token}",
+        "--ServerApp.open_browser=False",
+        "--ServerApp.allow_root=True",
+        "--LabApp.expose_app_in_browser=True",
+        f"--LabApp.user_settings_dir={scratch / 'settings'}",
+        f"--LabApp.workspaces_dir={scratch / 'workspaces'}",
+        "--LabApp.news_url=",
+        "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+    ]
+    log = scratch / "jupyterlab.log"
+    with open(log, "w") as output:
+        server = subprocess.Popen(
+            [python, "-m", "jupyterlab", *options],
+            env={**os.environ, **own},
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    address = f"http://127.0.0.1:{port}"
+    try:
+        _wait(lambda: _answers(f"{address}/api?token={token}"), 60, f"JupyterLab; see {log}")
+        yield address, token
+    finally:
+        server.terminate()
+        server.wait(timeout=30)
+
+
+@contextmanager
+def open_browser(width: int = 1400, height: int = 1000):
+    """Start Chromium; yields a page."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=find_chromium(), args=CHROMIUM_FLAGS)
+        try:
+            yield browser.new_page(viewport={"width": width, "height": height})
+        finally:
+            browser.close()
+
+
+class LabPage:
+    """One notebook opened in JupyterLab."""
+
+    def __init__(self, page: Page, server: tuple[str, str], name: str):
+        self.page = page
+        self.address, self.token = server
+        self.name = name
+        page.goto(f"{self.address}/doc/tree/{name}?token={self.token}&reset")
+        page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60_000)
+        self._wait_until_idle(1)
+
+    def run_all(self, timeout: float = 120) -> None:
+        """Run every cell and wait until the last one has ended."""
+        self.page.evaluate("jupyterapp.commands.execute('notebook:run-all-cells')")
+        self._wait_until_idle(5, self._all_have_run, timeout)
+
+    def cell(self, text: str) -> Locator:
+        """The cell whose source or output holds a text."""
+        return self.page.locator(".jp-Cell", has_text=text).first
+
+    def _all_have_run(self) -> bool:
+        return self.page.evaluate(
+            """() => {
+                const model = jupyterapp.shell.currentWidget?.content?.model;
+                const cells = Array.from(model?.cells ?? []).filter(cell =>
+                    cell.type === 'code' && cell.sharedModel.getSource().trim());
+                return cells.length > 0 && cells.every(cell => cell.executionCount);
+            }"""
+        )
+
+    def _wait_until_idle(self, polls: int, also=lambda: True, timeout: float = 60) -> None:
+        """Wait until the kernel has been idle that many times in a row."""
+        seen = 0
+
+        def ready() -> bool:
+            nonlocal seen
+            seen = seen + 1 if also() and self._kernel_state() == "idle" else 0
+            return seen >= polls
+
+        _wait(ready, timeout, f"an idle kernel of {self.name}")
+
+    def _kernel_state(self) -> str:
+        request = urllib.request.Request(
+            f"{self.address}/api/sessions", headers={"Authorization": f"token {self.token}"}
+        )
+        with urllib.request.urlopen(request, timeout=10) as response:
+            sessions = json.load(response)
+        states = [s["kernel"]["execution_state"] for s in sessions if s["path"] == self.name]
+        return states[0] if states else "none"
+
+
+def focus_slider(lab: Locator, label: str) -> Locator:
+    """Focus the handle of the slider with that label, as Tab would."""
+    handle = lab.get_by_role("slider", name=label, exact=True)
+    handle.focus()
+    return handle
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=2) as response:
+            return response.status == 200
+    except OSError:
+        return False
+
+
+def _wait(condition, timeout: float, what: str) -> None:
+    end = time.monotonic() + timeout
+    while not condition():
+        if time.monotonic() > end:
+            raise TimeoutError(f"waited {timeout} s for {what}")
+        time.sleep(0.2)

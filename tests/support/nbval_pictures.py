@@ -1,0 +1,79 @@
+"""Make `pytest --nbval notebooks` compare the pictures of the lessons too.
+
+nbval compares every text but no picture. Here a picture that has changed fails its cell.
+The pixels depend on the versions that draw them, so they are compared under the pinned
+ones only; under others the numbers drawn still are, since each picture has a text twin.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from importlib.metadata import version
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).parent.parent.parent
+TOLERANCE = 16  # of 255; font smoothing may differ a little between processors
+
+
+def pinned_versions() -> dict[str, str]:
+    """The versions in requirements.txt that apply to this Python."""
+    from packaging.requirements import Requirement
+
+    lines = (ROOT / "requirements.txt").read_text().splitlines()
+    texts = [re.sub(r"\s+#.*", "", line) for line in lines]
+    pins = [Requirement(text) for text in texts if text and not text.startswith("#")]
+    return {
+        pin.name: str(pin.specifier).removeprefix("==")
+        for pin in pins
+        if pin.marker is None or pin.marker.evaluate()
+    }
+
+
+def picture_difference(stored: str, drawn: str) -> str | None:
+    """Say how two base64 PNGs differ beyond the tolerance; None where they do not."""
+    a, b = (
+        np.asarray(Image.open(BytesIO(base64.b64decode(text))).convert("RGB"), dtype=int)
+        for text in (stored, drawn)
+    )
+    if a.shape != b.shape:
+        return f"stored {a.shape[1]}×{a.shape[0]} pixels, drawn {b.shape[1]}×{b.shape[0]}"
+    changed = (abs(a - b) > TOLERANCE).any(axis=2)
+    return f"{changed.sum()} of {changed.size} pixels changed" if changed.any() else None
+
+
+def _pictures(outputs) -> list[str]:
+    found = [output.get("data", {}).get("image/png") for output in outputs]
+    return [picture for picture in found if picture]
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_configure(config):
+    if not config.pluginmanager.hasplugin("nbval"):
+        return
+    from nbval.plugin import IPyNbCell
+
+    pins = pinned_versions()
+    if any(version(name) != pins[name] for name in ("matplotlib", "pillow", "seaborn")):
+        return
+    compare_texts = IPyNbCell.compare_outputs
+
+    def compare_texts_and_pictures(self, test, ref, skip_compare=None):
+        if not compare_texts(self, test, ref, skip_compare):
+            return False
+        drawn, stored = _pictures(test), _pictures(ref)
+        if len(drawn) != len(stored):
+            problem = f"stored {len(stored)} pictures, drawn {len(drawn)}"
+        else:
+            pairs = zip(stored, drawn, strict=True)
+            problem = next(filter(None, (picture_difference(*pair) for pair in pairs)), None)
+        if problem:
+            self.comparison_traceback.append(f"picture mismatch: {problem}")
+        return problem is None
+
+    IPyNbCell.compare_outputs = compare_texts_and_pictures

@@ -1,0 +1,209 @@
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from gap_utils.pooling import (
+    as_features,
+    global_average_pool,
+    global_max_pool,
+    output_size,
+    pool,
+    windows_along,
+)
+
+MAP = [[2, 2, 7, 3], [9, 4, 6, 1], [8, 5, 2, 4], [3, 1, 2, 6]]
+MAX_POOLS = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
+AVG_POOLS = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
+
+
+@pytest.fixture
+def x():
+    return torch.tensor(MAP, dtype=torch.float32)[None, None]
+
+
+def test_numbers_of_the_lesson(x):
+    assert global_average_pool(x).tolist() == [[4.0625]]
+    assert global_max_pool(x).tolist() == [[9]]
+    assert pool(x, 2, mode="avg").tolist() == [[[[4.25, 4.25], [4.25, 3.5]]]]
+    assert pool(x, 2, mode="max").tolist() == [[[[9, 7], [8, 6]]]]
+    assert pool(x, 2, mode="min").tolist() == [[[[2, 1], [1, 2]]]]
+    rolled = x.roll(1, dims=3)
+    assert pool(rolled, 2, mode="avg").tolist() == [[[[3.75, 4.75], [5.25, 2.5]]]]
+
+
+def test_numbers_of_the_line():
+    line = [[[1, 1, 2, 2, 5, 1, 6]]]
+    assert pool(line, 3, stride=1).tolist() == [[[2, 2, 5, 5, 6]]]
+    assert pool(line, 3).tolist() == [[[2, 5]]]
+    assert global_max_pool(line).item() == 6
+    assert global_average_pool(line).item() == pytest.approx(18 / 7)
+
+
+@st.composite
+def pooling_cases(draw):
+    axes = draw(st.integers(1, 3))
+    ints = {"kernel": st.integers(1, 4), "stride": st.integers(1, 4)}
+    kernel = tuple(draw(ints["kernel"]) for _ in range(axes))
+    stride = draw(st.none() | st.tuples(*[ints["stride"]] * axes))
+    padding = tuple(draw(st.integers(0, k // 2)) for k in kernel)
+    ceil_mode = draw(st.booleans())
+    sizes = tuple(draw(st.integers(1, 7)) for _ in range(axes))
+    assume(all(n + 2 * p >= k for n, p, k in zip(sizes, padding, kernel, strict=True)))
+    shape = (draw(st.sampled_from([1, 2])), draw(st.integers(1, 3)), *sizes)
+    dtype = draw(st.sampled_from([torch.float32, torch.float64]))
+    seed = draw(st.integers(0, 2**16))
+    x = torch.randn(shape, dtype=dtype, generator=torch.Generator().manual_seed(seed))
+    special = draw(st.sampled_from([None, float("inf"), float("-inf"), float("nan")]))
+    if special is not None:
+        x.view(-1)[draw(st.integers(0, x.numel() - 1))] = special
+    layout = draw(st.sampled_from(["plain", "transposed", "strided", "channels last"]))
+    if layout == "transposed":
+        x = x.transpose(0, 1)
+    elif layout == "strided":
+        x = x.repeat_interleave(2, dim=-1)[..., ::2]
+    elif layout == "channels last" and axes > 1:
+        formats = {2: torch.channels_last, 3: torch.channels_last_3d}
+        x = x.to(memory_format=formats[axes])
+    return x, kernel, stride, padding, ceil_mode
+
+
+@settings(max_examples=300, deadline=None)
+@given(pooling_cases(), st.booleans())
+def test_pool_equals_pytorch(case, count_include_pad):
+    x, kernel, stride, padding, ceil_mode = case
+    axes = x.ndim - 2
+    options = {"stride": stride, "padding": padding, "ceil_mode": ceil_mode}
+    torch.testing.assert_close(
+        pool(x, kernel, mode="max", **options),
+        MAX_POOLS[axes](x, kernel, **options),
+        rtol=0,
+        atol=0,
+        equal_nan=True,
+    )
+    torch.testing.assert_close(
+        pool(x, kernel, mode="min", **options),
+        -MAX_POOLS[axes](-x, kernel, **options),
+        rtol=0,
+        atol=0,
+        equal_nan=True,
+    )
+    if axes == 3 and any(n < k for n, k in zip(x.shape[2:], kernel, strict=True)):
+        return  # avg_pool3d alone wants the kernel to fit the map without its padding
+    torch.testing.assert_close(
+        pool(x, kernel, mode="avg", count_include_pad=count_include_pad, **options),
+        AVG_POOLS[axes](x, kernel, count_include_pad=count_include_pad, **options),
+        equal_nan=True,
+    )
+
+
+@settings(max_examples=200, deadline=None)
+@given(pooling_cases())
+def test_global_pools_equal_pytorch(case):
+    x = case[0]
+    axes = tuple(range(2, x.ndim))
+    torch.testing.assert_close(global_average_pool(x), x.mean(dim=axes), equal_nan=True)
+    torch.testing.assert_close(global_max_pool(x), x.amax(dim=axes), rtol=0, atol=0, equal_nan=True)
+
+
+@given(
+    size=st.integers(1, 40),
+    kernel=st.integers(1, 12),
+    stride=st.integers(1, 8),
+    padding=st.integers(0, 6),
+    ceil_mode=st.booleans(),
+)
+def test_output_size_equals_pytorch_also_in_what_it_refuses(
+    size, kernel, stride, padding, ceil_mode
+):
+    try:
+        expected = F.max_pool1d(torch.zeros(1, 1, size), kernel, stride, padding, 1, ceil_mode)
+    except RuntimeError:
+        with pytest.raises(ValueError, match="expected"):
+            output_size(size, kernel, stride, padding, ceil_mode)
+    else:
+        assert output_size(size, kernel, stride, padding, ceil_mode) == expected.shape[2]
+
+
+def test_windows_hold_what_is_pooled():
+    assert windows_along(7, 2) == [(0, 2), (2, 4), (4, 6)]
+    assert windows_along(7, 2, ceil_mode=True) == [(0, 2), (2, 4), (4, 6), (6, 7)]
+    assert windows_along(4, 3, stride=2, padding=1) == [(-1, 2), (1, 4)]
+
+
+@given(st.permutations(range(16)))
+def test_global_pools_forget_the_order(order):
+    x = torch.tensor(MAP, dtype=torch.float64).flatten()[list(order)].reshape(1, 1, 4, 4)
+    assert global_average_pool(x).item() == 4.0625
+    assert global_max_pool(x).item() == 9
+
+
+def test_gradients_flow_as_in_pytorch():
+    x = torch.randn(2, 3, 5, 5, dtype=torch.float64, requires_grad=True)
+    for mode, pytorch in (("max", F.max_pool2d), ("avg", F.avg_pool2d)):
+        ours = torch.autograd.grad(pool(x, 3, 2, 1, mode=mode).sum(), x)[0]
+        theirs = torch.autograd.grad(pytorch(x, 3, 2, 1).sum(), x)[0]
+        torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize(
+    "given_",
+    [
+        [[MAP]],
+        np.array([[MAP]]),
+        np.array([[MAP]], dtype=np.uint8),
+        np.array([[MAP]], dtype=np.float64)[..., ::-1],
+        torch.tensor([[MAP]]),
+        torch.tensor([[MAP]], dtype=torch.uint8),
+        torch.tensor([[MAP]], dtype=torch.bfloat16),
+    ],
+    ids=lambda value: f"{type(value).__name__} {getattr(value, 'dtype', '')}",
+)
+def test_lists_arrays_and_integers_are_taken_as_floats(given_):
+    assert global_average_pool(given_).item() == 4.0625
+    assert global_average_pool(given_).is_floating_point()
+    assert pool(given_, 4, mode="avg").item() == 4.0625
+
+
+def test_precision_is_kept():
+    assert as_features(np.ones((1, 1, 2))).dtype == torch.float64
+    assert as_features(np.ones((1, 1, 2), dtype=np.float32)).dtype == torch.float32
+    assert as_features([[[1.5]]]).dtype == torch.get_default_dtype()
+    half = torch.full((1, 1, 300), 1000.0, dtype=torch.float16)  # its sum is over 65504
+    assert pool(half, 300, mode="avg").item() == 1000
+
+
+def test_input_is_left_alone(x):
+    before = x.clone()
+    pool(x, 2, mode="avg")
+    pool(x, 3, 1, 1, mode="min")
+    assert torch.equal(x, before)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda x: global_average_pool(MAP), r"expected features of shape .* got \(4, 4\)"),
+        (lambda x: global_max_pool(torch.zeros(1, 1, 1, 1, 1, 1)), "one to three spatial axes"),
+        (lambda x: global_average_pool(torch.zeros(2, 3, 0, 4)), r"at least one position.*2, 3, 0"),
+        (lambda x: global_average_pool([[[1, 2], [3]]]), "rectangular array"),
+        (lambda x: global_average_pool("map"), "expected numbers"),
+        (lambda x: global_average_pool(x.to(torch.complex64)), "expected real numbers"),
+        (lambda x: pool(x, 5), "no larger than the padded map, got kernel_size 5 on 4"),
+        (lambda x: pool(x, 2, stride=0), "stride to be an integer of at least 1, got 0"),
+        (lambda x: pool(x, 2, padding=2), "at most half the kernel size, 1, got 2"),
+        (lambda x: pool(x, 2, padding=-1), "padding to be an integer of at least 0, got -1"),
+        (lambda x: pool(x, 0), "kernel_size to be an integer of at least 1, got 0"),
+        (lambda x: pool(x, 2.0), r"kernel_size to be an integer of at least 1, got 2\.0"),
+        (lambda x: pool(x, "22"), "kernel_size to be an integer"),
+        (lambda x: pool(x, (2, 2, 2)), r"one kernel_size or 2.* got \(2, 2, 2\)"),
+        (lambda x: pool(x, 2, mode="mean"), '"max", "avg" or "min", got \'mean\''),
+        (lambda x: output_size(0, 1), "size to be an integer of at least 1, got 0"),
+        (lambda x: output_size(3, 5), "got kernel_size 5 on 3 positions"),
+    ],
+)
+def test_bad_input_is_named(x, call, message):
+    with pytest.raises(ValueError, match=message):
+        call(x)

@@ -1,0 +1,60 @@
+"""Run lessons from a fresh kernel and store their outputs, byte for byte the same each time.
+
+    python tools/refresh_notebooks.py [notebooks/01_pool_a_4x4_map.ipynb ...]
+
+Without arguments every lesson is refreshed. What a run leaves behind by chance (times,
+widget ids, folders in tracebacks, the Python version) is taken out.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+
+LESSONS = Path(__file__).parent.parent / "notebooks"
+WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
+
+
+def execute(path: Path) -> nbformat.NotebookNode:
+    """Run a lesson in its own folder and return it with the new, normalised outputs."""
+    notebook = nbformat.read(path, as_version=4)
+    NotebookClient(
+        notebook,
+        timeout=600,
+        kernel_name="python3",
+        record_timing=False,
+        store_widget_state=False,
+        coalesce_streams=True,
+        resources={"metadata": {"path": str(path.parent)}},
+    ).execute()
+    normalise(notebook)
+    return notebook
+
+
+def normalise(notebook: nbformat.NotebookNode) -> None:
+    """Take out of a notebook what differs from run to run or names a folder."""
+    notebook.metadata = {
+        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+        "language_info": {"file_extension": ".py", "name": "python"},
+    }
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            # without a kernel behind it a widget shows an error; the picture shows instead
+            output.get("data", {}).pop(WIDGET_VIEW, None)
+            if output.output_type == "error":
+                output.traceback = [f"{output.ename}: {output.evalue}"]
+
+
+def main() -> None:
+    """Refresh the lessons named on the command line, or all."""
+    for path in [Path(name) for name in sys.argv[1:]] or sorted(LESSONS.glob("*.ipynb")):
+        notebook = execute(path.resolve())
+        nbformat.write(notebook, path)
+        print(f"refreshed {path.name}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""Write the address where the project is published to all the places that need it.
+
+    python tools/set_home.py https://github.com/OWNER/REPOSITORY
+
+The address goes to the project URLs in pyproject.toml and to the setup cell of every
+lesson, which installs gap_utils from there on Colab. README and lessons get badges that
+open them in Colab and Binder. Run it again with another address to move house.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import nbformat
+
+ROOT = Path(__file__).parent.parent
+BADGES = re.compile(r"\[!\[Open in Colab\].*\n\n")
+
+
+def badges(home: str, path: str) -> str:
+    """Return the Markdown line of badges for one lesson."""
+    repository = home.removeprefix("https://github.com/")
+    colab = f"https://colab.research.google.com/github/{repository}/blob/HEAD/{path}"
+    binder = f"https://mybinder.org/v2/gh/{repository}/HEAD?urlpath=lab/tree/{path}"
+    return (
+        f"[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]({colab}) "
+        f"[![Open in Binder](https://mybinder.org/badge_logo.svg)]({binder})\n\n"
+    )
+
+
+def write_pyproject(path: Path, home: str) -> None:
+    """Put the address into the table of project URLs."""
+    text = re.sub(r'\n\[project\.urls\]\nHomepage = ".*"\n', "", path.read_text())
+    table = f'\n[project.urls]\nHomepage = "{home}"\n'
+    path.write_text(text.replace("\n[tool.setuptools", f"{table}\n[tool.setuptools", 1))
+
+
+def write_readme(path: Path, home: str, first_lesson: str) -> None:
+    """Put the badges under the title."""
+    title, rest = BADGES.sub("", path.read_text()).split("\n\n", 1)
+    path.write_text(f"{title}\n\n{badges(home, first_lesson)}{rest}")
+
+
+def write_lesson(path: Path, home: str) -> None:
+    """Put the badges under the title and the address into the setup cell."""
+    notebook = nbformat.read(path, as_version=4)
+    title, rest = BADGES.sub("", notebook.cells[0].source).split("\n\n", 1)
+    notebook.cells[0].source = f"{title}\n\n{badges(home, f'notebooks/{path.name}')}{rest}"
+    setup = next(cell for cell in notebook.cells if "setup" in cell.metadata.get("tags", []))
+    setup.source = re.sub(r'^HOME = ".*"', f'HOME = "{home}"', setup.source, flags=re.MULTILINE)
+    nbformat.write(notebook, path)
+
+
+def main(arguments: list[str], root: Path = ROOT) -> None:
+    """Check the address and write it everywhere."""
+    if len(arguments) != 1 or not re.fullmatch(
+        r"https://github\.com/[\w.-]+/[\w.-]+?", arguments[0].removesuffix("/").removesuffix(".git")
+    ):
+        sys.exit(
+            "expected one address like https://github.com/OWNER/REPOSITORY, "
+            f"got {' '.join(arguments) or 'nothing'}"
+        )
+    home = arguments[0].removesuffix("/").removesuffix(".git")
+    lessons = sorted((root / "notebooks").glob("*.ipynb"))
+    write_pyproject(root / "pyproject.toml", home)
+    write_readme(root / "README.md", home, f"notebooks/{lessons[0].name}")
+    for lesson in lessons:
+        write_lesson(lesson, home)
+    print(f"{home} is now in pyproject.toml, README.md and {len(lessons)} lessons")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
