@@ -10,7 +10,7 @@ help:  ## list these commands
 	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' Makefile
 
 lab: $(READY)  ## open the lessons in JupyterLab
-	$(BIN)/jupyter lab $(LAB_OPTIONS) notebooks/00_start_here.ipynb
+	$(BIN)/jupyter lab --config=tools/jupyter_lab_config.py $(LAB_OPTIONS) notebooks/00_start_here.ipynb
 
 test: $(READY)  ## check style, then run all tests and every lesson
 	$(BIN)/ruff check .

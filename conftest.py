@@ -1,3 +1,3 @@
 """Pictures are compared too, also by a plain `pytest --nbval notebooks`."""
 
-pytest_plugins = ["nbval_pictures"]  # in tests/support
+pytest_plugins = ["nbval_pictures", "browser_fixtures"]  # in tests/support

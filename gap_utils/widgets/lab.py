@@ -7,13 +7,20 @@ import ipywidgets
 from gap_utils.pictures import Picture
 
 # ipywidgets gives the handle of a slider no accessible name: copy the visible label to it.
-# Once at once and once after the sliders beside the picture have been put on the page.
+# A lab's widgets reach the page one by one, some after the picture, so watch it for them.
 NAME_SLIDERS = """
-const lab = this.closest('.gap-lab');
-const name = () => lab?.querySelectorAll('.widget-slider').forEach(slider =>
-  slider.querySelector('[role=slider]')?.setAttribute(
-    'aria-label', slider.querySelector('.widget-label').textContent));
-name(); setTimeout(name, 500);
+const watch = tries => {
+  const lab = this.closest('.gap-lab');
+  if (!lab && tries) setTimeout(watch, 200, tries - 1);
+  if (!lab || lab.dataset.watched) return;
+  lab.dataset.watched = 'yes';
+  const name = () => lab.querySelectorAll('.widget-slider').forEach(slider =>
+    slider.querySelector('[role=slider]')?.setAttribute(
+      'aria-label', slider.querySelector('.widget-label').textContent));
+  new MutationObserver(name).observe(lab, {childList: true, subtree: true});
+  name();
+};
+watch(20);
 """
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from html import escape
 
 import ipywidgets
@@ -17,13 +18,12 @@ import numpy as np
 from gap_utils.pictures import (
     ACCENT,
     GREY,
-    INK,
     PALE,
     SCALE,
+    WHITE,
+    Canvas,
     Picture,
-    canvas,
     draw_grid,
-    encode,
     format_number,
     load_font,
     shade,
@@ -44,6 +44,7 @@ NUMBERS = (
     (1, 9, 4, 7, 2, 6, 8, 3),
     (5, 3, 6, 2, 7, 8, 1, 9),
 )
+MAP_LEFT, OUTPUT_LEFT, TOP = 8 * SCALE, 302 * SCALE, 40 * SCALE  # where the grids begin
 MODE_LABELS = {"max": "max", "avg": "average", "min": "min"}
 
 
@@ -145,10 +146,11 @@ class PoolStep:
     minimum: float
 
 
+@lru_cache(maxsize=4)
 def pool_step(state: PoolState) -> PoolStep:
     """Compute the numbers of the window on view."""
     x = np.array(state.values)[None, None]
-    output = pool(x, state.kernel_size, state.stride, state.padding, state.mode)[0, 0].numpy()
+    output = _output(replace(state, window=1))
     row, column = divmod(state.window - 1, len(state.windows))
     rows, columns = state.windows[row], state.windows[column]
     inside = range(state.size)
@@ -168,6 +170,12 @@ def pool_step(state: PoolState) -> PoolStep:
         maximum=global_max_pool(x).item(),
         minimum=-global_max_pool(-x).item(),
     )
+
+
+@lru_cache(maxsize=4)
+def _output(state: PoolState) -> np.ndarray:
+    x = np.array(state.values)[None, None]
+    return pool(x, state.kernel_size, state.stride, state.padding, state.mode)[0, 0].numpy()
 
 
 def arithmetic(mode: str, terms: Sequence[float], result: float) -> str:
@@ -215,59 +223,72 @@ def pool_picture(state: PoolState) -> Picture:
         A picture whose text holds the same numbers.
     """
     step = pool_step(state)
+    empty, full, cell = _pages(replace(state, window=1))
+    row, column = divmod(state.window - 1, len(state.windows))
+    right = OUTPUT_LEFT + len(state.windows) * cell + SCALE
+    canvas = empty.copy()
+    canvas.paste(full, (OUTPUT_LEFT, TOP, right, TOP + row * cell))
+    end = OUTPUT_LEFT + (column + 1) * cell
+    canvas.paste(full, (OUTPUT_LEFT, TOP + row * cell, end, TOP + (row + 1) * cell))
+    for left, rows, columns in (
+        (
+            MAP_LEFT,
+            [p + state.padding for p in step.rows],
+            [p + state.padding for p in step.columns],
+        ),
+        (OUTPUT_LEFT, (row, row + 1), (column, column + 1)),
+    ):
+        corners = [(left + j * cell, TOP + i * cell) for i, j in zip(rows, columns, strict=True)]
+        canvas.fills.rectangle(corners, outline=ACCENT, width=3 * SCALE)
+
+    results = [format_number(number) for number in step.output.flat]
+    results[state.window :] = "?" * (len(results) - state.window)
+    numbers = [format_number(number) for line in state.values for number in line]
+    return canvas.picture(
+        f"Map {_in_rows(numbers, state.size)}. {describe_window(state, step)}. "
+        f"{arithmetic(state.mode, step.terms, step.result)}. "
+        f"Output so far {_in_rows(results, len(state.windows))}. {describe_globals(step)}."
+    )
+
+
+def _in_rows(words: Sequence[str], width: int) -> str:
+    return " / ".join(" ".join(words[i : i + width]) for i in range(0, len(words), width))
+
+
+@lru_cache(maxsize=4)  # while the window moves, all but the window stays
+def _pages(state: PoolState) -> tuple[Canvas, Canvas, int]:
+    """Draw the map with the output still empty and with all of it; also the side of a square."""
+    step = pool_step(state)
     size, padding, windows = state.size, state.padding, len(state.windows)
-    low, high = step.minimum, step.maximum
+    cell = min(62 * SCALE, 250 * SCALE // max(size + 2 * padding, windows))
+    decimals = 4 if cell > 36 * SCALE else 2  # what fits; the exact result is under the picture
+
+    def write(values):
+        return [[format_number(number, decimals) for number in line] for line in values]
+
     pad_label = "0" if state.mode == "avg" else None
-    labels = [[pad_label] * (size + 2 * padding) for _ in range(size + 2 * padding)]
-    colours = np.full((*np.shape(labels), 3), PALE, dtype=np.uint8)
-    for i, row in enumerate(state.values):
-        labels[padding + i][padding : padding + size] = map(format_number, row)
+    labels = np.full((size + 2 * padding,) * 2, pad_label, dtype=object)
+    fills = np.full(labels.shape, PALE)
     inside = slice(padding, padding + size)
-    colours[inside, inside] = shade(np.array(state.values), low, high)
+    labels[inside, inside] = write(state.values)
+    fills[inside, inside] = shade(np.array(state.values), step.minimum, step.maximum)
 
-    done = np.arange(windows**2).reshape(windows, windows) < state.window
-    results = [
-        [format_number(number) if seen else None for number, seen in zip(*row, strict=True)]
-        for row in zip(step.output, done, strict=True)
-    ]
-    result_colours = shade(step.output, low, high)
-    result_colours[~done] = 255
-
-    image, draw = canvas(560, 310)
-    side = 250 * SCALE
-    cell = min(62 * SCALE, side // max(len(labels), windows))
-    left, top, right = 8 * SCALE, 40 * SCALE, 302 * SCALE
+    empty = Canvas(560, 310)
     title = load_font(15 * SCALE)
     padded = f", padding {padding}" if padding else ""
-    draw.text((left, 8 * SCALE), f"map {size} x {size}{padded}", font=title, fill=INK)
-    draw.text((right, 8 * SCALE), f"output {windows} x {windows}", font=title, fill=INK)
-    draw_grid(draw, labels, colours, left, top, cell)
-    draw_grid(draw, results, result_colours, right, top, cell)
-    arrow = top + cell * len(labels) // 2
-    draw.line((268 * SCALE, arrow, 288 * SCALE, arrow), fill=GREY, width=3 * SCALE)
-    tip = [(286 * SCALE, arrow - 7 * SCALE), (286 * SCALE, arrow + 7 * SCALE), (295 * SCALE, arrow)]
-    draw.polygon(tip, fill=GREY)
-    row, column = divmod(state.window - 1, windows)
-    for corner, rows, columns in (
-        (left, [p + padding for p in step.rows], [p + padding for p in step.columns]),
-        (right, (row, row + 1), (column, column + 1)),
-    ):
-        box = (
-            corner + columns[0] * cell,
-            top + rows[0] * cell,
-            corner + columns[1] * cell,
-            top + rows[1] * cell,
-        )
-        draw.rectangle(box, outline=ACCENT, width=3 * SCALE)
-
-    so_far = " / ".join(" ".join(label or "?" for label in row) for row in results)
-    rows = " / ".join(" ".join(map(format_number, row)) for row in state.values)
-    text = (
-        f"Map {rows}. {describe_window(state, step)}. "
-        f"{arithmetic(state.mode, step.terms, step.result)}. Output so far {so_far}. "
-        f"{describe_globals(step)}."
-    )
-    return encode(image, text)
+    empty.ink.text((MAP_LEFT, 8 * SCALE), f"map {size} x {size}{padded}", font=title, fill=255)
+    empty.ink.text((OUTPUT_LEFT, 8 * SCALE), f"output {windows} x {windows}", font=title, fill=255)
+    draw_grid(empty, labels, fills, MAP_LEFT, TOP, cell)
+    middle = TOP + cell * len(labels) // 2
+    empty.fills.line((268 * SCALE, middle, 288 * SCALE, middle), fill=GREY, width=3 * SCALE)
+    tip = [(286, -7), (286, 7), (295, 0)]
+    empty.fills.polygon([(x * SCALE, middle + y * SCALE) for x, y in tip], fill=GREY)
+    full = empty.copy()
+    nothing = np.full((windows, windows), None)
+    draw_grid(empty, nothing, np.full((windows, windows), WHITE), OUTPUT_LEFT, TOP, cell)
+    shades = shade(step.output, step.minimum, step.maximum)
+    draw_grid(full, write(step.output), shades, OUTPUT_LEFT, TOP, cell)
+    return empty, full, cell
 
 
 class PoolLab(Lab):
@@ -294,6 +315,7 @@ class PoolLab(Lab):
         self._start = self._state = PoolState(values, **settings)
         self._random = random.Random(0)
         self._syncing = False
+        self._numbers_shown = None
         self._build()
         self._show()
 
@@ -343,6 +365,7 @@ class PoolLab(Lab):
 
         self._cells = {}
         self._grid = ipywidgets.GridBox()
+        self._grid.add_class("gap-numbers")
         self._size = ipywidgets.IntSlider(
             value=4, min=SIZES[0], max=SIZES[-1], description="Map size", layout=wide
         )
@@ -350,7 +373,7 @@ class PoolLab(Lab):
         self._mode = ipywidgets.ToggleButtons(
             options=[(label, mode) for mode, label in MODE_LABELS.items()],
             description="Pooling",
-            style={"button_width": "62px"},
+            style={"button_width": "84px"},
             layout=wide,
         )
         self._mode.observe(lambda change: self._change(mode=change["new"]), "value")
@@ -469,16 +492,17 @@ class PoolLab(Lab):
             for name, limit in limits.items():
                 self._sliders[name].max = limit
                 self._sliders[name].value = getattr(state, name)
-            cells = [self._cell(i, j) for i in range(state.size) for j in range(state.size)]
-            for cell, number in zip(cells, np.ravel(state.values).tolist(), strict=True):
-                cell.value = number
-            if len(cells) != len(self._grid.children):
-                self._grid.children = cells
-                self._grid.layout = {
-                    "grid_template_columns": f"repeat({state.size}, minmax(0, 1fr))",
-                    "width": f"{min(56 * state.size, 300)}px",
-                }
-                self._grid.add_class("gap-numbers")
+            if state.values != self._numbers_shown:
+                self._numbers_shown = state.values
+                cells = [self._cell(i, j) for i in range(state.size) for j in range(state.size)]
+                for cell, number in zip(cells, np.ravel(state.values).tolist(), strict=True):
+                    cell.value = number
+                if len(cells) != len(self._grid.children):  # else the cell in use loses focus
+                    self._grid.children = cells
+                    self._grid.layout = {
+                        "grid_template_columns": f"repeat({state.size}, minmax(0, 1fr))",
+                        "width": f"{min(56 * state.size, 300)}px",
+                    }
         finally:
             self._syncing = False
         self._image.value = pool_picture(state).html(onload=NAME_SLIDERS)

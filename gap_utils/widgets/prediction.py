@@ -9,6 +9,8 @@ import ipywidgets
 
 from gap_utils.widgets.lab import Lab
 
+BUTTON_LAYOUT = {"width": "max-content", "max_width": "100%"}
+
 
 class Prediction(Lab):
     """A question with a few answers; choosing one shows what it says about the idea.
@@ -36,24 +38,27 @@ class Prediction(Lab):
         self.question = question
         self.answers = dict(answers)
         self.right = right
-        self._choices = ipywidgets.RadioButtons(
-            options=list(answers), value=None, layout={"width": "max-content", "max_width": "100%"}
-        )
+        self._chosen: str | None = None
+        # buttons, not radio buttons: JupyterLab takes the arrow keys that those need
+        self._buttons = {answer: ipywidgets.Button(layout=BUTTON_LAYOUT) for answer in answers}
+        for answer, button in self._buttons.items():
+            button.on_click(lambda _, answer=answer: setattr(self, "value", answer))
         self._feedback = ipywidgets.HTML()
-        self._choices.observe(self._show_feedback, "value")
         asked = ipywidgets.HTML(f"<b>Predict.</b> {escape(question)}")
-        self.box = ipywidgets.VBox([asked, self._choices, self._feedback])
+        self.box = ipywidgets.VBox([asked, *self._buttons.values(), self._feedback])
+        self._show()
 
     @property
     def value(self) -> str | None:
         """The chosen answer, None before the first choice; it can be set."""
-        return self._choices.value
+        return self._chosen
 
     @value.setter
     def value(self, answer: str | None) -> None:
         if answer is not None and answer not in self.answers:
             raise ValueError(f"expected one of {list(self.answers)}, got {answer!r}")
-        self._choices.value = answer
+        self._chosen = answer
+        self._show()
 
     @property
     def feedback(self) -> str:
@@ -63,7 +68,9 @@ class Prediction(Lab):
         verdict = "Right." if self.value == self.right else "Not this one."
         return f"{verdict} {self.answers[self.value]}"
 
-    def _show_feedback(self, change) -> None:
+    def _show(self) -> None:
+        for answer, button in self._buttons.items():
+            button.description = f"{'●' if answer == self.value else '○'} {answer}"
         self._feedback.value = f'<div role="status">{escape(self.feedback)}</div>'
 
     def __repr__(self) -> str:

@@ -27,6 +27,9 @@ CHROMIUM_FLAGS = [
 ]
 
 
+CONFIG = Path(__file__).parents[2] / "tools" / "jupyter_lab_config.py"  # as `make lab` does
+
+
 def find_chromium() -> str | None:
     """The path of a Chromium or Chrome, or None."""
     names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
@@ -45,6 +48,7 @@ def serve_jupyterlab(folder: Path, scratch: Path, python: str = sys.executable):
         for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR")
     }
     options = [
+        f"--config={CONFIG}",
         f"--ServerApp.root_dir={folder}",
         f"--ServerApp.port={port}",
         f"--IdentityProvider.token={token}",
@@ -53,9 +57,11 @@ def serve_jupyterlab(folder: Path, scratch: Path, python: str = sys.executable):
         "--LabApp.expose_app_in_browser=True",
         f"--LabApp.user_settings_dir={scratch / 'settings'}",
         f"--LabApp.workspaces_dir={scratch / 'workspaces'}",
-        "--LabApp.news_url=",
-        "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
     ]
+    # no question about news in the corner of the screenshots
+    settings = scratch / "settings/@jupyterlab/apputils-extension/notification.jupyterlab-settings"
+    settings.parent.mkdir(parents=True)
+    settings.write_text('{"fetchNews": "false", "checkForUpdates": false}')
     log = scratch / "jupyterlab.log"
     with open(log, "w") as output:
         server = subprocess.Popen(
@@ -125,14 +131,25 @@ class LabPage:
 
         _wait(ready, timeout, f"an idle kernel of {self.name}")
 
+    def close(self) -> None:
+        """Shut the kernel of this notebook down."""
+        for session in self._sessions():
+            self._request("DELETE", f"/{session['id']}").close()
+
     def _kernel_state(self) -> str:
-        request = urllib.request.Request(
-            f"{self.address}/api/sessions", headers={"Authorization": f"token {self.token}"}
-        )
-        with urllib.request.urlopen(request, timeout=10) as response:
-            sessions = json.load(response)
-        states = [s["kernel"]["execution_state"] for s in sessions if s["path"] == self.name]
+        states = [session["kernel"]["execution_state"] for session in self._sessions()]
         return states[0] if states else "none"
+
+    def _sessions(self) -> list[dict]:
+        with self._request("GET") as response:
+            return [s for s in json.load(response) if s["path"] == self.name]
+
+    def _request(self, method: str, path: str = ""):
+        headers = {"Authorization": f"token {self.token}"}
+        url = f"{self.address}/api/sessions{path}"
+        return urllib.request.urlopen(
+            urllib.request.Request(url, method=method, headers=headers), timeout=10
+        )
 
 
 def focus_slider(lab: Locator, label: str) -> Locator:

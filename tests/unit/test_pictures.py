@@ -6,13 +6,15 @@ import pytest
 from PIL import Image
 
 from gap_utils.pictures import (
-    ACCENT,
     BLUE,
+    INK,
     SCALE,
+    SHADES,
+    VERMILLION,
+    WHITE,
+    Canvas,
     Picture,
-    canvas,
     draw_grid,
-    encode,
     format_number,
     plot_maps,
     shade,
@@ -33,12 +35,22 @@ def test_numbers_are_short_and_exact_to_four_decimals():
 
 def test_shades_run_from_white_to_blue():
     values = np.array([[0.0, 5.0, 10.0, 20.0, -3.0]])
-    colours = shade(values, 0, 10)
-    assert colours.dtype == np.uint8
-    assert colours[0, 0].tolist() == colours[0, 4].tolist() == [255, 255, 255]
-    assert colours[0, 2].tolist() == colours[0, 3].tolist() == list(BLUE)
-    assert colours[0, 1].tolist() == [round((255 + part) / 2) for part in BLUE]
-    assert (shade(np.array([7.0]), 7, 7) == 255).all()
+    fills = shade(values, 0, 10)
+    assert fills.dtype == np.uint8
+    assert fills.tolist() == [[SHADES[0], 18, SHADES[-1], SHADES[-1], SHADES[0]]]
+    assert (shade(np.array([7.0]), 7, 7) == SHADES[0]).all()
+
+
+def test_the_colour_table():
+    canvas = Canvas(32, 1)
+    for fill in range(32):
+        canvas.fills.rectangle((fill * SCALE, 0, fill * SCALE + 1, SCALE), fill=fill)
+    colours = pixels(canvas.picture(""))[0, ::SCALE]
+    assert colours[WHITE].tolist() == colours[SHADES[0]].tolist() == [255, 255, 255]
+    assert colours[SHADES[-1]].tolist() == list(BLUE)
+    assert (np.diff(colours[SHADES[0] :].astype(int), axis=0) <= 0).all()
+    canvas.ink.rectangle((0, 0, 100, 100), fill=255)
+    assert (pixels(canvas.picture("")) == INK).all()
 
 
 def test_black_numbers_can_be_read_on_the_darkest_shade():
@@ -47,27 +59,39 @@ def test_black_numbers_can_be_read_on_the_darkest_shade():
         linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
         return np.dot(linear, [0.2126, 0.7152, 0.0722])
 
-    ink, blue, accent = luminance((33, 37, 41)), luminance(BLUE), luminance(ACCENT)
+    ink, blue, accent = luminance(INK), luminance(BLUE), luminance(VERMILLION)
     assert (blue + 0.05) / (ink + 0.05) > 4.5  # WCAG AA for text
     assert 1.05 / (accent + 0.05) > 3  # WCAG for graphics, on white
 
 
 def test_a_grid_has_its_colours_where_its_numbers_are():
-    image, draw = canvas(40, 20)
-    colours = np.array([[[255, 0, 0], [0, 0, 255]]], dtype=np.uint8)
-    draw_grid(draw, [["1", None]], colours, left=0, top=0, cell=20 * SCALE)
-    picture = encode(image, "red, blue")
+    canvas = Canvas(40, 20)
+    fills = np.array([[SHADES[0], SHADES[-1]]])
+    draw_grid(canvas, [["1", None]], fills, left=0, top=0, cell=20 * SCALE)
+    picture = canvas.picture("white, blue")
     assert (picture.width, picture.height) == (40, 20)
     array = pixels(picture)
     assert array.shape == (20 * SCALE, 40 * SCALE, 3)
-    assert array[5 * SCALE, 5 * SCALE].tolist() == [255, 0, 0]
-    assert array[5 * SCALE, 25 * SCALE].tolist() == [0, 0, 255]
-    assert (array[:, : 20 * SCALE].sum(axis=2) < 150).any()  # the ink of the 1
-    assert not (array[2:-2, 21 * SCALE : 39 * SCALE] != [0, 0, 255]).any()
+    assert array[5 * SCALE, 5 * SCALE].tolist() == [255, 255, 255]
+    assert array[5 * SCALE, 25 * SCALE].tolist() == list(BLUE)
+    assert (array[:, : 20 * SCALE] == INK).all(axis=2).any()  # the ink of the 1
+    assert (array[3:-3, 21 * SCALE + 1 : 39 * SCALE] == BLUE).all()
+
+
+def test_copy_and_paste():
+    full, empty = Canvas(20, 10), Canvas(20, 10)
+    full.fills.rectangle((0, 0, 99, 99), fill=SHADES[-1])
+    before = pixels(empty.picture(""))
+    mixed = empty.copy()
+    mixed.paste(full, (0, 0, 10 * SCALE, 10 * SCALE))
+    array = pixels(mixed.picture(""))
+    assert (array[:, : 10 * SCALE] == BLUE).all()
+    assert (array[:, 10 * SCALE :] == 255).all()
+    assert (pixels(empty.picture("")) == before).all()
 
 
 def test_a_picture_carries_its_text_everywhere():
-    picture = encode(canvas(10, 5)[0], 'the "text" & <more>')
+    picture = Canvas(10, 5).picture('the "text" & <more>')
     data, metadata = picture._repr_mimebundle_()
     assert data["text/plain"] == repr(picture) == picture.text
     assert base64.b64decode(data["image/png"]) == picture.png
@@ -84,9 +108,9 @@ def test_maps_are_drawn_with_their_numbers_and_boxes():
     assert pixels(picture).shape[:2] == (picture.height * SCALE, picture.width * SCALE)
     plain = plot_maps({"a": MAP, "b": [[4.25, 3.5]]})
     assert picture.png == plot_maps({"a": MAP, "b": [[4.25, 3.5]]}, {"a": [(0, 0, 2, 2)]}).png
-    boxed = (abs(pixels(picture).astype(int) - ACCENT) < 20).all(axis=2)
+    boxed = (abs(pixels(picture).astype(int) - VERMILLION) < 20).all(axis=2)
     assert boxed.sum() > 500
-    assert (abs(pixels(plain).astype(int) - ACCENT) < 20).all(axis=2).sum() == 0
+    assert (abs(pixels(plain).astype(int) - VERMILLION) < 20).all(axis=2).sum() == 0
     rows, columns = boxed.nonzero()  # the box lies on the first two of four rows of squares
     assert rows.max() - rows.min() == pytest.approx(columns.max() - columns.min(), abs=3)
     assert rows.max() < picture.height * SCALE * 0.6

@@ -20,13 +20,21 @@ def test_each_answer_says_what_is_behind_it(prediction):
 
 
 def test_a_learner_may_choose_again_and_nothing_is_chosen_at_first(prediction):
-    choices = prediction.box.children[1]
-    assert choices.value is None
-    assert list(choices.options) == ["1", "3", "512"]
-    choices.value = "512"
+    buttons = prediction.box.children[1:-1]
+
+    def shown():
+        return [button.description for button in buttons]
+
+    assert shown() == ["○ 1", "○ 3", "○ 512"]
+    assert prediction.value is None
+    buttons[2].click()
     assert prediction.value == "512"
-    choices.value = "3"
+    assert shown() == ["○ 1", "○ 3", "● 512"]
+    buttons[1].click()
     assert prediction.feedback.startswith("Right.")
+    assert shown() == ["○ 1", "● 3", "○ 512"]
+    prediction.value = None
+    assert shown() == ["○ 1", "○ 3", "○ 512"]
 
 
 def test_what_a_notebook_stores(prediction):

@@ -1,0 +1,79 @@
+"""tools/set_home.py writes one address everywhere, and can write another one later."""
+
+from __future__ import annotations
+
+import shutil
+
+import nbformat
+import pytest
+
+import set_home
+from nbval_pictures import ROOT
+
+HOME = "https://github.com/someone/gap-lessons"
+
+
+@pytest.fixture
+def project(tmp_path):
+    shutil.copytree(ROOT / "notebooks", tmp_path / "notebooks")
+    for name in ("pyproject.toml", "README.md"):
+        shutil.copy(ROOT / name, tmp_path)
+    return tmp_path
+
+
+def lessons(project):
+    return {p.name: nbformat.read(p, as_version=4) for p in (project / "notebooks").glob("*.ipynb")}
+
+
+def everything(project):
+    return {path: path.read_bytes() for path in sorted(project.rglob("*")) if path.is_file()}
+
+
+def test_the_address_goes_everywhere(project):
+    before = lessons(project)
+    set_home.main([HOME], project)
+    assert f'\n[project.urls]\nHomepage = "{HOME}"\n' in (project / "pyproject.toml").read_text()
+    readme = (project / "README.md").read_text().splitlines()
+    assert readme[0].startswith("# ")
+    assert "blob/HEAD/notebooks/00_start_here.ipynb" in readme[2]
+    for name, lesson in lessons(project).items():
+        title, badges, goals = lesson.cells[0].source.split("\n\n")[:3]
+        assert title.startswith("# ")
+        assert (
+            f"https://colab.research.google.com/github/someone/gap-lessons/blob/HEAD/notebooks/{name}"
+            in badges
+        )
+        assert "https://mybinder.org/v2/gh/someone/gap-lessons/HEAD?" in badges
+        assert f"urlpath=lab/tree/notebooks/{name}" in badges
+        assert goals.startswith("**You will**")
+        assert f'\nHOME = "{HOME}"' in lesson.cells[1].source
+        assert lesson.cells[2:] == before[name].cells[2:]
+
+
+def test_a_second_run_changes_nothing_and_a_new_address_replaces_the_old(project):
+    set_home.main([HOME], project)
+    once = everything(project)
+    set_home.main([f"{HOME}.git"], project)
+    assert everything(project) == once
+    set_home.main(["https://github.com/other/place/"], project)
+    assert not any(b"someone/gap-lessons" in content for content in everything(project).values())
+    set_home.main([HOME], project)
+    assert everything(project) == once
+
+
+def test_pyproject_can_still_be_read(project):
+    tomllib = pytest.importorskip("tomllib", reason="Python 3.10 has no tomllib")
+    set_home.main([HOME], project)
+    table = tomllib.loads((project / "pyproject.toml").read_text())
+    assert table["project"]["urls"] == {"Homepage": HOME}
+    assert table["tool"]["setuptools"]["packages"]["find"]["include"] == ["gap_utils*"]
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["gap"], ["https://example.org/a/b"], [HOME, HOME], [f"{HOME}/tree/main"]]
+)
+def test_another_address_is_refused_and_nothing_is_written(project, arguments):
+    before = everything(project)
+    with pytest.raises(SystemExit, match="expected one address like https"):
+        set_home.main(arguments, project)
+    assert everything(project) == before

@@ -1,0 +1,62 @@
+"""A learner's JupyterLab, for the browser tests and the benchmarks."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+import pytest
+
+from nbval_pictures import ROOT
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    """Skip without a browser, but never where the whole suite is meant to run."""
+    from driver import find_chromium
+
+    if find_chromium() is None:
+        reason = "no Chromium or Chrome was found; install one, or name it in CHROMIUM"
+        pytest.fail(reason) if os.environ.get("CI") == "true" else pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def project(tmp_path_factory):
+    """A copy of the project to serve, so that nothing is saved into the real one."""
+    folder = tmp_path_factory.mktemp("project")
+    shutil.copytree(ROOT / "gap_utils", folder / "gap_utils")
+    (folder / "notebooks").mkdir()
+    return folder
+
+
+@pytest.fixture(scope="session")
+def server(project, tmp_path_factory, chromium):
+    from driver import serve_jupyterlab
+
+    with serve_jupyterlab(project, tmp_path_factory.mktemp("jupyter")) as server:
+        yield server
+
+
+@pytest.fixture
+def page(chromium):
+    from driver import open_browser
+
+    with open_browser() as page:
+        yield page
+
+
+@pytest.fixture
+def open_lesson(project, server, page):
+    """Open a fresh copy of a lesson, with a kernel of its own."""
+    from driver import LabPage
+
+    opened = []
+
+    def open_(name: str, source=ROOT / "notebooks") -> LabPage:
+        shutil.copy(source / name, project / "notebooks" / name)
+        opened.append(LabPage(page, server, f"notebooks/{name}"))
+        return opened[-1]
+
+    yield open_
+    for lesson in opened:
+        lesson.close()
