@@ -145,8 +145,14 @@ def check_gap(answer: Callable) -> Feedback:
                 lambda x: mean(x, (1, 2, 3)),
                 "That averages over the channels too. GAP keeps one number per channel.",
             ),
-            (lambda x: mean(x, 2), "That averages the rows only: axis 3 is left."),
-            (lambda x: mean(x, 3), "That averages the columns only: axis 2 is left."),
+            (
+                lambda x: mean(x, 2),
+                "That gives one average per column: only axis 2 is averaged. Average axis 3 too.",
+            ),
+            (
+                lambda x: mean(x, 3),
+                "That gives one average per row: only axis 3 is averaged. Average axis 2 too.",
+            ),
             (
                 lambda x: mean(x, (2, 3)).T,
                 "The numbers are right, but the axes are swapped: that is (C, N).",
@@ -210,8 +216,8 @@ def check_max_pool(answer: Callable) -> Feedback:
             ),
             (
                 lambda image: pooled(image).clamp(min=0),
-                "Where all four numbers are negative the answer is 0. Does your maximum start at "
-                "0? Start it with a number of the window.",
+                "Where all four numbers are negative your function returns 0. Does your maximum "
+                "start at 0? Start it with a number of the window.",
             ),
         ],
     )
@@ -272,11 +278,12 @@ def check_min_pool(answer: Callable) -> Feedback:
 
     return _check(
         answer,
-        right="min pooling is -max_pool(-x)",
+        right="2×2 min pooling with stride 2; in one line, -max_pool(-x)",
         reference=lambda x: pool(x, 2, mode="min"),
         cases=[
             (_features([[[[1, 2], [3, 4]]]]),),
             (_features([[[[-1, 2, 5, 7], [3, -4, 6, 8]]]]),),
+            (_features([[[[1, 2, 0], [3, 4, 0], [0, 0, 0]]]]),),
             (_random_features(4, 3, 6, 4),),
         ],
         mistakes=[
@@ -295,6 +302,11 @@ def check_min_pool(answer: Callable) -> Feedback:
             (
                 lambda x: x.amin((2, 3)),
                 "That is one minimum per channel, over the whole map. Keep one per 2×2 window.",
+            ),
+            (
+                lambda x: -F.max_pool2d(-x, 2, ceil_mode=True),
+                "A window hangs over the edge, as with ceil_mode=True. When a row or column is "
+                "left over, drop it.",
             ),
         ],
     )
@@ -445,7 +457,10 @@ def _problem(outcome: _Outcome, expected: Tensor | float) -> str | None:
     if not isclose(value, expected, rel_tol=1e-6, abs_tol=1e-9):
         return f"your function returned {_show(value)}, expected {_show(expected)}"
     if isinstance(expected, int) and not isinstance(value, int):
-        return f"your function returned the float {value}, expected the integer {expected}: use //"
+        return (
+            f"your function returned the float {value}, expected the integer {expected}. "
+            "Use // where you divide, or int() at the end."
+        )
     return None
 
 
