@@ -7,7 +7,7 @@ BIN := .venv/bin
 .PHONY: help lab test notebooks bench clean
 
 help:  ## list these commands
-	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' Makefile
+	@sed -n 's/^\([a-z]*\):.*## /make \1: /p' Makefile
 
 lab: $(READY)  ## open the lessons in JupyterLab
 	$(BIN)/jupyter lab --config=tools/jupyter_lab_config.py $(LAB_OPTIONS) notebooks/00_start_here.ipynb
@@ -30,6 +30,6 @@ clean:  ## remove the environment
 # made again when the requirements change
 $(READY): requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "expected Python 3.10 or newer, got " + sys.version.split()[0] + "; name another with: make lab PYTHON=python3.12")'
-	$(PYTHON) -m venv .venv
+	$(PYTHON) -m venv --clear .venv
 	$(BIN)/python -m pip install --disable-pip-version-check $(PIP_OPTIONS) -r requirements.txt
 	touch $@

@@ -445,7 +445,7 @@ def _outcome(function: Callable, case: tuple) -> _Outcome:
 def _problem(outcome: _Outcome, expected: Tensor | float) -> str | None:
     """Say what is wrong with an outcome; None where nothing is."""
     if outcome.error is not None:
-        return f"your function raised {type(outcome.error).__name__}: {outcome.error}"
+        return f"your function raised {_kind_of_error(outcome.error)}"
     value = outcome.value
     if value is None:
         return "your function returned None. Does it end with return?"
@@ -454,8 +454,8 @@ def _problem(outcome: _Outcome, expected: Tensor | float) -> str | None:
     value = _plain_number(value)
     if not isinstance(value, Real) or isinstance(value, bool):
         return f"your function returned {_kind(value)}, expected a number, {_show(expected)}"
-    if not isclose(value, expected, rel_tol=1e-6, abs_tol=1e-9):
-        return f"your function returned {_show(value)}, expected {_show(expected)}"
+    if not _close(value, expected):
+        return _differs(value, expected)
     if isinstance(expected, int) and not isinstance(value, int):
         return (
             f"your function returned the float {value}, expected the integer {expected}. "
@@ -481,12 +481,27 @@ def _tensor_problem(value: Any, expected: Tensor) -> str | None:
     if not wrong.any():
         return None
     if expected.numel() <= SHOWN:
-        return f"your function returned {_show(value)}, expected {_show(expected)}"
+        return _differs(value, expected)
     place = tuple(wrong.nonzero()[0].tolist())
-    return (
-        f"your function returned {_show(value[place].item())} at {list(place)}, expected "
-        f"{_show(expected[place].item())}"
-    )
+    return f"at position {list(place)} " + _differs(value[place].item(), expected[place].item())
+
+
+def _differs(value: Any, expected: Any) -> str:
+    shown, wanted = _show(value), _show(expected)
+    hint = " with more decimals: do not round" if shown == wanted else ""
+    return f"your function returned {shown}, expected {wanted}{hint}"
+
+
+def _kind_of_error(error: Exception) -> str:
+    name, text = type(error).__name__, str(error)
+    return f"{name}: {text}" if text else name
+
+
+def _close(a: Real, b: Real) -> bool:
+    try:
+        return isclose(a, b, rel_tol=1e-6, abs_tol=1e-9)
+    except OverflowError:  # an integer beyond the range of floats
+        return a == b
 
 
 def _name_mistake(
@@ -513,13 +528,15 @@ def _same(a: Any, b: Any) -> bool:
             and torch.allclose(a.double(), b.double(), rtol=1e-5, atol=1e-6)
         )
     if isinstance(a, Real) and isinstance(b, Real):
-        return isclose(a, b, rel_tol=1e-6, abs_tol=1e-9)
-    return type(a) is type(b) and not isinstance(a, Tensor) and bool(a == b)
+        return _close(a, b)
+    if isinstance(a, list | tuple) and type(a) is type(b):
+        return len(a) == len(b) and all(map(_same, a, b))
+    return False
 
 
 def _plain_number(value: Any) -> Any:
     """Take a NumPy number or a tensor of no axes for the Python number it holds."""
-    if isinstance(value, np.generic):
+    if isinstance(value, np.generic) or (isinstance(value, np.ndarray) and value.ndim == 0):
         return value.item()
     if isinstance(value, Tensor) and value.ndim == 0 and value.device.type != "meta":
         return value.item()

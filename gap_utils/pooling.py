@@ -108,7 +108,9 @@ def windows_along(
         [(-1, 1), (1, 3)]
     """
     count = output_size(size, kernel_size, stride, padding, ceil_mode)
-    stride = kernel_size if stride is None else stride
+    # plain integers from here on: NumPy's small ones would overflow
+    size, kernel_size, padding = index(size), index(kernel_size), index(padding)
+    stride = kernel_size if stride is None else index(stride)
     starts = [number * stride - padding for number in range(count)]
     return [(start, min(start + kernel_size, size + padding)) for start in starts]
 
@@ -150,7 +152,7 @@ def pool(
         tensor([[[2., 2., 5., 5., 6.]]])
     """
     x = as_features(x)
-    if mode not in MODES:
+    if not isinstance(mode, str) or mode not in MODES:
         raise ValueError(f'expected mode "max", "avg" or "min", got {mode!r}')
     sizes = tuple(x.shape[2:])
     kernel = _per_axis("kernel_size", kernel_size, len(sizes))
@@ -251,8 +253,10 @@ def as_features(x: Tensor | np.ndarray | Sequence) -> Tensor:
             raise ValueError(
                 f"expected numbers in a rectangular array, got {type(x).__name__}: {error}"
             ) from error
-    if x.is_complex():
-        raise ValueError(f"expected real numbers, got {x.dtype}")
+    if x.is_complex() or x.is_quantized or x.layout != torch.strided:
+        raise ValueError(
+            f"expected a dense tensor of real numbers, got {x.dtype} in layout {x.layout}"
+        )
     shape = tuple(x.shape)
     if not 3 <= len(shape) <= 5:
         raise ValueError(

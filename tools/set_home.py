@@ -32,15 +32,17 @@ def badges(home: str, path: str) -> str:
 
 def write_pyproject(path: Path, home: str) -> None:
     """Put the address into the table of project URLs."""
-    text = re.sub(r'\n\[project\.urls\]\nHomepage = ".*"\n', "", path.read_text())
+    text = re.sub(r'\n\[project\.urls\]\nHomepage = ".*"\n', "", path.read_text(encoding="utf-8"))
     table = f'\n[project.urls]\nHomepage = "{home}"\n'
-    path.write_text(text.replace("\n[tool.setuptools", f"{table}\n[tool.setuptools", 1))
+    path.write_text(
+        text.replace("\n[tool.setuptools", f"{table}\n[tool.setuptools", 1), encoding="utf-8"
+    )
 
 
 def write_readme(path: Path, home: str, first_lesson: str) -> None:
     """Put the badges under the title."""
-    title, rest = BADGES.sub("", path.read_text()).split("\n\n", 1)
-    path.write_text(f"{title}\n\n{badges(home, first_lesson)}{rest}")
+    title, rest = BADGES.sub("", path.read_text(encoding="utf-8")).split("\n\n", 1)
+    path.write_text(f"{title}\n\n{badges(home, first_lesson)}{rest}", encoding="utf-8")
 
 
 def write_lesson(path: Path, home: str) -> None:
@@ -56,7 +58,8 @@ def write_lesson(path: Path, home: str) -> None:
 def main(arguments: list[str], root: Path = ROOT) -> None:
     """Check the address and write it everywhere."""
     if len(arguments) != 1 or not re.fullmatch(
-        r"https://github\.com/[\w.-]+/[\w.-]+?", arguments[0].removesuffix("/").removesuffix(".git")
+        r"https://github\.com/[\w-]+/[\w.-]*\w[\w.-]*",
+        arguments[0].removesuffix("/").removesuffix(".git"),
     ):
         sys.exit(
             "expected one address like https://github.com/OWNER/REPOSITORY, "

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from html import escape
+from operator import index
 
 import ipywidgets
 import numpy as np
@@ -74,13 +75,20 @@ class PoolState:
     def __post_init__(self):
         try:
             values = np.array(self.values, dtype=float)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, RuntimeError) as error:
             raise ValueError(f"expected rows of numbers, got {self.values!r}") from error
         if values.ndim != 2 or len(set(values.shape)) != 1 or len(values) not in SIZES:
             raise ValueError(f"expected a square map from 2×2 to 8×8, got shape {values.shape}")
         if not (abs(values) <= LARGEST).all():
             raise ValueError(f"expected numbers from -{LARGEST} to {LARGEST}, got {self.values!r}")
         object.__setattr__(self, "values", tuple(map(tuple, values.tolist())))
+        for name in ("kernel_size", "stride", "padding", "window"):
+            try:
+                object.__setattr__(self, name, index(getattr(self, name)))
+            except TypeError as error:
+                raise ValueError(
+                    f"expected {name} to be an integer, got {getattr(self, name)!r}"
+                ) from error
         if self.mode not in MODES:
             raise ValueError(f'expected mode "max", "avg" or "min", got {self.mode!r}')
         for name in ("kernel_size", "stride"):
@@ -329,6 +337,7 @@ class PoolLab(Lab):
         if not isinstance(state, PoolState):
             raise ValueError(f"expected a PoolState, got {type(state).__name__}")
         self._state = state
+        self._note.value = ""
         self._show()
 
     def set(self, **changes) -> None:
@@ -458,9 +467,7 @@ class PoolLab(Lab):
         self._change(kernel_size=size, stride=size, padding=0, window=1)
 
     def _reset(self) -> None:
-        self._state = self._start
-        self._note.value = ""
-        self._show()
+        self.value = self._start
 
     def _change(self, **changes) -> None:
         if self._syncing:

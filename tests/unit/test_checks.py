@@ -29,6 +29,7 @@ RIGHT = {
         lambda shape: shape[-1] * shape[-2],
         lambda shape: torch.tensor(shape[2:]).prod(),
         lambda shape: np.prod(shape[2:]),
+        lambda shape: np.array(shape[2] * shape[3]),
     ],
     checks.check_gap: [
         lambda x: x.flatten(2).mean(2),
@@ -171,6 +172,10 @@ def raise_not_implemented(*arguments):
     raise NotImplementedError
 
 
+def raise_without_words(*arguments):
+    raise AssertionError
+
+
 def divide_by_zero(*arguments):
     return 1 / 0
 
@@ -187,6 +192,8 @@ def test_whatever_comes_back_gets_a_sentence(check):
         (lambda *a: {}, "returned a dict, expected"),
         (lambda *a: True, "returned a bool, expected"),
         (lambda *a: float("nan"), "expected"),
+        (lambda *a: 10**400, "expected"),
+        (raise_without_words, "raised AssertionError"),
         (None, "needs your function itself, got a NoneType"),
         (torch.zeros(1, 1), "needs your function itself, got a tensor of shape (1, 1)"),
     ]:
@@ -228,7 +235,19 @@ def test_an_answer_must_leave_its_input_alone():
         return total / sum(counts.pop() for _ in range(len(counts)))
 
     assert "changed its input" in checks.check_gap_from_windows(spoil_list).message
+
+    def spoil_one_number(means, counts):
+        total = sum(m * c for m, c in zip(means, counts, strict=True)) / sum(counts)
+        means[0] = np.array([1.0, 2.0])
+        return total
+
+    assert "changed its input" in checks.check_gap_from_windows(spoil_one_number).message
     assert checks.check_gap(lambda x: x.mean((2, 3))).passed  # the cases are as before
+
+
+def test_rounding_is_seen_even_where_four_decimals_agree():
+    feedback = checks.check_gap(lambda x: torch.round(x.mean((2, 3)), decimals=4))
+    assert "with more decimals: do not round" in feedback.message
 
 
 def test_the_smallest_failing_input_is_shown():

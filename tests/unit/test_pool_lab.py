@@ -97,6 +97,10 @@ def test_the_global_numbers():
         ({"values": [[1, 2], [3]]}, "expected rows of numbers"),
         ({"values": [[1, 2], [3, float("nan")]]}, "numbers from -999 to 999"),
         ({"values": [[1, 2], [3, 1000]]}, "numbers from -999 to 999"),
+        ({"window": 2.0}, r"window to be an integer, got 2\.0"),
+        ({"kernel_size": "2"}, "kernel_size to be an integer, got '2'"),
+        ({"stride": None}, "stride to be an integer, got None"),
+        ({"values": torch.zeros(4, 4, requires_grad=True)}, "expected rows of numbers"),
         ({"mode": "sum"}, '"max", "avg" or "min", got \'sum\''),
         ({"kernel_size": 5}, "kernel_size from 1 to 4, got 5"),
         ({"stride": 0}, "stride from 1 to 4, got 0"),
@@ -234,6 +238,8 @@ def test_impossible_settings_are_not_offered_and_what_moves_is_said(lab):
     assert control(lab, "Padding").max == 0
     assert lab.value.padding == 0
     assert "padding is now 0" in words(lab)
+    lab.set(kernel_size=2)
+    assert "is now" not in words(lab)
 
 
 @settings(max_examples=30, deadline=None)

@@ -175,6 +175,12 @@ def test_precision_is_kept():
     assert pool(half, 300, mode="avg").item() == 1000
 
 
+def test_small_numpy_integers_do_not_overflow():
+    assert windows_along(4, 2, padding=np.uint8(1)) == [(-1, 1), (1, 3), (3, 5)]
+    assert pool(torch.ones(1, 1, 400), 2, np.int8(2)).shape == (1, 1, 200)
+    assert pool(torch.ones(1, 1, 400), np.int8(100), 1).shape == (1, 1, 301)
+
+
 def test_input_is_left_alone(x):
     before = x.clone()
     pool(x, 2, mode="avg")
@@ -190,7 +196,12 @@ def test_input_is_left_alone(x):
         (lambda x: global_average_pool(torch.zeros(2, 3, 0, 4)), r"at least one position.*2, 3, 0"),
         (lambda x: global_average_pool([[[1, 2], [3]]]), "rectangular array"),
         (lambda x: global_average_pool("map"), "expected numbers"),
-        (lambda x: global_average_pool(x.to(torch.complex64)), "expected real numbers"),
+        (
+            lambda x: global_average_pool(x.to(torch.complex64)),
+            "expected a dense tensor of real numbers, got torch.complex64",
+        ),
+        (lambda x: global_max_pool(x.to_sparse()), "layout torch.sparse_coo"),
+        (lambda x: pool(x, 2, mode=["max"]), '"max", "avg" or "min"'),
         (lambda x: pool(x, 5), "no larger than the padded map, got kernel_size 5 on 4"),
         (lambda x: pool(x, 2, stride=0), "stride to be an integer of at least 1, got 0"),
         (lambda x: pool(x, 2, padding=2), "at most half the kernel size, 1, got 2"),
