@@ -28,10 +28,11 @@ def python(tmp_path) -> Path:
     """The Python of a new environment that has every package of ours but gap_utils."""
     folder = tmp_path / "environment"
     venv.create(folder, with_pip=False)
-    scheme = {"base": str(folder), "platbase": str(folder)}
-    packages = Path(sysconfig.get_path("purelib", "venv", scheme))
-    (packages / "shared.pth").write_text(sysconfig.get_path("purelib"))
-    return Path(sysconfig.get_path("scripts", "venv", scheme)) / "python"
+    python = folder / ("Scripts" if os.name == "nt" else "bin") / "python"
+    where = [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
+    packages = subprocess.run(where, capture_output=True, text=True, check=True).stdout.strip()
+    Path(packages, "shared.pth").write_text(sysconfig.get_path("purelib"))
+    return python
 
 
 @pytest.fixture
