@@ -15,7 +15,7 @@ const watch = tries => {
   if (!lab || lab.dataset.watched) return;
   lab.dataset.watched = 'yes';
   const name = () => lab.querySelectorAll('.widget-slider').forEach(slider =>
-    slider.querySelector('[role=slider]')?.setAttribute(
+    slider.querySelector('[role=slider], .ui-slider-handle')?.setAttribute(
       'aria-label', slider.querySelector('.widget-label').textContent));
   new MutationObserver(name).observe(lab, {childList: true, subtree: true});
   name();

@@ -394,8 +394,7 @@ class PoolLab(Lab):
         }
         self._sliders["window"].layout = {"width": "540px", "max_width": "100%"}
         self._note = ipywidgets.HTML()
-        self._image = ipywidgets.HTML()
-        self._words = ipywidgets.HTML()
+        self._view = ipywidgets.HTML()
         roll = button("Roll one column", self._roll)
         shuffle = button("Shuffle", self._shuffle)
         whole = button("Global: kernel = whole map", self._make_global)
@@ -422,7 +421,7 @@ class PoolLab(Lab):
             ],
             layout={"width": "316px"},
         )
-        right = ipywidgets.VBox([self._sliders["window"], self._image, self._words])
+        right = ipywidgets.VBox([self._sliders["window"], self._view])
         self.box = ipywidgets.Box(
             [left, right], layout={"display": "flex", "flex_flow": "row wrap"}
         )
@@ -512,9 +511,9 @@ class PoolLab(Lab):
                     }
         finally:
             self._syncing = False
-        self._image.value = pool_picture(state).html(onload=NAME_SLIDERS)
         sum_ = arithmetic(state.mode, step.terms, step.result)
-        self._words.value = (
+        self._view.value = (  # one widget: one message to the browser, one layout of the page
+            f"{pool_picture(state).html(onload=NAME_SLIDERS)}<br>"
             f"<b>{escape(describe_globals(step))}</b><br>{escape(describe_window(state, step))}"
             f'<div style="font-size: 130%; margin-top: 6px">{escape(sum_)}</div>'
         )
