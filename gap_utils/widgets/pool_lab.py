@@ -74,7 +74,7 @@ class PoolState:
 
     def __post_init__(self):
         try:
-            values = np.array(self.values, dtype=float)
+            values = np.asarray(self.values, dtype=float)
         except (TypeError, ValueError, RuntimeError) as error:
             raise ValueError(f"expected rows of numbers, got {self.values!r}") from error
         if values.ndim != 2 or len(set(values.shape)) != 1 or len(values) not in SIZES:
