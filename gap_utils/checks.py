@@ -38,6 +38,10 @@ class Feedback:
 
 
 SHOWN = 12  # tensors with more numbers are named by their shape
+OVER_THE_EDGE = (
+    "A window hangs over the edge, as with ceil_mode=True. When a row or column is left over, "
+    "drop it."
+)
 NOT_ATTEMPTED = Feedback(False, "not attempted yet")
 
 
@@ -201,8 +205,7 @@ def check_max_pool(answer: Callable) -> Feedback:
             ),
             (
                 lambda image: pooled(image, ceil_mode=True),
-                "A window hangs over the edge, as with ceil_mode=True. When a row or column is "
-                "left over, drop it.",
+                OVER_THE_EDGE,
             ),
             (lambda image: pooled(image).T, "Rows and columns are swapped in the result."),
             (
@@ -305,8 +308,7 @@ def check_min_pool(answer: Callable) -> Feedback:
             ),
             (
                 lambda x: -F.max_pool2d(-x, 2, ceil_mode=True),
-                "A window hangs over the edge, as with ceil_mode=True. When a row or column is "
-                "left over, drop it.",
+                OVER_THE_EDGE,
             ),
         ],
     )
@@ -445,7 +447,7 @@ def _outcome(function: Callable, case: tuple) -> _Outcome:
 def _problem(outcome: _Outcome, expected: Tensor | float) -> str | None:
     """Say what is wrong with an outcome; None where nothing is."""
     if outcome.error is not None:
-        return f"your function raised {_kind_of_error(outcome.error)}"
+        return f"your function raised {_show_error(outcome.error)}"
     value = outcome.value
     if value is None:
         return "your function returned None. Does it end with return?"
@@ -492,7 +494,7 @@ def _differs(value: Any, expected: Any) -> str:
     return f"your function returned {shown}, expected {wanted}{hint}"
 
 
-def _kind_of_error(error: Exception) -> str:
+def _show_error(error: Exception) -> str:
     name, text = type(error).__name__, str(error)
     return f"{name}: {text}" if text else name
 

@@ -7,7 +7,7 @@ who cannot see the picture, and a test that cannot compare it, still have its nu
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 from functools import lru_cache
@@ -76,6 +76,16 @@ def format_number(value: float, decimals: int = 4) -> str:
         ('4.0625', '3', '-0.3333')
     """
     return f"{round(float(value), decimals) + 0.0:.10g}"  # + 0.0 turns -0.0 into 0.0
+
+
+def join_rows(rows: Iterable[Iterable[str]]) -> str:
+    """Write the words of a grid in one line, a slash between rows.
+
+    Example:
+        >>> join_rows([["1", "2"], ["3", "4"]])
+        '1 2 / 3 4'
+    """
+    return " / ".join(map(" ".join, rows))
 
 
 def shade(values: np.ndarray, low: float, high: float) -> np.ndarray:
@@ -269,7 +279,7 @@ def plot_maps(
             sides = (box_width - 2 * inset, box_height - 2 * inset)
             axis.add_patch(Rectangle(corner, *sides, fill=False, edgecolor=accent, linewidth=2.5))
     text = "\n".join(
-        f"{title}: " + " / ".join(" ".join(map(format_number, row)) for row in values)
+        f"{title}: {join_rows(map(format_number, row) for row in values)}"
         for title, values in arrays.items()
     )
     return figure_picture(figure, text)

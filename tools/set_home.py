@@ -57,15 +57,13 @@ def write_lesson(path: Path, home: str) -> None:
 
 def main(arguments: list[str], root: Path = ROOT) -> None:
     """Check the address and write it everywhere."""
-    if len(arguments) != 1 or not re.fullmatch(
-        r"https://github\.com/[\w-]+/[\w.-]*\w[\w.-]*",
-        arguments[0].removesuffix("/").removesuffix(".git"),
-    ):
+    given = " ".join(arguments)
+    home = given.removesuffix("/").removesuffix(".git")
+    if not re.fullmatch(r"https://github\.com/[\w-]+/[\w.-]*\w[\w.-]*", home):
         sys.exit(
             "expected one address like https://github.com/OWNER/REPOSITORY, "
-            f"got {' '.join(arguments) or 'nothing'}"
+            f"got {given or 'nothing'}"
         )
-    home = arguments[0].removesuffix("/").removesuffix(".git")
     lessons = sorted((root / "notebooks").glob("*.ipynb"))
     write_pyproject(root / "pyproject.toml", home)
     write_readme(root / "README.md", home, f"notebooks/{lessons[0].name}")

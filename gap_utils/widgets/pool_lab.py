@@ -26,6 +26,7 @@ from gap_utils.pictures import (
     Picture,
     draw_grid,
     format_number,
+    join_rows,
     load_font,
     shade,
 )
@@ -251,16 +252,13 @@ def pool_picture(state: PoolState) -> Picture:
 
     results = [format_number(number) for number in step.output.flat]
     results[state.window :] = "?" * (len(results) - state.window)
-    numbers = [format_number(number) for line in state.values for number in line]
+    numbers = (map(format_number, line) for line in state.values)
     return canvas.picture(
-        f"Map {_in_rows(numbers, state.size)}. {describe_window(state, step)}. "
+        f"Map {join_rows(numbers)}. {describe_window(state, step)}. "
         f"{arithmetic(state.mode, step.terms, step.result)}. "
-        f"Output so far {_in_rows(results, len(state.windows))}. {describe_globals(step)}."
+        f"Output so far {join_rows(np.reshape(results, step.output.shape))}. "
+        f"{describe_globals(step)}."
     )
-
-
-def _in_rows(words: Sequence[str], width: int) -> str:
-    return " / ".join(" ".join(words[i : i + width]) for i in range(0, len(words), width))
 
 
 @lru_cache(maxsize=4)  # while the window moves, all but the window stays

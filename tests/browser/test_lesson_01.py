@@ -30,6 +30,13 @@ def alt(lab) -> str:
     return lab.locator("img").get_attribute("alt")
 
 
+def press_button(within, name: str) -> None:
+    """Press a button with the keyboard."""
+    button = within.get_by_role("button", name=name)
+    button.focus()
+    button.page.keyboard.press("Enter")
+
+
 def place_in_lab(lab) -> list[float]:
     """Where the picture is in its lab, and its size; the page around it may scroll."""
     return lab.evaluate(
@@ -68,20 +75,16 @@ def test_pool_lab_with_the_keyboard(lesson, lab):
     assert "Output so far 25 7 / 8 6" in alt(lab)
 
     # average, then global
-    lab.get_by_role("button", name="average").focus()
-    page.keyboard.press("Enter")
+    press_button(lab, "average")
     expect(lab).to_contain_text("(2 + 4 + 2 + 6) / 4 = 3.5")
-    lab.get_by_role("button", name="Global: kernel = whole map").focus()
-    page.keyboard.press("Enter")
+    press_button(lab, "Global: kernel = whole map")
     expect(lab).to_contain_text("/ 16 = 5.0625")
     expect(lab).to_contain_text("Window 1 of 1")
 
     # back to the start, then roll
-    lab.get_by_role("button", name="Start again").focus()
-    page.keyboard.press("Enter")
+    press_button(lab, "Start again")
     expect(lab).to_contain_text("max(2, 2, 9, 4) = 9")
-    lab.get_by_role("button", name="Roll one column").focus()
-    page.keyboard.press("Enter")
+    press_button(lab, "Roll one column")
     expect(lab).to_contain_text("max(3, 2, 1, 9) = 9")
     expect(lab).to_contain_text("Whole map: average 4.0625, max 9, min 1")
 
@@ -133,8 +136,7 @@ def test_an_exercise_wrong_then_right(lesson):
 def test_a_prediction_says_what_is_behind_each_answer(lesson):
     question = lesson.page.locator(".jp-OutputArea-output", has_text="What is the average of the")
     for answer, said in [("about 65", "Not this one. 65 is the sum."), ("about 4", "Right. Most")]:
-        question.get_by_role("button", name=answer).focus()
-        lesson.page.keyboard.press("Enter")
+        press_button(question, answer)
         expect(question.get_by_role("status")).to_contain_text(said)
         expect(question.get_by_role("button", name=f"● {answer}")).to_be_focused()
 

@@ -45,13 +45,18 @@ def folder(tmp_path) -> Path:
 
 
 @pytest.fixture
-def address(tmp_path) -> str:
-    """A file:// git address of the project as it is now."""
-    source = tmp_path / "published"
-    source.mkdir()
+def source(tmp_path) -> Path:
+    """A copy of what pip installs, since building must not write into the project."""
+    source = tmp_path / "source"
     shutil.copytree(ROOT / "gap_utils", source / "gap_utils")
     for name in ("pyproject.toml", "README.md"):
         shutil.copy(ROOT / name, source)
+    return source
+
+
+@pytest.fixture
+def address(source) -> str:
+    """A file:// git address of the project as it is now."""
     author = ["-c", "user.name=A", "-c", "user.email=a@example.org"]
     for command in (["init", "-q"], ["add", "."], [*author, "commit", "-qm", "published"]):
         subprocess.run(["git", *command], cwd=source, check=True)
@@ -105,12 +110,7 @@ def test_installs_from_a_git_address_and_leaves_the_rest_alone(python, folder, a
     assert str(python.parent.parent) in place
 
 
-def test_installs_from_a_folder(python, folder):
-    # a copy: building must not write into the project
-    source = folder.parent / "source"
-    shutil.copytree(ROOT / "gap_utils", source / "gap_utils")
-    shutil.copy(ROOT / "pyproject.toml", source)
-    shutil.copy(ROOT / "README.md", source)
+def test_installs_from_a_folder(python, folder, source):
     result = run_setup_cell(python, folder, GAP_UTILS_SOURCE=str(source))
     assert result.returncode == 0, result.stderr
     assert run(python, "-c", "import gap_utils.checks", folder=folder).returncode == 0

@@ -1,4 +1,8 @@
-"""A learner's JupyterLab, for the browser tests and the benchmarks."""
+"""A learner's JupyterLab, for the browser tests and the benchmarks.
+
+The driver is imported where it is used: `pytest --nbval notebooks` loads these fixtures
+too, and must not need Playwright.
+"""
 
 from __future__ import annotations
 

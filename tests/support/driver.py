@@ -16,6 +16,8 @@ from pathlib import Path
 
 from playwright.sync_api import Locator, Page, sync_playwright
 
+from nbval_pictures import ROOT
+
 CHROMIUM_FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -25,9 +27,7 @@ CHROMIUM_FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-
-
-CONFIG = Path(__file__).parents[2] / "tools" / "jupyter_lab_config.py"  # as `make lab` does
+CONFIG = ROOT / "tools" / "jupyter_lab_config.py"  # as `make lab` does
 
 
 def find_chromium() -> str | None:
