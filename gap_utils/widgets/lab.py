@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
 import ipywidgets
 
 from gap_utils.pictures import Picture
@@ -49,3 +54,89 @@ class Lab:
             "version_minor": 0,
         }
         return data, metadata
+
+
+class StateLab(Lab):
+    """A lab whose picture and words follow from one state, a frozen dataclass.
+
+    A subclass makes its controls in `_build`, and `box` with them.
+    In `_show` it moves the controls to the state and draws.
+
+    Attributes:
+        value: the state on view; it can be set. `lab.set(name=new)` changes single fields.
+    """
+
+    def __init__(self, state: Any):
+        self._start = self._state = state
+        self._following = False
+        self._view = ipywidgets.HTML()
+        self._build()
+        self._show()
+
+    @property
+    def value(self) -> Any:
+        """The state on view; setting it moves the controls too."""
+        return self._state
+
+    @value.setter
+    def value(self, state: Any) -> None:
+        wanted = type(self._start)
+        if not isinstance(state, wanted):
+            raise ValueError(f"expected a {wanted.__name__}, got {type(state).__name__}")
+        self._state = state
+        self._show()
+
+    def set(self, **changes) -> None:
+        """Change single fields of the state; what is not possible raises ValueError."""
+        self.value = replace(self._state, **changes)
+
+    def _build(self) -> None:
+        raise NotImplementedError
+
+    def _show(self) -> None:
+        raise NotImplementedError
+
+    def _on_move(self, control: ipywidgets.Widget, action: Callable[[Any], None]) -> None:
+        """Call an action with the new value of a control when the learner moves it."""
+
+        def moved(change):
+            if not self._following:
+                action(change["new"])
+
+        control.observe(moved, "value")
+
+    def _slider(
+        self, label: str, low: int, high: int, action: Callable[[int], None]
+    ) -> ipywidgets.IntSlider:
+        control = ipywidgets.IntSlider(
+            value=low, min=low, max=high, description=label, layout={"width": "300px"}
+        )
+        self._on_move(control, action)
+        return control
+
+    @contextmanager
+    def _controls_follow(self):
+        """Move controls without taking it for the learner's doing."""
+        self._following = True
+        try:
+            yield
+        finally:
+            self._following = False
+
+    def _draw(self, picture: Picture, words: str) -> None:
+        """Put a picture and HTML on view: one widget, so one message and one layout."""
+        self._view.value = f"{picture.html(onload=NAME_SLIDERS)}<br>{words}"
+
+
+def button(label: str, action: Callable[[], None]) -> ipywidgets.Button:
+    """Make a button that is as wide as its label."""
+    control = ipywidgets.Button(description=label, layout={"width": "auto"})
+    control.on_click(lambda _: action())
+    return control
+
+
+def side_by_side(left: ipywidgets.Widget, right: ipywidgets.Widget) -> ipywidgets.Box:
+    """Lay controls and picture out, below each other where the page is narrow."""
+    box = ipywidgets.Box([left, right], layout={"display": "flex", "flex_flow": "row wrap"})
+    box.add_class("gap-lab")
+    return box

@@ -31,7 +31,7 @@ from gap_utils.pictures import (
     shade,
 )
 from gap_utils.pooling import MODES, global_average_pool, global_max_pool, pool, windows_along
-from gap_utils.widgets.lab import NAME_SLIDERS, Lab
+from gap_utils.widgets.lab import StateLab, button, side_by_side
 
 LARGEST = 999  # numbers beyond it would not fit their squares
 SIZES = range(2, 9)
@@ -297,7 +297,7 @@ def _pages(state: PoolState) -> tuple[Canvas, Canvas, int]:
     return empty, full, cell
 
 
-class PoolLab(Lab):
+class PoolLab(StateLab):
     """Edit a small map, choose a pooling, and step its window with a slider.
 
     Args:
@@ -318,29 +318,9 @@ class PoolLab(Lab):
     """
 
     def __init__(self, values: Sequence[Sequence[float]] = PoolState.values, **settings):
-        self._start = self._state = PoolState(values, **settings)
         self._random = random.Random(0)
-        self._syncing = False
         self._numbers_shown = None
-        self._build()
-        self._show()
-
-    @property
-    def value(self) -> PoolState:
-        """The state on view; setting it moves the controls too."""
-        return self._state
-
-    @value.setter
-    def value(self, state: PoolState) -> None:
-        if not isinstance(state, PoolState):
-            raise ValueError(f"expected a PoolState, got {type(state).__name__}")
-        self._state = state
-        self._note.value = ""
-        self._show()
-
-    def set(self, **changes) -> None:
-        """Change single fields of the state; what is not possible raises ValueError."""
-        self.value = replace(self._state, **changes)
+        super().__init__(PoolState(values, **settings))
 
     def picture(self) -> Picture:
         """Draw the state on view."""
@@ -356,43 +336,26 @@ class PoolLab(Lab):
         )
 
     def _build(self) -> None:
-        wide = {"width": "300px"}
-
-        def slider(label, name, low, high):
-            control = ipywidgets.IntSlider(
-                value=low, min=low, max=high, description=label, layout=wide
-            )
-            control.observe(lambda change: self._change(**{name: change["new"]}), "value")
-            return control
-
-        def button(label, action):
-            control = ipywidgets.Button(description=label, layout={"width": "auto"})
-            control.on_click(lambda _: action())
-            return control
-
         self._cells = {}
         self._grid = ipywidgets.GridBox()
         self._grid.add_class("gap-numbers")
-        self._size = ipywidgets.IntSlider(
-            value=4, min=SIZES[0], max=SIZES[-1], description="Map size", layout=wide
-        )
-        self._size.observe(lambda change: self._resize(change["new"]), "value")
+        self._size = self._slider("Map size", SIZES[0], SIZES[-1], self._resize)
         self._mode = ipywidgets.ToggleButtons(
             options=[(label, mode) for mode, label in MODE_LABELS.items()],
             description="Pooling",
             style={"button_width": "84px"},
-            layout=wide,
+            layout={"width": "300px"},
         )
-        self._mode.observe(lambda change: self._change(mode=change["new"]), "value")
+        self._on_move(self._mode, lambda mode: self._change(mode=mode))
+        most = SIZES[-1]
         self._sliders = {
-            "kernel_size": slider("Kernel", "kernel_size", 1, SIZES[-1]),
-            "stride": slider("Stride", "stride", 1, SIZES[-1]),
-            "padding": slider("Padding", "padding", 0, SIZES[-1] // 2),
-            "window": slider("Window", "window", 1, 100),
+            "kernel_size": self._slider("Kernel", 1, most, lambda n: self._change(kernel_size=n)),
+            "stride": self._slider("Stride", 1, most, lambda n: self._change(stride=n)),
+            "padding": self._slider("Padding", 0, most // 2, lambda n: self._change(padding=n)),
+            "window": self._slider("Window", 1, 100, lambda n: self._change(window=n)),
         }
         self._sliders["window"].layout = {"width": "540px", "max_width": "100%"}
         self._note = ipywidgets.HTML()
-        self._view = ipywidgets.HTML()
         roll = button("Roll one column", self._roll)
         shuffle = button("Shuffle", self._shuffle)
         whole = button("Global: kernel = whole map", self._make_global)
@@ -420,10 +383,7 @@ class PoolLab(Lab):
             layout={"width": "316px"},
         )
         right = ipywidgets.VBox([self._sliders["window"], self._view])
-        self.box = ipywidgets.Box(
-            [left, right], layout={"display": "flex", "flex_flow": "row wrap"}
-        )
-        self.box.add_class("gap-lab")
+        self.box = side_by_side(left, right)
 
     def _cell(self, row: int, column: int) -> ipywidgets.BoundedFloatText:
         if (row, column) not in self._cells:
@@ -433,7 +393,7 @@ class PoolLab(Lab):
                 description=f"row {row}, column {column}",
                 layout={"width": "auto", "margin": "1px"},
             )
-            cell.observe(lambda change: self._change_number(row, column, change["new"]), "value")
+            self._on_move(cell, lambda number: self._change_number(row, column, number))
             self._cells[row, column] = cell
         return self._cells[row, column]
 
@@ -467,24 +427,20 @@ class PoolLab(Lab):
         self.value = self._start
 
     def _change(self, **changes) -> None:
-        if self._syncing:
-            return
-        before = self._state
-        self._state = nearest_state(before, **changes)
+        before, self._state = self._state, nearest_state(self._state, **changes)
         pulled = [
             f"{name.replace('_size', '')} is now {getattr(self._state, name)}"
             for name in ("kernel_size", "stride", "padding")
             if name not in changes and getattr(self._state, name) != getattr(before, name)
         ]
-        reason = "the kernel fits the map, the padding is at most half the kernel"
-        self._note.value = f"<i>{', '.join(pulled)}: {reason}.</i>" if pulled else ""
-        self._show()
+        self._show(", ".join(pulled))
 
-    def _show(self) -> None:
+    def _show(self, pulled: str = "") -> None:
         """Bring controls, picture and words in line with the state."""
         state, step = self._state, pool_step(self._state)
-        self._syncing = True  # the controls only follow here; none of them is the cause
-        try:
+        reason = "the kernel fits the map, the padding is at most half the kernel"
+        self._note.value = f"<i>{pulled}: {reason}.</i>" if pulled else ""
+        with self._controls_follow():
             self._size.value = state.size
             self._mode.value = state.mode
             limits = {
@@ -497,21 +453,22 @@ class PoolLab(Lab):
                 self._sliders[name].max = limit
                 self._sliders[name].value = getattr(state, name)
             if state.values != self._numbers_shown:
-                self._numbers_shown = state.values
-                cells = [self._cell(i, j) for i in range(state.size) for j in range(state.size)]
-                for cell, number in zip(cells, np.ravel(state.values).tolist(), strict=True):
-                    cell.value = number
-                if len(cells) != len(self._grid.children):  # else the cell in use loses focus
-                    self._grid.children = cells
-                    self._grid.layout = {
-                        "grid_template_columns": f"repeat({state.size}, minmax(0, 1fr))",
-                        "width": f"{min(56 * state.size, 300)}px",
-                    }
-        finally:
-            self._syncing = False
+                self._show_numbers(state)
         sum_ = arithmetic(state.mode, step.terms, step.result)
-        self._view.value = (  # one widget: one message to the browser, one layout of the page
-            f"{pool_picture(state).html(onload=NAME_SLIDERS)}<br>"
+        self._draw(
+            pool_picture(state),
             f"<b>{escape(describe_globals(step))}</b><br>{escape(describe_window(state, step))}"
-            f'<div style="font-size: 130%; margin-top: 6px">{escape(sum_)}</div>'
+            f'<div style="font-size: 130%; margin-top: 6px">{escape(sum_)}</div>',
         )
+
+    def _show_numbers(self, state: PoolState) -> None:
+        self._numbers_shown = state.values
+        cells = [self._cell(i, j) for i in range(state.size) for j in range(state.size)]
+        for cell, number in zip(cells, np.ravel(state.values).tolist(), strict=True):
+            cell.value = number
+        if len(cells) != len(self._grid.children):  # else the cell in use loses focus
+            self._grid.children = cells
+            self._grid.layout = {
+                "grid_template_columns": f"repeat({state.size}, minmax(0, 1fr))",
+                "width": f"{min(56 * state.size, 300)}px",
+            }
