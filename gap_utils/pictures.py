@@ -121,7 +121,6 @@ class Canvas:
 
     Attributes:
         fills: draw fills here, numbers of the colour table; lengths in picture pixels.
-        ink: draw letters here, 255 for full ink.
     """
 
     def __init__(self, width: int, height: int):
@@ -130,7 +129,20 @@ class Canvas:
 
     def _draw_on(self, *layers: Image.Image) -> None:
         self._layers = layers
-        self.fills, self.ink = map(ImageDraw.Draw, layers)
+        self.fills, self._ink = map(ImageDraw.Draw, layers)
+
+    def write(self, x: float, y: float, text: str, size: int, anchor: str = "la") -> None:
+        """Write a line of text.
+
+        Args:
+            x: from the left edge, in picture pixels.
+            y: from the upper edge.
+            text: what to write; the font has Latin letters, no arrows and no long dashes.
+            size: font size in picture pixels.
+            anchor: what of the text is at (x, y), as Pillow's `ImageDraw.text` has it.
+        """
+        left, top, letters = _render(text, size, anchor)
+        self._ink.bitmap((round(x) + left, round(y) + top), letters, fill=255)
 
     def copy(self) -> Canvas:
         """Return another canvas with the same drawn on it."""
@@ -189,20 +201,30 @@ def draw_grid(
         cell: side of a square.
     """
     longest = max((len(label) for row in labels for label in row if label), default=1)
-    font = load_font(round(max(8, min(0.42 * cell, 1.45 * cell / max(longest, 3)))))
+    size = round(max(8, min(0.42 * cell, 1.45 * cell / max(longest, 3))))
     for i, row in enumerate(labels):
         for j, label in enumerate(row):
             x, y = left + j * cell, top + i * cell
             square = (x, y, x + cell, y + cell)
             canvas.fills.rectangle(square, fill=int(fills[i, j]), outline=GREY, width=SCALE)
             if label:
-                middle = (x + cell / 2, y + cell / 2)
-                canvas.ink.text(middle, label, font=font, fill=255, anchor="mm")
+                canvas.write(x + cell / 2, y + cell / 2, label, size, anchor="mm")
+
+
+@lru_cache(maxsize=512)  # most words are written again at every move of a slider
+def _render(text: str, size: int, anchor: str) -> tuple[int, int, Image.Image]:
+    """Draw the letters of a text; also where they begin, seen from the anchor."""
+    width, height = (len(text) + 1) * size, 2 * size  # no letter is wider than its size
+    page = Image.new("L", (2 * width, 2 * height), 0)
+    font = _load_font(size)
+    ImageDraw.Draw(page).text((width, height), text, font=font, fill=255, anchor=anchor)
+    box = page.getbbox() or (0, 0, 1, 1)
+    return box[0] - width, box[1] - height, page.crop(box)
 
 
 @lru_cache
-def load_font(size: int) -> ImageFont.FreeTypeFont:
-    """Return the font that ships inside Pillow, the same on every machine."""
+def _load_font(size: int) -> ImageFont.FreeTypeFont:
+    """The font that ships inside Pillow, the same on every machine."""
     return ImageFont.load_default(size)
 
 

@@ -1,6 +1,7 @@
 """The labs: thin ipywidgets layers over the arithmetic of the other modules."""
 
+from gap_utils.widgets.head_lab import HeadLab
 from gap_utils.widgets.pool_lab import PoolLab
 from gap_utils.widgets.prediction import Prediction
 
-__all__ = ["PoolLab", "Prediction"]
+__all__ = ["HeadLab", "PoolLab", "Prediction"]

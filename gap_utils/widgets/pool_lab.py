@@ -27,7 +27,6 @@ from gap_utils.pictures import (
     draw_grid,
     format_number,
     join_rows,
-    load_font,
     shade,
 )
 from gap_utils.pooling import MODES, global_average_pool, global_max_pool, pool, windows_along
@@ -280,10 +279,9 @@ def _pages(state: PoolState) -> tuple[Canvas, Canvas, int]:
     fills[inside, inside] = shade(np.array(state.values), step.minimum, step.maximum)
 
     empty = Canvas(560, 310)
-    title = load_font(15 * SCALE)
     padded = f", padding {padding}" if padding else ""
-    empty.ink.text((MAP_LEFT, 8 * SCALE), f"map {size} x {size}{padded}", font=title, fill=255)
-    empty.ink.text((OUTPUT_LEFT, 8 * SCALE), f"output {windows} x {windows}", font=title, fill=255)
+    empty.write(MAP_LEFT, 8 * SCALE, f"map {size} x {size}{padded}", 15 * SCALE)
+    empty.write(OUTPUT_LEFT, 8 * SCALE, f"output {windows} x {windows}", 15 * SCALE)
     draw_grid(empty, labels, fills, MAP_LEFT, TOP, cell)
     middle = TOP + cell * len(labels) // 2
     empty.fills.line((268 * SCALE, middle, 288 * SCALE, middle), fill=GREY, width=3 * SCALE)

@@ -3,7 +3,7 @@ from io import BytesIO
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from gap_utils.pictures import (
     BLUE,
@@ -49,8 +49,21 @@ def test_the_colour_table():
     assert colours[WHITE].tolist() == colours[SHADES[0]].tolist() == [255, 255, 255]
     assert colours[SHADES[-1]].tolist() == list(BLUE)
     assert (np.diff(colours[SHADES[0] :].astype(int), axis=0) <= 0).all()
-    canvas.ink.rectangle((0, 0, 100, 100), fill=255)
+    canvas.write(32, 1, "l", 2000, anchor="mm")  # its stem is wider than the page
     assert (pixels(canvas.picture("")) == INK).all()
+
+
+@pytest.mark.parametrize("anchor", ["la", "mm", "ra"])
+def test_writing_is_pillows_own(anchor):
+    canvas = Canvas(120, 40)
+    page = Image.new("L", (120 * SCALE, 40 * SCALE), 0)
+    for text, place in [("Wij, 4.25", (120, 40)), ("max", (30, 10)), ("max", (120, 10))]:
+        canvas.write(*place, text, 28, anchor)
+        font = ImageFont.load_default(28)
+        ImageDraw.Draw(page).text(place, text, 255, font, anchor)
+    ink = np.asarray(page) >> 5  # three bits of ink
+    drawn = pixels(canvas.picture(""))[..., 0].astype(int)
+    np.testing.assert_allclose(drawn, 255 + ink / 7 * (INK[0] - 255), atol=1)
 
 
 def test_black_numbers_can_be_read_on_the_darkest_shade():

@@ -21,6 +21,7 @@ from gap_utils.widgets.pool_lab import (
     pool_picture,
     pool_step,
 )
+from lab_controls import control, walk, words
 
 
 @st.composite
@@ -161,25 +162,9 @@ def test_all_pictures_have_one_size_so_that_nothing_jumps():
     assert sizes == {(560 * SCALE, 310 * SCALE)}
 
 
-def walk(widget):
-    yield widget
-    for child in getattr(widget, "children", ()):
-        yield from walk(child)
-
-
 @pytest.fixture
 def lab():
     return PoolLab()
-
-
-def control(lab, description):
-    found = [w for w in walk(lab.box) if getattr(w, "description", None) == description]
-    assert len(found) == 1, f"{len(found)} controls are called {description!r}"
-    return found[0]
-
-
-def words(lab):
-    return " ".join(w.value for w in walk(lab.box) if isinstance(w, ipywidgets.HTML))
 
 
 def test_the_window_slider_steps(lab):
