@@ -9,13 +9,39 @@ from gap_utils.checks.lesson_01 import (
     check_min_pool,
     check_output_size,
 )
+from gap_utils.checks.lesson_02 import (
+    check_flatten_parameters,
+    check_gap_head,
+    check_gap_parameters,
+    check_halvings,
+    check_keras_to_torch,
+)
+from gap_utils.checks.lesson_03 import (
+    check_any_size_network,
+    check_pool_any_batch,
+    check_pool_any_size,
+    check_pool_channels_last,
+    check_pool_then_linear,
+    check_pool_volumes,
+)
 
 __all__ = [
+    "check_any_size_network",
+    "check_flatten_parameters",
     "check_gap",
     "check_gap_after_change",
     "check_gap_from_windows",
+    "check_gap_head",
+    "check_gap_parameters",
+    "check_halvings",
+    "check_keras_to_torch",
     "check_max_pool",
     "check_min_pool",
     "check_numbers_per_map",
     "check_output_size",
+    "check_pool_any_batch",
+    "check_pool_any_size",
+    "check_pool_channels_last",
+    "check_pool_then_linear",
+    "check_pool_volumes",
 ]

@@ -1,12 +1,14 @@
 """Every check, from both sides: right answers pass, each wrong one gets its own sentence."""
 
 import inspect
+import math
 from statistics import mean
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from gap_utils import checks
 
@@ -60,6 +62,51 @@ RIGHT = {
     checks.check_gap_from_windows: [
         lambda means, counts: np.average(means, weights=counts),
         lambda means, counts: sum(np.multiply(means, counts)) / sum(counts),
+    ],
+    checks.check_flatten_parameters: [lambda c, h, w, k: (c * h * w + 1) * k],
+    checks.check_gap_parameters: [lambda c, h, w, k: sum([c, 1]) * k],
+    checks.check_halvings: [
+        lambda n: int(math.log2(n)),
+        lambda n: len(bin(n)) - 3,
+        lambda n: sum(n // 2**i > 0 for i in range(1, 20)),
+    ],
+    checks.check_gap_head: [
+        lambda x, weight, bias: x.mean((2, 3)) @ weight.T + bias,
+        lambda x, weight, bias: F.conv2d(x, weight[..., None, None], bias).mean((2, 3)),
+        lambda x, weight, bias: torch.einsum("nchw,kc->nk", x, weight) / x[0, 0].numel() + bias,
+    ],
+    checks.check_keras_to_torch: [
+        lambda kernel, c, h, w: kernel.T.reshape(-1, h, w, c).permute(0, 3, 1, 2).flatten(1),
+        # height and width may change places in between: their order is put back by flatten
+        lambda kernel, c, h, w: kernel.T.reshape(-1, w, h, c).permute(0, 3, 1, 2).flatten(1),
+        lambda kernel, c, h, w: kernel[
+            torch.arange(h * w * c).reshape(h * w, c).T.flatten()
+        ].T.contiguous(),
+    ],
+    checks.check_pool_any_batch: [
+        lambda x: F.adaptive_avg_pool2d(x, 1).flatten(1),
+        lambda x: F.avg_pool2d(x, x.shape[2:])[:, :, 0, 0],
+        lambda x: x.flatten(2).mean(2),
+    ],
+    checks.check_pool_channels_last: [
+        lambda x: x.permute(0, 3, 1, 2).mean((2, 3)),
+        lambda x: x.flatten(1, 2).mean(1),
+    ],
+    checks.check_pool_any_size: [
+        lambda x: F.avg_pool2d(x, x.shape[2:]).flatten(1),
+        lambda x: nn.AdaptiveAvgPool2d(1)(x).flatten(1),
+    ],
+    checks.check_pool_volumes: [
+        lambda t: F.avg_pool3d(t, t.size()[2:]).view(t.size(0), -1),
+        lambda t: t.flatten(2).mean(2),
+    ],
+    checks.check_pool_then_linear: [
+        lambda x, linear: linear(nn.AdaptiveAvgPool2d(1)(x).flatten(1)),
+        lambda x, linear: linear(x.permute(0, 2, 3, 1)).mean((1, 2)),
+    ],
+    checks.check_any_size_network: [
+        lambda images, body: F.adaptive_avg_pool2d(body(images), 1).view(-1, 10),
+        lambda images, body: torch.cat([body(image[None]).mean((2, 3)) for image in images]),
     ],
 }
 
@@ -130,6 +177,187 @@ WRONG = [
     (checks.check_gap_from_windows, lambda m, c: np.dot(m, c), "sum of the whole map"),
     (checks.check_gap_from_windows, lambda m, c: np.dot(m, c) / len(c), "number of windows"),
     (checks.check_gap_from_windows, lambda m, c: sum(m) / sum(c), "mean * count"),
+    (checks.check_flatten_parameters, lambda c, h, w, k: k * c * h * w, "biases are missing"),
+    (checks.check_flatten_parameters, lambda c, h, w, k: k * c * h * w + 1, "Each class has its"),
+    (checks.check_flatten_parameters, lambda c, h, w, k: (k + 1) * c * h * w, "what comes out"),
+    (checks.check_flatten_parameters, lambda c, h, w, k: (c + 1) * k, "one number per channel"),
+    (checks.check_flatten_parameters, lambda c, h, w, k: (h * w + 1) * k, "There are C maps"),
+    (checks.check_flatten_parameters, lambda c, h, w, k: (c * (h + w) + 1) * k, "adds height"),
+    (checks.check_flatten_parameters, lambda c, h, w, k: k + c * h * w, "multiply by the classes"),
+    (checks.check_gap_parameters, lambda c, h, w, k: k * c, "biases are missing"),
+    (checks.check_gap_parameters, lambda c, h, w, k: (c * h * w + 1) * k, "the flatten head"),
+    (checks.check_gap_parameters, lambda c, h, w, k: (k + 1) * c, "one bias for each channel"),
+    (checks.check_gap_parameters, lambda c, h, w, k: k + c, "adds channels and classes"),
+    (checks.check_gap_parameters, lambda c, h, w, k: (c + 1) * k + h * w, "no parameters"),
+    (checks.check_halvings, lambda n: math.ceil(math.log2(n)), "drops it"),
+    (checks.check_halvings, lambda n: len(bin(n)) - 2, "one too many"),
+    (checks.check_halvings, lambda n: math.log(n) / math.log(2), "fraction of a layer"),
+    (checks.check_halvings, lambda n: n >> 1, "size after one pooling"),
+    (checks.check_halvings, lambda n: len(range(1, n)), "one row away at a time"),
+    (checks.check_gap_head, lambda x, w, b: x.mean((2, 3)) @ w.T, "bias is missing"),
+    (checks.check_gap_head, lambda x, w, b: x.sum((2, 3)) @ w.T + b, "grow with the picture"),
+    (checks.check_gap_head, lambda x, w, b: x.amax((2, 3)) @ w.T + b, "with the maximum"),
+    (checks.check_gap_head, lambda x, w, b: w @ x[0].mean((1, 2)) + b, "first picture only"),
+    (checks.check_gap_head, lambda x, w, b: (x.mean((2, 3)) @ w.T + b).squeeze(), "squeeze()"),
+    (
+        checks.check_gap_head,
+        lambda x, w, b: (x.mean((2, 3)) @ w.T + b).softmax(-1),
+        "Those are probabilities",
+    ),
+    (checks.check_gap_head, lambda x, w, b: w @ x.mean((2, 3)).T + b[:, None], "that is (K, N)"),
+    (checks.check_gap_head, lambda x, w, b: x.mean((2, 3)) @ w + b, "one row for each class"),
+    (checks.check_gap_head, lambda x, w, b: F.linear(x.flatten(1), w, b), "That flattens"),
+    (checks.check_keras_to_torch, lambda kernel, c, h, w: kernel.t(), "no more"),
+    (
+        checks.check_keras_to_torch,
+        lambda kernel, c, h, w: kernel.view(-1, c * h * w),
+        "it does not turn",
+    ),
+    (
+        checks.check_keras_to_torch,
+        lambda kernel, c, h, w: kernel.T.reshape(-1, c, h, w).permute(0, 2, 3, 1).flatten(1),
+        "the other way",
+    ),
+    (
+        checks.check_keras_to_torch,
+        lambda kernel, c, h, w: kernel.T.reshape(-1, h, w, c).transpose(1, 3).flatten(1),
+        "swapped in the result",
+    ),
+    (
+        checks.check_keras_to_torch,
+        lambda kernel, c, h, w: kernel.reshape(h * w, c, -1).transpose(0, 1).flatten(0, 1),
+        "as in Keras",
+    ),
+    (
+        checks.check_keras_to_torch,
+        lambda kernel, c, h, w: kernel.T.reshape(-1, c, h, w),
+        "has four axes",
+    ),
+    (checks.check_pool_any_batch, lambda x: nn.AdaptiveAvgPool2d(1)(x).squeeze(), "batch axis is"),
+    (checks.check_pool_any_batch, lambda x: x.mean((2, 3), keepdim=True), "are left over"),
+    (checks.check_pool_any_batch, lambda x: x.mean((2, 3))[..., None], "are left over"),
+    (checks.check_pool_any_batch, lambda x: x.mean((2, 3)).view(-1), "one long row"),
+    (
+        checks.check_pool_any_batch,
+        lambda x: x.mean((2, 3)).squeeze().unsqueeze(0),
+        "spoils the others",
+    ),
+    (checks.check_pool_any_batch, lambda x: F.adaptive_max_pool2d(x, 1)[..., 0, 0], "global max"),
+    (checks.check_pool_any_batch, lambda x: x.flatten(2).sum(2), "sum of each map"),
+    (checks.check_pool_any_batch, lambda x: x.mean(1).flatten(1), "averages over the classes"),
+    (checks.check_pool_channels_last, lambda x: x.mean((-1, -2)), "width and channels"),
+    (checks.check_pool_channels_last, lambda x: x.mean((1, 2), True), "Leave keepdim out"),
+    (checks.check_pool_channels_last, lambda x: x.mean((1, 2)).squeeze(), "batch axis is gone"),
+    (checks.check_pool_channels_last, lambda x: x.mean((1, 3)), "height and channels"),
+    (checks.check_pool_channels_last, lambda x: x.flatten(1).mean(1), "Keep the last axis"),
+    (
+        checks.check_pool_channels_last,
+        lambda x: x.view(x.shape[0], x.shape[3], -1).mean(-1),
+        "use permute",
+    ),
+    (checks.check_pool_channels_last, lambda x: x.flatten(1, 2).amax(1), "global max"),
+    (checks.check_pool_channels_last, lambda x: x.flatten(1, 2).sum(1), "sum of each map"),
+    (checks.check_pool_any_size, lambda x: nn.AvgPool2d(3)(x).flatten(1), "flatten makes 4"),
+    (checks.check_pool_any_size, lambda x: nn.AvgPool2d(x.size(2))(x).flatten(1), "right part out"),
+    (checks.check_pool_any_size, lambda x: nn.AvgPool2d(3)(x).mean((2, 3)), "window averages"),
+    (checks.check_pool_any_size, lambda x: x[:, :, :3, :3].mean((2, 3)), "first window only"),
+    (
+        checks.check_pool_any_size,
+        lambda x: F.interpolate(x, size=(3, 3)).flatten(2).mean(2),
+        "Resizing picks",
+    ),
+    (checks.check_pool_any_size, lambda x: x.mean((2, 3), keepdim=True), "are left over"),
+    (checks.check_pool_any_size, lambda x: x.mean((2, 3)).squeeze(0), "returned shape"),
+    (checks.check_pool_any_size, lambda x: x.mean((2, 3)).squeeze(), "batch axis is gone"),
+    (checks.check_pool_any_size, lambda x: x.flatten(2).amax(2), "global max"),
+    (checks.check_pool_any_size, lambda x: x.flatten(2).sum(2), "sum of each map"),
+    (
+        checks.check_pool_any_size,
+        lambda x: F.avg_pool2d(x, 7).flatten(1),
+        "your function raised RuntimeError",
+    ),
+    (
+        checks.check_pool_volumes,
+        lambda t: F.avg_pool3d(t, t.size()[2:]).view(t.size(), -1),
+        "The number of pictures is x.size(0)",
+    ),
+    (checks.check_pool_volumes, lambda t: F.adaptive_avg_pool3d(t, 1), "are left over"),
+    (checks.check_pool_volumes, lambda t: t.mean((2, 3, 4)).squeeze(), "batch axis is gone"),
+    (checks.check_pool_volumes, lambda t: t.mean((2, 3, 4)).view(-1), "one long row"),
+    (checks.check_pool_volumes, lambda t: t.mean((2, 3)), "so the width is left"),
+    (checks.check_pool_volumes, lambda t: t.mean((-1, -2)), "leaves the depth"),
+    (
+        checks.check_pool_volumes,
+        lambda t: F.avg_pool2d(t, t.shape[3:]).flatten(2),
+        "it is avg_pool3d",
+    ),
+    (checks.check_pool_volumes, lambda t: t.flatten(2).amax(2), "global max"),
+    (checks.check_pool_volumes, lambda t: t.flatten(2).sum(2), "sum of each map"),
+    (
+        checks.check_pool_then_linear,
+        lambda x, linear: linear(nn.AdaptiveAvgPool2d(1)(x)),
+        "works on the last axis",
+    ),
+    (checks.check_pool_then_linear, lambda x, linear: linear(x.flatten(1)), "Pool first"),
+    (
+        checks.check_pool_then_linear,
+        lambda x, linear: linear(x.mean((2, 3)).squeeze()),
+        "batch axis is gone",
+    ),
+    (
+        checks.check_pool_then_linear,
+        lambda x, linear: linear(x.mean((2, 3)).flatten()),
+        "one long row",
+    ),
+    (checks.check_pool_then_linear, lambda x, linear: linear(x.amax((2, 3))), "global max"),
+    (checks.check_pool_then_linear, lambda x, linear: linear(x.sum((2, 3))), "sum of each map"),
+    (
+        checks.check_pool_then_linear,
+        lambda x, linear: linear(x.permute(0, 2, 3, 1)),
+        "at every position",
+    ),
+    (checks.check_pool_then_linear, lambda x, linear: x.mean((2, 3)), "linear layer is missing"),
+    (
+        checks.check_any_size_network,
+        lambda images, body: body(images.view(-1, 1, 28, 28)).mean((2, 3)).view(-1, 10),
+        "cuts larger pictures",
+    ),
+    (
+        checks.check_any_size_network,
+        lambda images, body: body(images.view(images.size(0), 1, 28, 28)).mean((2, 3)),
+        "That wants 28×28",
+    ),
+    (
+        checks.check_any_size_network,
+        lambda images, body: body(images[:, :, :28, :28]).mean((2, 3)),
+        "cuts the pictures off",
+    ),
+    (
+        checks.check_any_size_network,
+        lambda images, body: body(F.interpolate(images, 28)).mean((2, 3)),
+        "needs no fixed size",
+    ),
+    (checks.check_any_size_network, lambda images, body: body(images), "Those are the maps"),
+    (
+        checks.check_any_size_network,
+        lambda images, body: body(images).flatten(2).amax(2),
+        "global max",
+    ),
+    (
+        checks.check_any_size_network,
+        lambda images, body: body(images).mean((2, 3), keepdim=True),
+        "are left over",
+    ),
+    (
+        checks.check_any_size_network,
+        lambda images, body: body(images).mean((2, 3)).squeeze(),
+        "batch axis is gone",
+    ),
+    (
+        checks.check_any_size_network,
+        lambda images, body: nn.AvgPool2d(28)(body(images)).flatten(1),
+        "window of 28",
+    ),
 ]
 
 CHECKS = [f for name, f in inspect.getmembers(checks) if name.startswith("check_")]
@@ -165,7 +393,7 @@ def test_every_known_mistake_is_among_the_wrong_answers(monkeypatch):
             check(None)
     messages = "\n".join(check(answer).message for check, answer, _ in WRONG)
     assert [sentence for sentence in known if sentence not in messages] == []
-    assert len(known) > 40
+    assert len(known) > 80
 
 
 def raise_not_implemented(*arguments):
@@ -256,4 +484,49 @@ def test_the_smallest_failing_input_is_shown():
     fails_everywhere = checks.check_gap(lambda x: x.mean((2, 3)) + 1)
     assert "On the input [[[[1, 2], [3, 6]]]]: your function returned [[4]], expected [[3]]" in (
         fails_everywhere.message
+    )
+
+
+@pytest.mark.parametrize(
+    ("answer", "sentence"),
+    [
+        (lambda x: x.detach().mean((2, 3)), "no gradient reaches the features"),
+        (lambda x: torch.tensor(x.mean((2, 3)).tolist()), "no gradient reaches the features"),
+        (lambda x: x.mean((2, 3)) * 0.5 + x.data.mean((2, 3)) * 0.5, "a wrong gradient reaches"),
+        (lambda x: torch.tensor(x.numpy().mean((2, 3))), "with gradients your function raised"),
+    ],
+)
+@pytest.mark.parametrize(
+    "check", [checks.check_pool_any_batch, checks.check_pool_any_size], ids=lambda c: c.__name__
+)
+def test_gradients_must_be_right_too(check, answer, sentence):
+    feedback = check(answer)
+    assert not feedback.passed
+    assert "the numbers are right, but" in feedback.message
+    assert sentence in feedback.message
+
+
+def test_an_answer_must_leave_its_layer_alone():
+    def spoil(x, linear):
+        logits = linear(x.mean((2, 3)))
+        with torch.no_grad():
+            linear.weight.zero_()
+        return logits
+
+    assert "changed its input" in checks.check_pool_then_linear(spoil).message
+
+
+def test_memory_layouts_are_tried_and_named():
+    def only_contiguous(x):
+        return x.mean((2, 3)) + (not x.is_contiguous())
+
+    feedback = checks.check_pool_any_batch(only_contiguous)
+    assert "features of shape (4, 3, 2, 5), channels-last in memory: " in feedback.message
+
+    def view(x):
+        return x.view(len(x), x.shape[1], -1).mean(2)
+
+    feedback = checks.check_pool_any_batch(view)
+    assert "features of shape (4, 3, 2, 5), cut out of larger maps: your function raised" in (
+        feedback.message
     )

@@ -1,0 +1,235 @@
+"""The checks of lesson 02."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import ceil, log2
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gap_utils.checks.grading import Feedback, features, grade, random_features
+
+SIZES = [(2, 1, 2, 3), (8, 3, 3, 10), (64, 8, 10, 5), (128, 8, 8, 10), (512, 7, 7, 4096)]
+
+
+def check_flatten_parameters(answer: Callable) -> Feedback:
+    """Check exercise 1: (C, H, W, K) -> number of parameters of the flatten head."""
+    return grade(
+        answer,
+        right="one weight for each number and class, one bias for each class",
+        reference=lambda c, h, w, k: c * h * w * k + k,
+        cases=SIZES,
+        mistakes=[
+            (
+                lambda c, h, w, k: c * h * w * k,
+                "The biases are missing: a linear layer adds one number to each class.",
+            ),
+            (
+                lambda c, h, w, k: c * h * w * k + 1,
+                "That counts one bias for the whole layer. Each class has its own.",
+            ),
+            (
+                lambda c, h, w, k: c * h * w * k + c * h * w,
+                "That counts one bias for each number that goes in. Biases belong to what comes "
+                "out: one for each class.",
+            ),
+            (
+                lambda c, h, w, k: c * k + k,
+                "That is a linear layer on one number per channel. Flatten keeps all C * H * W "
+                "numbers.",
+            ),
+            (
+                lambda c, h, w, k: h * w * k + k,
+                "That counts the numbers of one map. There are C maps.",
+            ),
+            (
+                lambda c, h, w, k: c * (h + w) * k + k,
+                "That adds height and width. A map holds H * W numbers.",
+            ),
+            (
+                lambda c, h, w, k: c * h * w + k,
+                "That is one weight for each number that goes in. Every class has a weight of its "
+                "own for each of them: multiply by the classes.",
+            ),
+        ],
+    )
+
+
+def check_gap_parameters(answer: Callable) -> Feedback:
+    """Check exercise 2: (C, H, W, K) -> number of parameters of the GAP head."""
+    return grade(
+        answer,
+        right="one weight for each channel and class, one bias for each class; no H, no W",
+        reference=lambda c, h, w, k: c * k + k,
+        cases=SIZES,
+        mistakes=[
+            (
+                lambda c, h, w, k: c * k,
+                "The biases are missing: a linear layer adds one number to each class.",
+            ),
+            (
+                lambda c, h, w, k: c * h * w * k + k,
+                "That is the flatten head. GAP leaves one number per channel for the linear layer.",
+            ),
+            (
+                lambda c, h, w, k: c * k + c,
+                "That counts one bias for each channel. Biases belong to what comes out: one for "
+                "each class.",
+            ),
+            (
+                lambda c, h, w, k: c + k,
+                "That adds channels and classes. Every class has a weight for each channel: "
+                "multiply.",
+            ),
+            (
+                lambda c, h, w, k: c * k + k + h * w,
+                "GAP itself has no parameters: an average needs no weights that are learned.",
+            ),
+        ],
+    )
+
+
+def check_halvings(answer: Callable) -> Feedback:
+    """Check exercise 3: size -> how many 2×2 poolings with stride 2 bring it down to 1."""
+    return grade(
+        answer,
+        right="each pooling halves the size and rounds down",
+        reference=lambda size: size.bit_length() - 1,
+        cases=[(1,), (2,), (3,), (4,), (7,), (28,), (32,), (63,), (64,), (224,)],
+        mistakes=[
+            (
+                lambda size: ceil(log2(size)),
+                "That rounds up: it is the count if a left-over row were kept. Pooling drops it, "
+                "so 3 goes to 1 at once.",
+            ),
+            (
+                lambda size: size.bit_length(),
+                "That is one too many. A size of 1 needs no pooling at all: the answer is 0.",
+            ),
+            (
+                lambda size: log2(size),
+                "That is a fraction of a layer. Count whole poolings.",
+            ),
+            (
+                lambda size: size // 2,
+                "That is the size after one pooling. How many poolings until 1 is left?",
+            ),
+            (
+                lambda size: size - 1,
+                "That takes one row away at a time. Each pooling halves the size.",
+            ),
+        ],
+    )
+
+
+def check_gap_head(answer: Callable) -> Feedback:
+    """Check exercise 4: features (N, C, H, W), weight (K, C), bias (K,) -> logits (N, K)."""
+
+    def head(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return F.linear(x.mean((2, 3)), weight, bias)
+
+    weight = features([[1, 0], [0, 1], [2, -1]])
+    bias = features([0.5, 0, -1])
+    wide = random_features(4, 3)
+    return grade(
+        answer,
+        right="logits for any height and width, for batch 1 and batch 4, with right gradients",
+        reference=head,
+        cases=[
+            (features([[[[1, 3]], [[2, 8]]]]), weight, bias),
+            (random_features(1, 3, 4, 4), wide, features([0.0, 1, 2, 3])),
+            (random_features(4, 3, 2, 5), wide, features([0.0, 1, 2, 3])),
+        ],
+        mistakes=[
+            (
+                lambda x, weight, bias: head(x, weight, None),
+                "The bias is missing. Add it to every row.",
+            ),
+            (
+                lambda x, weight, bias: F.linear(x.sum((2, 3)), weight, bias),
+                "That sums each map instead of averaging it: the logits grow with the picture.",
+            ),
+            (
+                lambda x, weight, bias: F.linear(x.amax((2, 3)), weight, bias),
+                "That pools with the maximum. GAP takes the average.",
+            ),
+            (
+                lambda x, weight, bias: head(x, weight, bias)[0],
+                "That is the first picture only. Return one row for each picture.",
+            ),
+            (
+                lambda x, weight, bias: head(x, weight, bias).squeeze(),
+                "With one picture the batch axis is gone: squeeze() removes every axis of length "
+                "1.",
+            ),
+            (
+                lambda x, weight, bias: head(x, weight, bias).softmax(1),
+                "Those are probabilities. The head returns logits, as they are.",
+            ),
+            (
+                lambda x, weight, bias: head(x, weight, bias).T,
+                "The axes are swapped: that is (K, N).",
+            ),
+            (
+                lambda x, weight, bias: x.mean((2, 3)) @ weight,
+                "The weight is (K, C): one row for each class. Turn it over with .T before you "
+                "multiply.",
+            ),
+            (
+                lambda x, weight, bias: F.linear(x.flatten(1), weight, bias),
+                "That flattens. Average height and width, so that one number per channel is left.",
+            ),
+        ],
+        gradients=True,
+    )
+
+
+def check_keras_to_torch(answer: Callable) -> Feedback:
+    """Check exercise 5: Keras kernel (H * W * C, K), C, H, W -> PyTorch weight (K, C * H * W)."""
+
+    def moved(kernel: Tensor, shape: tuple[int, ...], order: tuple[int, ...]) -> Tensor:
+        return kernel.reshape(*shape, kernel.shape[1]).permute(*order).flatten(1)
+
+    return grade(
+        answer,
+        right="each weight meets the number that it was learned for",
+        reference=lambda kernel, c, h, w: moved(kernel, (h, w, c), (3, 2, 0, 1)),
+        cases=[
+            (features([[1], [2], [3], [4]]), 2, 1, 2),
+            (features([[1, 5], [2, 6], [3, 7], [4, 8]]), 2, 2, 1),
+            (random_features(5 * 2 * 3, 4), 3, 5, 2),
+        ],
+        mistakes=[
+            (
+                lambda kernel, c, h, w: kernel.T,
+                "That turns rows into columns and no more. The columns still stand in the order "
+                "H, W, C, and PyTorch flattens in the order C, H, W.",
+            ),
+            (
+                lambda kernel, c, h, w: kernel.reshape(kernel.shape[1], -1),
+                "reshape writes the same numbers into rows of another length; it does not turn "
+                "rows into columns. And the order of the axes has to change.",
+            ),
+            (
+                lambda kernel, c, h, w: moved(kernel, (c, h, w), (3, 1, 2, 0)),
+                "That goes the other way, from PyTorch's order to Keras's. The kernel comes in "
+                "the order H, W, C.",
+            ),
+            (
+                lambda kernel, c, h, w: moved(kernel, (h, w, c), (3, 2, 1, 0)),
+                "Height and width are swapped in the result.",
+            ),
+            (
+                lambda kernel, c, h, w: moved(kernel, (h, w, c), (3, 2, 0, 1)).T,
+                "The order is right, but the result is (C * H * W, K), as in Keras. PyTorch wants "
+                "(K, C * H * W).",
+            ),
+            (
+                lambda kernel, c, h, w: torch.reshape(kernel.T, (-1, c, h, w)),
+                "The weight has four axes. Flatten the last three; and the order of the axes has "
+                "to change, not only their names.",
+            ),
+        ],
+    )
