@@ -43,9 +43,13 @@ class Layer(NamedTuple):
 
 
 class ShapeTrace(tuple):
-    """The rows of a trace in the order of the calls; prints as a table."""
+    """The rows of a trace in the order of the calls; prints as a table, and so does a slice."""
 
     __slots__ = ()
+
+    def __getitem__(self, key):
+        rows = super().__getitem__(key)
+        return ShapeTrace(rows) if isinstance(key, slice) else rows
 
     @property
     def parameters(self) -> int:

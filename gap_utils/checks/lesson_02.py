@@ -92,7 +92,7 @@ def check_gap_parameters(answer: Callable) -> Feedback:
 
 
 def check_halvings(answer: Callable) -> Feedback:
-    """Check exercise 3: size -> how many 2×2 poolings with stride 2 bring it down to 1."""
+    """Check exercise 4: size -> how many 2×2 poolings with stride 2 bring it down to 1."""
     return grade(
         answer,
         right="each pooling halves the size and rounds down",
@@ -125,7 +125,7 @@ def check_halvings(answer: Callable) -> Feedback:
 
 
 def check_gap_head(answer: Callable) -> Feedback:
-    """Check exercise 4: features (N, C, H, W), weight (K, C), bias (K,) -> logits (N, K)."""
+    """Check exercise 3: features (N, C, H, W), weight (K, C), bias (K,) -> logits (N, K)."""
 
     def head(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         return F.linear(x.mean((2, 3)), weight, bias)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from gap_utils.checks.grading import Feedback, features, grade, random_features
 
-RIGHT = "right for batch 1 and batch 4, for square maps and others, with right gradients"
+RIGHT = "batch 1 and batch 4, square maps and others, and the gradients are right"
 SQUEEZED = (
     "With one picture the batch axis is gone: squeeze() removes every axis of length 1. "
     "flatten(1) removes only those behind the first."

@@ -38,12 +38,18 @@ def test_the_rows_of_a_small_network():
 
 def test_the_table():
     model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, 1000))
-    assert repr(trace_shapes(model, (4, 512, 7, 7))).splitlines() == [
+    trace = trace_shapes(model, (4, 512, 7, 7))
+    assert repr(trace).splitlines() == [
         "layer  kind               output shape    parameters  multiply-adds",
         "0      AdaptiveAvgPool2d  (4, 512, 1, 1)           0        100,352",
         "1      Flatten            (4, 512)                 0              –",
         "2      Linear             (4, 1000)          513,000      2,048,000",
         "total                                        513,000      2,148,352",
+    ]
+    assert repr(trace[2:]).splitlines() == [
+        "layer  kind    output shape  parameters  multiply-adds",
+        "2      Linear  (4, 1000)        513,000      2,048,000",
+        "total                           513,000      2,048,000",
     ]
 
 
