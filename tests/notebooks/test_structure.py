@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import nbformat
@@ -96,6 +97,12 @@ def test_the_end_is_the_same_everywhere(path):
         if line.startswith("## ")
     ]
     assert headings[-3:] == ["## Summary", "## Further reading", "## Solutions"]
+
+
+def test_every_lesson_but_the_last_names_the_next():
+    for path, following in pairwise(LESSONS):
+        text = "\n".join(cell.source for cell in read(path).cells)
+        assert re.search(rf"\*\*Next:\*\* \[.+?\]\({following.name}\)", text), path.name
 
 
 @lessons
