@@ -36,9 +36,19 @@ def check_flatten_parameters(answer: Callable) -> Feedback:
                 "out: one for each class.",
             ),
             (
+                lambda c, h, w, k: c * h * w * k + c,
+                "That counts one bias for each channel. Biases belong to what comes out: one for "
+                "each class.",
+            ),
+            (
                 lambda c, h, w, k: c * k + k,
                 "That is a linear layer on one number per channel. Flatten keeps all C * H * W "
                 "numbers.",
+            ),
+            (
+                lambda c, h, w, k: c * h * w,
+                "That is how many numbers go in. Each class has a weight for each of them, and a "
+                "bias.",
             ),
             (
                 lambda c, h, w, k: h * w * k + k,
@@ -74,6 +84,11 @@ def check_gap_parameters(answer: Callable) -> Feedback:
                 "That is the flatten head. GAP leaves one number per channel for the linear layer.",
             ),
             (
+                lambda c, h, w, k: c * h * w * k,
+                "Those are the weights of the flatten head. GAP leaves one number per channel for "
+                "the linear layer; and each class has a bias.",
+            ),
+            (
                 lambda c, h, w, k: c * k + c,
                 "That counts one bias for each channel. Biases belong to what comes out: one for "
                 "each class.",
@@ -97,7 +112,7 @@ def check_halvings(answer: Callable) -> Feedback:
         answer,
         right="each pooling halves the size and rounds down",
         reference=lambda size: size.bit_length() - 1,
-        cases=[(1,), (2,), (3,), (4,), (7,), (28,), (32,), (63,), (64,), (224,)],
+        cases=[(1,), (2,), (3,), (4,), (5,), (7,), (28,), (32,), (63,), (64,), (224,)],
         mistakes=[
             (
                 lambda size: ceil(log2(size)),
@@ -174,8 +189,22 @@ def check_gap_head(answer: Callable) -> Feedback:
             ),
             (
                 lambda x, weight, bias: x.mean((2, 3)) @ weight,
-                "The weight is (K, C): one row for each class. Turn it over with .T before you "
-                "multiply.",
+                "The weight is (K, C): one row for each class. With @ it has to be turned over "
+                "with .T first; F.linear does that itself.",
+            ),
+            (
+                lambda x, weight, bias: weight @ x.mean((2, 3)).T + bias,
+                "weight @ pooled.T is (K, N), one column for each picture, and there the bias does "
+                "not fit. Write it the other way round: pooled @ weight.T + bias.",
+            ),
+            (
+                lambda x, weight, bias: F.linear(x.mean((2, 3), True), weight, bias),
+                "The pooled features still have axes of length 1, and F.linear works on the last "
+                "axis. Take flatten(1), or no keepdim.",
+            ),
+            (
+                lambda x, weight, bias: F.conv2d(x, weight[..., None, None], bias),
+                "Those are maps, one for each class. Average each of them.",
             ),
             (
                 lambda x, weight, bias: F.linear(x.flatten(1), weight, bias),
@@ -225,6 +254,10 @@ def check_keras_to_torch(answer: Callable) -> Feedback:
                 lambda kernel, c, h, w: moved(kernel, (h, w, c), (3, 2, 0, 1)).T,
                 "The order is right, but the result is (C * H * W, K), as in Keras. PyTorch wants "
                 "(K, C * H * W).",
+            ),
+            (
+                lambda kernel, c, h, w: kernel.reshape(h, w, c, -1).permute(3, 2, 0, 1),
+                "The order is right. Flatten the last three axes.",
             ),
             (
                 lambda kernel, c, h, w: torch.reshape(kernel.T, (-1, c, h, w)),

@@ -17,6 +17,10 @@ SQUEEZED = (
 )
 LEFT_OVER = "Axes of length 1 are left over. flatten(1) removes them and keeps the batch axis."
 LARGEST = "That keeps the largest number of each map: global max pooling."
+NOT_MOVED = (
+    "reshape and view do not move the channels: they cut the same row of numbers elsewhere. To "
+    "move an axis, use permute."
+)
 TOTAL = "That is the sum of each map. Divide it by how many numbers the map has."
 
 
@@ -48,6 +52,11 @@ def check_pool_any_batch(answer: Callable) -> Feedback:
             (pooled, LEFT_OVER),
             (lambda x: pooled(x).squeeze(-1), LEFT_OVER),
             (
+                lambda x: pooled(x).view(-1, 10),
+                "That is right for 10 classes and no others. Name the batch axis instead of the "
+                "classes: flatten(1).",
+            ),
+            (
                 lambda x: pooled(x).flatten(),
                 "flatten() without a number makes one long row of the whole batch. flatten(1) "
                 "starts at axis 1.",
@@ -78,6 +87,7 @@ def check_pool_channels_last(answer: Callable) -> Feedback:
             (features([[[[1, 2], [5, 4]]]]),),
             (random_features(1, 4, 4, 4),),
             (random_features(4, 2, 5, 3),),
+            (random_features(4, 2, 6, 3)[:, :, 1:],),
         ],
         mistakes=[
             (
@@ -92,7 +102,8 @@ def check_pool_channels_last(answer: Callable) -> Feedback:
             (lambda x: x.mean((1, 2), keepdim=True).squeeze(), SQUEEZED),
             (
                 lambda x: x.mean((1, 3)),
-                "That averages height and channels. The channels are the last axis now.",
+                "That is one pair of axes too far. In (N, H, W, C) height and width are axes 1 and "
+                "2; behind permute(0, 3, 1, 2) they are axes 2 and 3.",
             ),
             (
                 lambda x: x.mean((1, 2, 3)),
@@ -100,9 +111,9 @@ def check_pool_channels_last(answer: Callable) -> Feedback:
             ),
             (
                 lambda x: x.reshape(len(x), x.shape[3], -1).mean(2),
-                "reshape does not move the channels: it cuts the same row of numbers elsewhere. "
-                "To move an axis, use permute.",
+                NOT_MOVED,
             ),
+            (lambda x: x.view(len(x), x.shape[3], -1).mean(2), NOT_MOVED),
             (lambda x: x.amax((1, 2)), LARGEST),
             (lambda x: x.sum((1, 2)), TOTAL),
         ],
@@ -135,6 +146,21 @@ def check_pool_any_size(answer: Callable) -> Feedback:
                 lambda x: windows(x, x.shape[2]).flatten(1),
                 "A window of side H is square. On maps that are wider than high it leaves the "
                 "right part out. Give the window both sides: x.shape[2:].",
+            ),
+            (
+                lambda x: windows(x, x.shape[3]).flatten(1),
+                "A window of side W is square, and does not fit on maps that are wider than high. "
+                "Give the window both sides: x.shape[2:].",
+            ),
+            (
+                lambda x: windows(x, 3),
+                "Those are maps still, one number for each window. GAP has one window, as large "
+                "as the map.",
+            ),
+            (
+                lambda x: F.avg_pool2d(x, 3, stride=1).mean((2, 3)),
+                "With overlapping windows the middle of the map counts more often than its edge. "
+                "Average the map itself.",
             ),
             (
                 lambda x: windows(x, 3).mean((2, 3)),
@@ -199,6 +225,11 @@ def check_pool_volumes(answer: Callable) -> Feedback:
                 "PyTorch refuses avg_pool2d here, since there are three spatial axes: it is "
                 "avg_pool3d.",
             ),
+            (
+                lambda x: F.adaptive_avg_pool2d(x, 1).flatten(1),
+                "PyTorch refuses adaptive_avg_pool2d here, since there are three spatial axes: it "
+                "is adaptive_avg_pool3d.",
+            ),
             (lambda x: x.amax((2, 3, 4)), LARGEST),
             (lambda x: x.sum((2, 3, 4)), TOTAL),
         ],
@@ -222,7 +253,7 @@ def check_pool_then_linear(answer: Callable) -> Feedback:
 
     return grade(
         answer,
-        right="(N, C, 1, 1) became (N, C) before the linear layer; " + RIGHT,
+        right="one row of logits for each picture; " + RIGHT,
         reference=lambda x, linear: linear(x.mean((2, 3))),
         cases=[
             (features([[[[1, 3]], [[2, 8]]]]), _seeded(nn.Linear(2, 3))),
@@ -233,7 +264,7 @@ def check_pool_then_linear(answer: Callable) -> Feedback:
         mistakes=[
             (
                 lambda x, linear: linear(pooled(x)),
-                "The pooled features still have two axes of length 1, and a linear layer works on "
+                "The pooled features still end in an axis of length 1, and a linear layer works on "
                 "the last axis. Flatten between them.",
             ),
             (
@@ -260,6 +291,10 @@ def check_pool_then_linear(answer: Callable) -> Feedback:
             (
                 lambda x, linear: linear(x.movedim(1, -1)),
                 "The linear layer was used at every position. Average height and width as well.",
+            ),
+            (
+                lambda x, linear: x.mean((2, 3)) @ linear.weight.T,
+                "The bias of the linear layer is missing. Call the layer itself: linear(pooled).",
             ),
             (
                 lambda x, linear: x.mean((2, 3)),
@@ -306,6 +341,10 @@ def check_any_size_network(answer: Callable) -> Feedback:
             (
                 lambda images, body: body(images),
                 "Those are the maps. Average each of them.",
+            ),
+            (
+                lambda images, body: body(images).reshape(-1, 10),
+                "Those are all numbers of the maps in rows of ten. Average each map first.",
             ),
             (
                 lambda images, body: body(images).amax((2, 3)),

@@ -7,7 +7,7 @@ import re
 import pytest
 from playwright.sync_api import expect
 
-from driver import focus_slider
+from driver import focus_slider, place_in_lab, press_button
 
 LESSON = "01_pool_a_4x4_map.ipynb"
 
@@ -28,23 +28,6 @@ def lab(lesson):
 
 def alt(lab) -> str:
     return lab.locator("img").get_attribute("alt")
-
-
-def press_button(within, name: str) -> None:
-    """Press a button with the keyboard."""
-    button = within.get_by_role("button", name=name)
-    button.focus()
-    button.page.keyboard.press("Enter")
-
-
-def place_in_lab(lab) -> list[float]:
-    """Where the picture is in its lab, and its size; the page around it may scroll."""
-    return lab.evaluate(
-        """lab => {
-            const [a, b] = [lab, lab.querySelector('img')].map(e => e.getBoundingClientRect());
-            return [b.x - a.x, b.y - a.y, b.width, b.height];
-        }"""
-    )
 
 
 def test_pool_lab_with_the_keyboard(lesson, lab):
@@ -119,18 +102,12 @@ def test_every_control_has_a_name(lab):
 
 
 def test_an_exercise_wrong_then_right(lesson):
-    page = lesson.page
-    stub, check = lesson.cell("def my_gap"), lesson.cell("checks.check_gap(my_gap)")
     for answer, said in [
         ("x.sum((2, 3))", "That is the sum of each channel"),
         ("x.mean((2, 3))", "✓ Right: one average per channel"),
     ]:
-        stub.locator(".cm-content").click()
-        page.keyboard.press("Control+A")
-        page.keyboard.insert_text(f"def my_gap(x):\n    return {answer}")
-        page.keyboard.press("Shift+Enter")
-        page.keyboard.press("Shift+Enter")
-        expect(check.locator(".jp-OutputArea-output")).to_contain_text(said)
+        source = f"def my_gap(x):\n    return {answer}"
+        lesson.answer("def my_gap", source, "checks.check_gap(my_gap)", said)
 
 
 def test_a_prediction_says_what_is_behind_each_answer(lesson):

@@ -14,7 +14,7 @@ import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
 
-from playwright.sync_api import Locator, Page, sync_playwright
+from playwright.sync_api import Locator, Page, expect, sync_playwright
 
 from nbval_pictures import ROOT
 
@@ -110,6 +110,15 @@ class LabPage:
         """The cell whose source or output holds a text."""
         return self.page.locator(".jp-Cell", has_text=text).first
 
+    def answer(self, stub: str, source: str, check: str, said: str) -> None:
+        """Write an answer over a stub, run it and its check, and wait for what that says."""
+        self.cell(stub).locator(".cm-content").click()
+        self.page.keyboard.press("Control+A")
+        self.page.keyboard.insert_text(source)
+        self.page.keyboard.press("Shift+Enter")
+        self.page.keyboard.press("Shift+Enter")
+        expect(self.cell(check).locator(".jp-OutputArea-output")).to_contain_text(said)
+
     def _all_have_run(self) -> bool:
         return self.page.evaluate(
             """() => {
@@ -157,6 +166,23 @@ def focus_slider(lab: Locator, label: str) -> Locator:
     handle = lab.get_by_role("slider", name=label, exact=True)
     handle.focus()
     return handle
+
+
+def press_button(within: Locator, name: str) -> None:
+    """Press a button with the keyboard."""
+    button = within.get_by_role("button", name=name)
+    button.focus()
+    button.page.keyboard.press("Enter")
+
+
+def place_in_lab(lab: Locator) -> list[float]:
+    """Where the picture is in its lab, and its size; the page around it may scroll."""
+    return lab.evaluate(
+        """lab => {
+            const [a, b] = [lab, lab.querySelector('img')].map(e => e.getBoundingClientRect());
+            return [b.x - a.x, b.y - a.y, b.width, b.height];
+        }"""
+    )
 
 
 def _answers(url: str) -> bool:

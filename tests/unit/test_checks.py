@@ -147,7 +147,7 @@ WRONG = [
     (
         checks.check_max_pool,
         lambda m: F.max_pool2d(m[None], 2)[0] + (len(m) == 7),
-        "On the input features of shape (7, 4): your function returned",
+        "On the input a tensor of shape (7, 4): your function returned",
     ),
     (checks.check_gap_after_change, lambda g, c, o, n: g + (n - o), "divide the change by count"),
     (checks.check_gap_after_change, lambda g, c, o, n: g + (o - n) / c, "wrong sign"),
@@ -184,7 +184,10 @@ WRONG = [
     (checks.check_flatten_parameters, lambda c, h, w, k: (h * w + 1) * k, "There are C maps"),
     (checks.check_flatten_parameters, lambda c, h, w, k: (c * (h + w) + 1) * k, "adds height"),
     (checks.check_flatten_parameters, lambda c, h, w, k: k + c * h * w, "multiply by the classes"),
+    (checks.check_flatten_parameters, lambda c, h, w, k: h * w * c, "how many numbers go in"),
+    (checks.check_flatten_parameters, lambda c, h, w, k: h * w * c * k + c, "for each channel"),
     (checks.check_gap_parameters, lambda c, h, w, k: k * c, "biases are missing"),
+    (checks.check_gap_parameters, lambda c, h, w, k: c * h * w * k, "weights of the flatten"),
     (checks.check_gap_parameters, lambda c, h, w, k: (c * h * w + 1) * k, "the flatten head"),
     (checks.check_gap_parameters, lambda c, h, w, k: (k + 1) * c, "one bias for each channel"),
     (checks.check_gap_parameters, lambda c, h, w, k: k + c, "adds channels and classes"),
@@ -205,8 +208,24 @@ WRONG = [
         "Those are probabilities",
     ),
     (checks.check_gap_head, lambda x, w, b: w @ x.mean((2, 3)).T + b[:, None], "that is (K, N)"),
-    (checks.check_gap_head, lambda x, w, b: x.mean((2, 3)) @ w + b, "one row for each class"),
+    (checks.check_gap_head, lambda x, w, b: x.mean((2, 3)) @ w + b, "With @ it has to"),
     (checks.check_gap_head, lambda x, w, b: F.linear(x.flatten(1), w, b), "That flattens"),
+    (
+        checks.check_gap_head,
+        lambda x, w, b: F.linear(x.mean((2, 3)), w.T, b),
+        "F.linear does that itself",
+    ),
+    (checks.check_gap_head, lambda x, w, b: w @ x.mean((2, 3)).T + b, "the other way round"),
+    (
+        checks.check_gap_head,
+        lambda x, w, b: F.linear(F.adaptive_avg_pool2d(x, 1), w, b),
+        "or no keepdim",
+    ),
+    (
+        checks.check_gap_head,
+        lambda x, w, b: torch.einsum("nchw,kc->nkhw", x, w) + b[:, None, None],
+        "Those are maps",
+    ),
     (checks.check_keras_to_torch, lambda kernel, c, h, w: kernel.t(), "no more"),
     (
         checks.check_keras_to_torch,
@@ -233,6 +252,11 @@ WRONG = [
         lambda kernel, c, h, w: kernel.T.reshape(-1, c, h, w),
         "has four axes",
     ),
+    (
+        checks.check_keras_to_torch,
+        lambda kernel, c, h, w: kernel.T.reshape(-1, h, w, c).permute(0, 3, 1, 2),
+        "The order is right",
+    ),
     (checks.check_pool_any_batch, lambda x: nn.AdaptiveAvgPool2d(1)(x).squeeze(), "batch axis is"),
     (checks.check_pool_any_batch, lambda x: x.mean((2, 3), keepdim=True), "are left over"),
     (checks.check_pool_any_batch, lambda x: x.mean((2, 3))[..., None], "are left over"),
@@ -244,15 +268,25 @@ WRONG = [
     ),
     (checks.check_pool_any_batch, lambda x: F.adaptive_max_pool2d(x, 1)[..., 0, 0], "global max"),
     (checks.check_pool_any_batch, lambda x: x.flatten(2).sum(2), "sum of each map"),
+    (
+        checks.check_pool_any_batch,
+        lambda x: x.mean((2, 3)).view(-1, 10),
+        "right for 10 classes and no others",
+    ),
     (checks.check_pool_any_batch, lambda x: x.mean(1).flatten(1), "averages over the classes"),
     (checks.check_pool_channels_last, lambda x: x.mean((-1, -2)), "width and channels"),
     (checks.check_pool_channels_last, lambda x: x.mean((1, 2), True), "Leave keepdim out"),
     (checks.check_pool_channels_last, lambda x: x.mean((1, 2)).squeeze(), "batch axis is gone"),
-    (checks.check_pool_channels_last, lambda x: x.mean((1, 3)), "height and channels"),
+    (checks.check_pool_channels_last, lambda x: x.mean((1, 3)), "one pair of axes too far"),
     (checks.check_pool_channels_last, lambda x: x.flatten(1).mean(1), "Keep the last axis"),
     (
         checks.check_pool_channels_last,
         lambda x: x.view(x.shape[0], x.shape[3], -1).mean(-1),
+        "use permute",
+    ),
+    (
+        checks.check_pool_channels_last,
+        lambda x: x.reshape(x.shape[0], x.shape[3], -1).mean(-1),
         "use permute",
     ),
     (checks.check_pool_channels_last, lambda x: x.flatten(1, 2).amax(1), "global max"),
@@ -260,6 +294,13 @@ WRONG = [
     (checks.check_pool_any_size, lambda x: nn.AvgPool2d(3)(x).flatten(1), "flatten makes 4"),
     (checks.check_pool_any_size, lambda x: nn.AvgPool2d(x.size(2))(x).flatten(1), "right part out"),
     (checks.check_pool_any_size, lambda x: nn.AvgPool2d(3)(x).mean((2, 3)), "window averages"),
+    (checks.check_pool_any_size, lambda x: nn.AvgPool2d(x.size(3))(x).flatten(1), "side W"),
+    (checks.check_pool_any_size, nn.AvgPool2d(3), "Those are maps still"),
+    (
+        checks.check_pool_any_size,
+        lambda x: nn.AvgPool2d(3, stride=1)(x).flatten(2).mean(2),
+        "counts more often",
+    ),
     (checks.check_pool_any_size, lambda x: x[:, :, :3, :3].mean((2, 3)), "first window only"),
     (
         checks.check_pool_any_size,
@@ -291,6 +332,11 @@ WRONG = [
         lambda t: F.avg_pool2d(t, t.shape[3:]).flatten(2),
         "it is avg_pool3d",
     ),
+    (
+        checks.check_pool_volumes,
+        lambda t: nn.AdaptiveAvgPool2d(1)(t).flatten(1),
+        "is adaptive_avg_pool3d",
+    ),
     (checks.check_pool_volumes, lambda t: t.flatten(2).amax(2), "global max"),
     (checks.check_pool_volumes, lambda t: t.flatten(2).sum(2), "sum of each map"),
     (
@@ -318,6 +364,11 @@ WRONG = [
     ),
     (checks.check_pool_then_linear, lambda x, linear: x.mean((2, 3)), "linear layer is missing"),
     (
+        checks.check_pool_then_linear,
+        lambda x, linear: F.linear(x.mean((2, 3)), linear.weight),
+        "bias of the linear layer",
+    ),
+    (
         checks.check_any_size_network,
         lambda images, body: body(images.view(-1, 1, 28, 28)).mean((2, 3)).view(-1, 10),
         "cuts larger pictures",
@@ -338,6 +389,11 @@ WRONG = [
         "needs no fixed size",
     ),
     (checks.check_any_size_network, lambda images, body: body(images), "Those are the maps"),
+    (
+        checks.check_any_size_network,
+        lambda images, body: body(images).view(-1, 10),
+        "in rows of ten",
+    ),
     (
         checks.check_any_size_network,
         lambda images, body: body(images).flatten(2).amax(2),
@@ -480,7 +536,7 @@ def test_rounding_is_seen_even_where_four_decimals_agree():
 
 def test_the_smallest_failing_input_is_shown():
     fails_at_batch_4 = checks.check_gap(lambda x: x.mean((2, 3)) * (1 + (len(x) == 4)))
-    assert "On the input features of shape (4, 3, 2, 5)" in fails_at_batch_4.message
+    assert "On the input a tensor of shape (4, 3, 2, 5)" in fails_at_batch_4.message
     fails_everywhere = checks.check_gap(lambda x: x.mean((2, 3)) + 1)
     assert "On the input [[[[1, 2], [3, 6]]]]: your function returned [[4]], expected [[3]]" in (
         fails_everywhere.message
@@ -521,12 +577,42 @@ def test_memory_layouts_are_tried_and_named():
         return x.mean((2, 3)) + (not x.is_contiguous())
 
     feedback = checks.check_pool_any_batch(only_contiguous)
-    assert "features of shape (4, 3, 2, 5), channels-last in memory: " in feedback.message
+    assert "a tensor of shape (4, 3, 2, 5), channels-last in memory: " in feedback.message
 
     def view(x):
         return x.view(len(x), x.shape[1], -1).mean(2)
 
     feedback = checks.check_pool_any_batch(view)
-    assert "features of shape (4, 3, 2, 5), cut out of larger maps: your function raised" in (
+    assert "a tensor of shape (4, 3, 2, 5), cut out of larger maps: your function raised" in (
         feedback.message
     )
+
+
+def make_head(x, weight, bias):
+    """Right, but made of copies, so that weight and bias themselves would not learn."""
+    linear = nn.Linear(weight.shape[1], weight.shape[0])
+    linear.weight, linear.bias = nn.Parameter(weight), nn.Parameter(bias)
+    return linear(x.mean((2, 3)))
+
+
+def test_the_gradient_asked_for_is_that_of_the_features():
+    assert checks.check_gap_head(make_head).passed
+
+
+def test_a_module_without_forward_is_an_attempt():
+    class Typo(nn.Module):
+        def foward(self, x):
+            return x.mean((2, 3))
+
+    feedback = checks.check_pool_any_size(Typo())
+    assert 'missing the required "forward"' in feedback.message
+
+
+def test_arguments_have_the_learners_names():
+    def flatten_parameters(channels, height, width, classes):
+        return 0
+
+    feedback = checks.check_flatten_parameters(flatten_parameters)
+    assert "On the input channels=2, height=1, width=2, classes=3: your" in feedback.message
+    feedback = checks.check_flatten_parameters(lambda *sizes: 0)
+    assert "On the input 2, 1, 2, 3: your function returned 0, expected 15" in feedback.message

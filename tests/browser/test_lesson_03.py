@@ -1,0 +1,24 @@
+"""A learner repairs a snippet of lesson 03 in JupyterLab."""
+
+from __future__ import annotations
+
+from playwright.sync_api import expect
+
+LESSON = "03_write_gap_in_pytorch.ipynb"
+
+
+def test_all_cells_run_and_a_repair_is_done_wrong_then_right(open_lesson):
+    lesson = open_lesson(LESSON)
+    lesson.run_all()  # errors shown on purpose do not stop it
+    expect(lesson.cell("names, where, rates").locator(".jp-OutputArea-output img")).to_be_visible()
+    for answer, said in [
+        ("F.adaptive_avg_pool2d(maps, 1).squeeze()", "With one picture the batch axis is gone"),
+        ("maps.detach().mean((2, 3))", "no gradient reaches the features"),
+        ("maps.mean((2, 3))", "✓ Right: batch 1 and batch 4"),
+    ]:
+        lesson.answer(
+            "def pool_any_batch(maps)",
+            f"def pool_any_batch(maps):\n    return {answer}",
+            "checks.check_pool_any_batch(pool_any_batch)",
+            said,
+        )
