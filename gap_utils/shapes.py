@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
 from copy import deepcopy
 from math import prod
 from operator import index
+from types import MethodType
 from typing import Any, NamedTuple
 
 import torch
@@ -65,7 +67,8 @@ class ShapeTrace(tuple):
         rows = [("layer", "kind", "output shape", "parameters", "multiply-adds")]
         for name, kind, shape, parameters, multiply_adds in self:
             cost = "–" if multiply_adds is None else f"{multiply_adds:,}"
-            rows.append((name, kind, str(shape or "–"), f"{parameters:,}", cost))
+            shown = "–" if shape is None else str(shape)
+            rows.append((name, kind, shown, f"{parameters:,}", cost))
         rows.append(("total", "", "", f"{self.parameters:,}", f"{self.multiply_adds:,}"))
         name, kind, shape, parameters, cost = (max(map(len, c)) for c in zip(*rows, strict=True))
         return "\n".join(
@@ -83,23 +86,27 @@ class MisfitError(ValueError):
     """
 
     def __init__(self, message: str, layer: str, trace: ShapeTrace):
-        super().__init__(message)
+        super().__init__(message, layer, trace)
         self.layer = layer
         self.trace = trace
+
+    def __str__(self) -> str:
+        return self.args[0]
 
 
 def trace_shapes(model: nn.Module, input_shape: Sequence) -> ShapeTrace:
     """List the output shape, parameters and multiply-adds of every layer.
 
-    The model is copied without its numbers and called once, in evaluation mode, on
-    PyTorch's meta device: nothing is computed, and the model itself is left alone (hooks
-    that it carries run on the copy). A row is a module that has no modules inside or has
-    parameters of its own; a module that is called twice has two rows. What a `forward`
-    does without a module, `x.mean((2, 3))` for example, has no row.
+    The model is copied without its numbers and its forward hooks and called once, in
+    evaluation mode, on PyTorch's meta device: nothing is computed, and the model itself is
+    left alone. A row is a module that has no modules inside or has parameters of its own;
+    a module that is called twice has two rows. What a `forward` does without a module,
+    `x.mean((2, 3))` for example, has no row.
 
     Counted are the multiply-adds of convolutions and linear layers, without their biases,
-    and of pooling, one for each number that a window looks at. Padding counts like any
-    other number.
+    and of pooling, one for each number that a window looks at. Padding and what hangs over
+    the edge count like any other number. Matrix products of attention and of recurrent
+    layers are not counted, so the total of such models is too small.
 
     Args:
         model: any module.
@@ -109,11 +116,12 @@ def trace_shapes(model: nn.Module, input_shape: Sequence) -> ShapeTrace:
 
     Returns:
         One `Layer` for each call. Parameters of modules that were never called are in a
-        last row, "(not called)", so the total is the model's.
+        last row, "(not called)", so the total is the model's. (Attention uses some of its
+        parameters without calling their module.)
 
     Raises:
-        ValueError: if `input_shape` is no shape.
-        MisfitError: a ValueError that names the layer, if one cannot take its input.
+        ValueError: if `input_shape` is no shape, or the model cannot be copied.
+        MisfitError: a ValueError that names the layer, if one fails on what reaches it.
 
     Source:
         `torch.utils.flop_counter` counts two operations for each multiply-add of
@@ -134,6 +142,7 @@ def trace_shapes(model: nn.Module, input_shape: Sequence) -> ShapeTrace:
     layers: list[Layer] = []
     counted: set[int] = set()
     running: list[tuple[str, nn.Module, list[Tensor]]] = []
+    failed: list[tuple[BaseException, tuple[str, nn.Module, list[Tensor]]]] = []
 
     def take_new_parameters(parameters: Iterable[Tensor]) -> int:
         new = {id(p): p.numel() for p in parameters if id(p) not in counted and not is_lazy(p)}
@@ -145,31 +154,35 @@ def trace_shapes(model: nn.Module, input_shape: Sequence) -> ShapeTrace:
             running.append((name, module, _tensors([*args, *kwargs.values()])))
 
         def leave(module, args, kwargs, output):
-            while running[-1][1] is not module:
-                running.pop()  # raised an error that the model itself caught
-            inputs = running.pop()[2]
+            call, error = running.pop(), sys.exc_info()[1]
+            if output is None and error is not None:
+                if not any(error is earlier for earlier, _ in failed):
+                    failed.append((error, call))  # the innermost module sees an error first
+                return
             own = list(module.parameters(recurse=False))
-            if any(module.children()) and not own:
+            cost = _multiply_adds(module, call[2], _tensors(output))
+            if any(module.children()) and not own and cost is None:
                 return
             parameters = take_new_parameters(own)
-            cost = _multiply_adds(module, inputs, _tensors(output))
             layers.append(Layer(name, type(module).__name__, _shape(output), parameters, cost))
 
         # before any hook of the model itself, so that an error there has a name too
         module.register_forward_pre_hook(enter, prepend=True, with_kwargs=True)
-        module.register_forward_hook(leave, with_kwargs=True)
+        module.register_forward_hook(leave, with_kwargs=True, always_call=True)
 
     for name, module in copy.named_modules():
         watch(name or "(model)", module)
     try:
-        with torch.no_grad():
+        with torch.random.fork_rng(devices=[]), torch.device("meta"):
             copy(*inputs)
     except Exception as error:  # whatever a model raises: the layer it came from is what counts
-        name, module, arrived = running[-1]
+        calls = [call for earlier, call in failed if earlier is error]
+        name, module, arrived = calls[0] if calls else ("(model)", copy, inputs)
         what = type(module).__name__ if any(module.children()) else repr(module)
         shapes = ", ".join(str(tuple(tensor.shape)) for tensor in arrived)
         raise MisfitError(
-            f"layer {name!r}: expected an input that {what} can take, got shape {shapes} ({error})",
+            f"expected an input that fits, but layer {name!r}, {what}, failed on shape {shapes}: "
+            f"{error}",
             name,
             ShapeTrace(layers),
         ) from error
@@ -210,8 +223,24 @@ def _copy_without_numbers(model: nn.Module) -> nn.Module:
             nn.Parameter(meta, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else meta
         )
 
+    if isinstance(model, torch.jit.ScriptModule):
+        raise ValueError("expected a module in Python, got a TorchScript module")
     tensors = [*model.parameters(), *model.buffers()]
-    return deepcopy(model, {id(tensor): without_numbers(tensor) for tensor in tensors})
+    for name, module in model.named_modules():
+        tensors += [value for value in vars(module).values() if isinstance(value, Tensor)]
+        if not isinstance(vars(module).get("forward", module.forward), MethodType):
+            raise ValueError(
+                f"expected a model whose modules have the forward of their class, got {name!r} "
+                "with a function in its place, which would call the model itself"
+            )
+    memo = {id(tensor): without_numbers(tensor) for tensor in tensors}
+    try:
+        copy = deepcopy(model, memo)
+    except Exception as error:  # whatever an attribute of the model raises
+        raise ValueError(f"expected a model that can be copied, got one with: {error}") from error
+    for module in copy.modules():
+        module._forward_hooks.clear()
+    return copy
 
 
 def _tensors(value: Any) -> list[Tensor]:

@@ -50,12 +50,13 @@ class _Outcome:
 
 def features(values: Sequence) -> Tensor:
     """Make a small input that the feedback can write out."""
-    return torch.tensor(values, dtype=torch.float32)
+    return torch.tensor(values, dtype=torch.float32, device="cpu")
 
 
 def random_features(*shape: int) -> Tensor:
     """Make an input of random numbers, the same at every call."""
-    return torch.randn(shape, generator=torch.Generator().manual_seed(0)) * 3
+    generator = torch.Generator("cpu").manual_seed(0)
+    return torch.randn(shape, generator=generator, dtype=torch.float32, device="cpu") * 3
 
 
 def grade(
@@ -75,7 +76,7 @@ def grade(
         reference: a plain function that is right.
         cases: arguments to try, the smallest first.
         mistakes: functions that make a known mistake, each with the sentence that names it.
-        gradients: whether the gradient for the features, the first argument, is graded too.
+        gradients: whether the gradients for tensors and layers must be right too.
     """
     if not callable(answer):
         return Feedback(
@@ -169,29 +170,45 @@ def _tensor_problem(value: Any, expected: Tensor) -> str | None:
 
 
 def _gradient_problem(answer: Callable, reference: Callable, case: tuple) -> str | None:
-    """Say what is wrong with the gradient for the features; None where nothing is."""
-    expected = _gradient(reference, case)
+    """Say what is wrong with the gradients for the inputs; None where nothing is."""
+    names = _argument_names(answer, case)
+    expected = _gradients(reference, case, names)
     try:
-        gradient = _gradient(answer, case)
-    except RuntimeError as error:  # .numpy() and changes in place are refused with gradients
+        found = _gradients(answer, case, names)
+    except Exception as error:  # whatever a learner's code raises becomes a sentence
         return f"with gradients your function raised {_show_error(error)}"
-    if gradient is None or not _same(gradient, expected):
-        what = "no gradient" if gradient is None else "a wrong gradient"
-        return (
-            f"{what} reaches the features, so the layers before could not learn. Is there a "
-            ".detach(), .data, .item(), .tolist() or no_grad()?"
-        )
+    for name, wanted in expected.items():
+        gradient = found.get(name)
+        if gradient is None or not _close_gradients(gradient, wanted):
+            what = "no gradient" if gradient is None else "a wrong gradient"
+            return (
+                f"{what} reaches {name}, so nothing before it could learn. Is there a copy, a "
+                ".detach(), .data, .item(), .tolist() or no_grad()?"
+            )
     return None
 
 
-def _gradient(function: Callable, case: tuple) -> Tensor | None:
-    arguments = deepcopy(case)
-    x = arguments[0].requires_grad_()
-    result = function(*arguments)
-    if not result.requires_grad:
-        return None
-    wanted = (result * random_features(*result.shape)).sum()
-    return torch.autograd.grad(wanted, x, allow_unused=True, materialize_grads=True)[0]
+def _close_gradients(a: Tensor, b: Tensor) -> bool:
+    """Compare sums of many numbers, which may have been added in another order."""
+    return torch.allclose(a, b, rtol=1e-4, atol=1e-5 * b.abs().max().item())
+
+
+def _gradients(function: Callable, case: tuple, names: list[str]) -> dict[str, Tensor | None]:
+    """The gradient for each tensor of a case and each parameter of its modules, by name."""
+    with torch.inference_mode(False), torch.enable_grad():
+        arguments = deepcopy(case)
+        leaves = {}
+        for name, argument in zip(names, arguments, strict=True):
+            if isinstance(argument, Tensor):
+                leaves[name] = argument.requires_grad_()
+            elif isinstance(argument, nn.Module):
+                leaves |= {f"{name}.{inner}": p for inner, p in argument.named_parameters()}
+        result = function(*arguments)
+        if not isinstance(result, Tensor) or not result.requires_grad:
+            return {}
+        wanted = (result * random_features(*result.shape)).sum()
+        gradients = torch.autograd.grad(wanted, list(leaves.values()), allow_unused=True)
+        return dict(zip(leaves, gradients, strict=True))
 
 
 def _differs(value: Any, expected: Any) -> str:
@@ -206,6 +223,8 @@ def _show_error(error: Exception) -> str:
 
 
 def _close(a: Real, b: Real) -> bool:
+    if isinstance(a, int) and isinstance(b, int):
+        return a == b
     try:
         return isclose(a, b, rel_tol=1e-6, abs_tol=1e-9)
     except OverflowError:  # an integer beyond the range of floats
@@ -267,13 +286,19 @@ def _kind(value: Any) -> str:
     return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
 
 
-def _show_case(answer: Callable, case: tuple) -> str:
-    shown = list(map(_show, case))
+def _argument_names(answer: Callable, case: tuple) -> list[str]:
+    """The learner's own names for the arguments, or their numbers."""
     try:
         names = list(signature(answer).parameters)
-    except (TypeError, ValueError):  # some built-in functions have none
+    except (TypeError, ValueError):  # some built-in functions have no signature
         names = []
-    if len(names) == len(case) > 1:
+    return names if len(names) == len(case) else [f"argument {i + 1}" for i in range(len(case))]
+
+
+def _show_case(answer: Callable, case: tuple) -> str:
+    shown = list(map(_show, case))
+    if len(case) > 1:
+        names = _argument_names(answer, case)
         shown = [f"{name}={text}" for name, text in zip(names, shown, strict=True)]
     return f"the input {', '.join(shown)}:"
 

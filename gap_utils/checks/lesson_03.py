@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils import skip_init
 
 from gap_utils.checks.grading import Feedback, features, grade, random_features
 
@@ -25,7 +26,7 @@ TOTAL = "That is the sum of each map. Divide it by how many numbers the map has.
 
 
 def _maps(*shape: int) -> list[tuple[Tensor]]:
-    """Inputs of two sizes, one of them channels-last in memory, one cut out of a larger one."""
+    """Two inputs of one shape, channels-last in memory and cut out of larger maps."""
     n, c, h, w = shape
     channels_last = random_features(n, c, h, w).contiguous(memory_format=torch.channels_last)
     return [(channels_last,), (random_features(n, c, h, w + 1)[..., 1:],)]
@@ -237,8 +238,9 @@ def check_pool_volumes(answer: Callable) -> Feedback:
     )
 
 
-def _seeded(module: nn.Module) -> nn.Module:
-    """Fill the parameters of a module with numbers that are the same at every call."""
+def _layer(kind: type[nn.Module], *settings: int, **more: int) -> nn.Module:
+    """Make a layer with numbers that are the same at every call, whatever the seed."""
+    module = skip_init(kind, *settings, **more, dtype=torch.float32, device="cpu")
     with torch.no_grad():
         for parameter in module.parameters():
             parameter.copy_(random_features(*parameter.shape))
@@ -256,10 +258,10 @@ def check_pool_then_linear(answer: Callable) -> Feedback:
         right="one row of logits for each picture; " + RIGHT,
         reference=lambda x, linear: linear(x.mean((2, 3))),
         cases=[
-            (features([[[[1, 3]], [[2, 8]]]]), _seeded(nn.Linear(2, 3))),
-            (random_features(1, 5, 4, 4), _seeded(nn.Linear(5, 3))),
-            (random_features(4, 5, 2, 3), _seeded(nn.Linear(5, 3))),
-            *((x, _seeded(nn.Linear(5, 3))) for (x,) in _maps(4, 5, 2, 3)),
+            (features([[[[1, 3]], [[2, 8]]]]), _layer(nn.Linear, 2, 3)),
+            (random_features(1, 5, 4, 4), _layer(nn.Linear, 5, 3)),
+            (random_features(4, 5, 2, 3), _layer(nn.Linear, 5, 3)),
+            *((x, _layer(nn.Linear, 5, 3)) for (x,) in _maps(4, 5, 2, 3)),
         ],
         mistakes=[
             (
@@ -309,7 +311,7 @@ def check_any_size_network(answer: Callable) -> Feedback:
     """Check exercise 6: images (N, 1, H, W) and a body with 10 maps, to logits (N, 10)."""
 
     def body() -> nn.Module:
-        return _seeded(nn.Conv2d(1, 10, 3, padding=1))
+        return _layer(nn.Conv2d, 1, 10, 3, padding=1)
 
     return grade(
         answer,

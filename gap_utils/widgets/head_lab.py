@@ -7,13 +7,16 @@ controls. Shapes and costs come from real PyTorch layers through `gap_utils.shap
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from html import escape
 from math import prod
 from operator import index
+from types import MappingProxyType
 
 import ipywidgets
+import torch
 from torch import nn
 
 from gap_utils.pictures import (
@@ -109,22 +112,23 @@ def build_heads(
     Returns:
         Name -> head.
     """
-    linear, conv = partial(_layer, nn.Linear), partial(_layer, nn.Conv2d, kernel_size=1)
-    gap = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    layers = {
-        "Flatten, then linear": {
-            "flatten": nn.Flatten(),
-            "linear": linear(channels * height * width, num_classes),
-        },
-        "GAP, then linear": {"gap": gap, "linear": linear(channels, num_classes)},
-        "1×1 convolution, then GAP": {"conv": conv(channels, num_classes), "gap": gap},
-    }
+
+    def gap() -> nn.Module:
+        return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+    with torch.device("meta"):
+        layers = {
+            "Flatten, then linear": {
+                "flatten": nn.Flatten(),
+                "linear": nn.Linear(channels * height * width, num_classes),
+            },
+            "GAP, then linear": {"gap": gap(), "linear": nn.Linear(channels, num_classes)},
+            "1×1 convolution, then GAP": {
+                "conv": nn.Conv2d(channels, num_classes, kernel_size=1),
+                "gap": gap(),
+            },
+        }
     return {name: nn.Sequential(OrderedDict(parts)) for name, parts in layers.items()}
-
-
-@lru_cache(maxsize=8)  # the sliders of height, width and batch leave two of three as they are
-def _layer(kind: type[nn.Module], inside: int, outside: int, **settings: int) -> nn.Module:
-    return kind(inside, outside, **settings, device="meta")
 
 
 @dataclass(frozen=True)
@@ -150,11 +154,11 @@ class HeadRun:
 
 
 @lru_cache(maxsize=4)
-def run_heads(state: HeadState) -> dict[str, HeadRun]:
+def run_heads(state: HeadState) -> Mapping[str, HeadRun]:
     """Feed the features on view to the three heads."""
     built = state.built_for or state.features[1:]
     heads = build_heads(*built, state.num_classes)
-    return {name: _run(head, state, built) for name, head in heads.items()}
+    return MappingProxyType({name: _run(head, state, built) for name, head in heads.items()})
 
 
 def _run(head: nn.Sequential, state: HeadState, built: tuple[int, int, int]) -> HeadRun:

@@ -13,7 +13,7 @@ def test_all_cells_run_and_a_repair_is_done_wrong_then_right(open_lesson):
     expect(lesson.cell("names, where, rates").locator(".jp-OutputArea-output img")).to_be_visible()
     for answer, said in [
         ("F.adaptive_avg_pool2d(maps, 1).squeeze()", "With one picture the batch axis is gone"),
-        ("maps.detach().mean((2, 3))", "no gradient reaches the features"),
+        ("maps.detach().mean((2, 3))", "no gradient reaches maps"),
         ("maps.mean((2, 3))", "✓ Right: batch 1 and batch 4"),
     ]:
         lesson.answer(

@@ -546,8 +546,14 @@ def test_the_smallest_failing_input_is_shown():
 @pytest.mark.parametrize(
     ("answer", "sentence"),
     [
-        (lambda x: x.detach().mean((2, 3)), "no gradient reaches the features"),
-        (lambda x: torch.tensor(x.mean((2, 3)).tolist()), "no gradient reaches the features"),
+        (
+            lambda x: x.detach().mean((2, 3)),
+            "no gradient reaches x, so nothing before it could learn",
+        ),
+        (
+            lambda x: torch.tensor(x.mean((2, 3)).tolist()),
+            "no gradient reaches x, so nothing before it could learn",
+        ),
         (lambda x: x.mean((2, 3)) * 0.5 + x.data.mean((2, 3)) * 0.5, "a wrong gradient reaches"),
         (lambda x: torch.tensor(x.numpy().mean((2, 3))), "with gradients your function raised"),
     ],
@@ -588,15 +594,80 @@ def test_memory_layouts_are_tried_and_named():
     )
 
 
-def make_head(x, weight, bias):
-    """Right, but made of copies, so that weight and bias themselves would not learn."""
+def copied_head(x, weight, bias):
     linear = nn.Linear(weight.shape[1], weight.shape[0])
     linear.weight, linear.bias = nn.Parameter(weight), nn.Parameter(bias)
     return linear(x.mean((2, 3)))
 
 
-def test_the_gradient_asked_for_is_that_of_the_features():
-    assert checks.check_gap_head(make_head).passed
+@pytest.mark.parametrize(
+    ("check", "answer", "name"),
+    [
+        (checks.check_gap_head, copied_head, "weight"),
+        (
+            checks.check_gap_head,
+            lambda x, weight, bias: F.linear(x.mean((2, 3)), weight, bias.detach()),
+            "bias",
+        ),
+        (
+            checks.check_pool_then_linear,
+            lambda x, linear: F.linear(x.mean((2, 3)), linear.weight.data, linear.bias),
+            "linear.weight",
+        ),
+        (
+            checks.check_any_size_network,
+            lambda images, body: F.conv2d(images, body.weight, body.bias.detach(), padding=1).mean(
+                (2, 3)
+            ),
+            "body.bias",
+        ),
+    ],
+)
+def test_weights_must_get_a_gradient_too(check, answer, name):
+    assert f"no gradient reaches {name}, so" in check(answer).message
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_what_the_notebook_switched_off_does_not_count(mode):
+    with mode():
+        assert checks.check_pool_any_batch(lambda x: x.mean((2, 3))).passed
+
+
+def test_what_goes_wrong_with_gradients_only_is_said():
+    def answer(x):
+        return (x.mean((2, 3)),) if x.requires_grad else x.mean((2, 3))
+
+    assert "no gradient reaches x" in checks.check_pool_any_batch(answer).message
+
+    def refuse(x):
+        if x.requires_grad:
+            raise KeyError("no")
+        return x.mean((2, 3))
+
+    assert "with gradients your function raised KeyError" in (
+        checks.check_pool_any_batch(refuse).message
+    )
+
+
+def test_checks_leave_the_seed_alone_and_mind_no_defaults():
+    torch.manual_seed(0)
+    state = torch.get_rng_state()
+    torch.set_default_dtype(torch.float64)
+    try:
+        for check, answers in RIGHT.items():
+            assert check(answers[0]).passed
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_whole_numbers_are_compared_exactly():
+    def nearly(c, h, w, k):
+        return c * h * w * k + k + 50 * (c == 512)
+
+    assert (
+        "returned 102764594, expected 102764544" in checks.check_flatten_parameters(nearly).message
+    )
 
 
 def test_a_module_without_forward_is_an_attempt():
@@ -615,4 +686,4 @@ def test_arguments_have_the_learners_names():
     feedback = checks.check_flatten_parameters(flatten_parameters)
     assert "On the input channels=2, height=1, width=2, classes=3: your" in feedback.message
     feedback = checks.check_flatten_parameters(lambda *sizes: 0)
-    assert "On the input 2, 1, 2, 3: your function returned 0, expected 15" in feedback.message
+    assert "On the input argument 1=2, argument 2=1, " in feedback.message

@@ -85,6 +85,7 @@ def test_the_heads_are_real_layers():
         heads[CONV].conv.weight.copy_(heads[GAP].linear.weight[..., None, None])
         heads[CONV].conv.bias.copy_(heads[GAP].linear.bias)
     torch.testing.assert_close(heads[GAP](features), heads[CONV](features))
+    assert all(p.is_meta for h in build_heads(8, 3, 5, 4).values() for p in h.parameters())
     by_hand = features.flatten(1) @ heads[FLATTEN].linear.weight.T + heads[FLATTEN].linear.bias
     torch.testing.assert_close(heads[FLATTEN](features), by_hand)
 

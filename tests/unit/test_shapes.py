@@ -1,3 +1,6 @@
+import pickle
+import threading
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -205,12 +208,10 @@ def test_the_model_is_left_as_it_was():
 
 def test_a_layer_that_does_not_fit_is_named():
     head = nn.Sequential(nn.Flatten(), nn.Linear(288, 10))
-    model = nn.ModuleDict({"body": nn.Conv2d(1, 32, 3), "head": head})
-    model.forward = lambda x: head(x)
     with pytest.raises(
         MisfitError,
-        match=r"^layer '1': expected an input that Linear\(in_features=288, out_features=10, "
-        r"bias=True\) can take, got shape \(1, 512\) \(.*512.*288",
+        match=r"^expected an input that fits, but layer '1', Linear\(in_features=288, "
+        r"out_features=10, bias=True\), failed on shape \(1, 512\): .*512.*288",
     ) as raised:
         trace_shapes(head, (1, 32, 4, 4))
     assert raised.value.layer == "1"
@@ -218,29 +219,121 @@ def test_a_layer_that_does_not_fit_is_named():
 
 
 def test_an_error_between_layers_names_the_module_around_it():
-    with pytest.raises(MisfitError, match=r"layer '\(model\)': expected an input that Block can"):
-        trace_shapes(Block(), (2, 3, 4, 4))  # y is missing: x + None
+    with pytest.raises(
+        MisfitError, match=r"layer '\(model\)', Block, failed on shape \(2, 3, 4, 4\), "
+    ):
+        trace_shapes(Block(), [(2, 3, 4, 4), (2, 5)])  # x.mean((2, 3)) + y
     with pytest.raises(MisfitError, match=r"layer 'body\.conv'"):
         trace_shapes(Block(), [(2, 4, 4, 4), (2, 3)])
 
 
-def test_an_error_that_the_model_catches_itself_is_none():
-    class Forgiving(nn.Module):
+class Forgiving(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Sequential(nn.Flatten(), nn.Linear(3, 2))
+        self.second, self.third = nn.Linear(4, 2), nn.Linear(2, 5)
+
+    def forward(self, x):
+        try:
+            x = self.first(x)
+        except RuntimeError:
+            x = self.second(x)
+        return self.third(x).view(7)
+
+
+def test_an_error_that_the_model_catches_itself_names_no_layer():
+    with pytest.raises(MisfitError, match=r"layer '\(model\)', Forgiving, failed on ") as raised:
+        trace_shapes(Forgiving(), (1, 4))
+    assert [(layer.name, layer.multiply_adds) for layer in raised.value.trace] == [
+        ("first.0", None),
+        ("second", 8),
+        ("third", 10),
+    ]
+
+
+def test_an_error_before_a_lazy_layer_has_its_size_names_it():
+    with pytest.raises(MisfitError) as raised:
+        trace_shapes(nn.Sequential(nn.ReLU(), nn.LazyConv2d(4, 3)), (1, 5))
+    assert raised.value.layer == "1"
+
+
+def test_the_error_survives_pickling():
+    with pytest.raises(MisfitError) as raised:
+        trace_shapes(nn.Linear(3, 2), (1, 4))
+    again = pickle.loads(pickle.dumps(raised.value))
+    assert (str(again), again.layer) == (str(raised.value), "(model)")
+
+
+@pytest.mark.parametrize(
+    "norm",
+    [
+        nn.utils.parametrizations.weight_norm,
+        nn.utils.parametrizations.spectral_norm,
+        pytest.param(
+            nn.utils.weight_norm, marks=pytest.mark.filterwarnings("ignore::FutureWarning")
+        ),
+    ],
+)
+def test_normalised_weights(norm):
+    trace = trace_shapes(norm(nn.Linear(4, 5, bias=False)), (1, 4))
+    assert trace.multiply_adds == 20
+    assert trace[-1].output_shape == (1, 5)
+
+
+def test_tensors_that_are_no_parameters_and_new_ones():
+    class Shifted(nn.Module):
         def __init__(self):
             super().__init__()
-            self.first, self.second = nn.Linear(3, 2), nn.Linear(4, 2)
+            self.shift, self.linear = torch.ones(4), nn.Linear(4, 2)
 
         def forward(self, x):
-            try:
-                return self.first(x)
-            except RuntimeError:
-                return self.second(x)
+            self.last = self.linear(x - self.shift + torch.arange(4) + torch.rand(4))
+            return self.last
 
-    trace = trace_shapes(Forgiving(), (1, 4))
-    assert [(layer.name, layer.output_shape) for layer in trace] == [
-        ("second", (1, 2)),
-        (NOT_CALLED, None),
-    ]
+    model = Shifted()
+    model(torch.ones(1, 4))  # keeps its last result, which has a graph
+    last, state = model.last, torch.get_rng_state()
+    assert trace_shapes(model, (3, 4))[-1].output_shape == (3, 2)
+    assert model.last is last
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_forward_hooks_of_the_model_are_left_out():
+    seen = []
+    model = nn.Linear(4, 5)
+    model.register_forward_hook(lambda module, inputs, output: seen.append(output))
+    model.register_forward_hook(lambda module, inputs, output: output[:, :1])
+    assert trace_shapes(model, (1, 4))[0] == Layer("(model)", "Linear", (1, 5), 25, 20)
+    assert seen == []
+    assert len(model._forward_hooks) == 2
+
+
+def test_a_model_that_would_be_called_itself_is_refused():
+    model = nn.Sequential(nn.BatchNorm1d(4))
+    own = model[0].forward
+    model[0].forward = lambda x: own(x)
+    with pytest.raises(ValueError, match="the forward of their class, got '0' with a function"):
+        trace_shapes(model, (3, 4))
+    assert model[0].num_batches_tracked == 0
+
+
+def test_a_model_that_cannot_be_copied_is_refused():
+    model = nn.Linear(3, 2)
+    model.lock = threading.Lock()
+    with pytest.raises(ValueError, match="expected a model that can be copied, got one with: "):
+        trace_shapes(model, (1, 3))
+    with pytest.raises(ValueError, match="got a TorchScript module"):
+        trace_shapes(torch.jit.ScriptModule(), (1, 3))
+
+
+def test_a_number_has_the_shape_of_no_axes():
+    class Mean(nn.Module):
+        def forward(self, x):
+            return x.mean()
+
+    assert repr(trace_shapes(Mean(), (2, 3))).splitlines()[1].split() == (
+        ["(model)", "Mean", "()", "0", "–"]
+    )
 
 
 @pytest.mark.parametrize("shape", [5, "abc", (1, -2), (1, 2.5), [(1, 2), 3], None, [None]])
