@@ -16,6 +16,8 @@ from PIL import Image
 from nbval_pictures import ROOT
 
 LESSON = "notebooks/01_pool_a_4x4_map.ipynb"
+LESSON_02 = "notebooks/02_compare_flatten_and_gap.ipynb"
+LESSON_03 = "notebooks/03_write_gap_in_pytorch.ipynb"
 PARTS = (
     "gap_utils",
     "notebooks",
@@ -42,8 +44,8 @@ def run(copy, *arguments) -> subprocess.CompletedProcess:
     return subprocess.run(command, cwd=copy, capture_output=True, text=True)
 
 
-def tamper(copy, change) -> None:
-    path = copy / LESSON
+def tamper(copy, change, lesson=LESSON) -> None:
+    path = copy / lesson
     notebook = nbformat.read(path, as_version=4)
     change(notebook)
     nbformat.write(notebook, path)
@@ -122,6 +124,53 @@ def test_the_untouched_copy_passes(copy):
 def test_nbval_catches(copy, change, said):
     tamper(copy, change)
     result = run(copy, "--nbval", "-x", LESSON)
+    assert result.returncode == 1, result.stdout
+    assert said in result.stdout
+
+
+def change_a_row_of_the_table(notebook):
+    data = find(notebook, "trace_shapes(gap_network").outputs[0].data
+    assert "18,370" in data["text/plain"]
+    data["text/plain"] = data["text/plain"].replace("18,370", "18,371")
+
+
+def paint_over_the_heads(notebook):
+    data = find(notebook, "HeadLab(channels=32").outputs[0].data
+    image = Image.open(BytesIO(base64.b64decode(data["image/png"]))).convert("RGB")
+    image.paste((0, 0, 0), (600, 100, 602, 102))  # 4 pixels
+    buffer = BytesIO()
+    image.save(buffer, "PNG")
+    data["image/png"] = base64.b64encode(buffer.getvalue()).decode()
+
+
+def forget_the_padding(notebook):
+    cell = find(notebook, "def block(inside, outside)")
+    cell.source = cell.source.replace("kernel_size=3, padding=1", "kernel_size=3")
+
+
+def squeeze_a_solution(notebook):
+    cell = find(notebook, "# Solution of exercise 1")
+    cell.source = cell.source.replace(".flatten(1)\n", ".squeeze()\n")
+
+
+def mend_an_error_shown_on_purpose(notebook):
+    cell = find(notebook, "nn.AvgPool2d(100, stride=0)")
+    cell.source = cell.source.replace("stride=0", "stride=1")
+
+
+@pytest.mark.parametrize(
+    ("lesson", "change", "said"),
+    [
+        (LESSON_02, change_a_row_of_the_table, "18,371"),
+        (LESSON_02, paint_over_the_heads, "4 of"),
+        (LESSON_02, forget_the_padding, "mismatch"),
+        (LESSON_03, squeeze_a_solution, "With one picture the batch axis is gone"),
+        (LESSON_03, mend_an_error_shown_on_purpose, "mismatch"),
+    ],
+)
+def test_nbval_catches_in_later_lessons(copy, lesson, change, said):
+    tamper(copy, change, lesson)
+    result = run(copy, "--nbval", "-x", lesson)
     assert result.returncode == 1, result.stdout
     assert said in result.stdout
 
