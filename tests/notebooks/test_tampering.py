@@ -163,9 +163,9 @@ def mend_an_error_shown_on_purpose(notebook):
     [
         (LESSON_02, change_a_row_of_the_table, "18,371"),
         (LESSON_02, paint_over_the_heads, "4 of"),
-        (LESSON_02, forget_the_padding, "mismatch"),
+        (LESSON_02, forget_the_padding, "MisfitError"),
         (LESSON_03, squeeze_a_solution, "With one picture the batch axis is gone"),
-        (LESSON_03, mend_an_error_shown_on_purpose, "mismatch"),
+        (LESSON_03, mend_an_error_shown_on_purpose, "Missing output fields"),
     ],
 )
 def test_nbval_catches_in_later_lessons(copy, lesson, change, said):
