@@ -72,6 +72,8 @@ def test_imports_run_one_way():
         "device": set(),
         "pictures": set(),
         "shapes": set(),
+        "data": set(),
+        "models": set(),
         "checks": {"pooling", "checks"},
         "widgets": {"pooling", "shapes", "pictures", "widgets"},
     }

@@ -1,0 +1,106 @@
+"""One small convolutional body with three heads. Introduced in lesson 04."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+HEADS = ("gap", "gmp", "flatten")
+CHANNELS = (8, 16, 32)  # of the three blocks
+BLOCK_POOLINGS = 2 ** len(CHANNELS)  # how often the three 2×2 poolings halve a side, as a factor
+
+
+class ConvNet(nn.Module):
+    """A body of convolutions and a head that turns its maps into logits.
+
+    Make one with `build_convnet`.
+
+    Attributes:
+        body: pictures (N, in_channels, H, W) to features (N, 32, h, w).
+        head: features to logits (N, num_classes).
+        feature_size: height and width of the maps that a flatten head is for; None for
+            the heads that take any.
+    """
+
+    def __init__(self, body: nn.Module, head: nn.Module, feature_size: tuple[int, int] | None):
+        super().__init__()
+        self.body = body
+        self.head = head
+        self.feature_size = feature_size
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the logits of pictures.
+
+        Raises:
+            ValueError: if the maps do not fit a flatten head.
+        """
+        features = self.body(images)
+        size = tuple(features.shape[2:])
+        if self.feature_size is not None and size != self.feature_size:
+            raise ValueError(
+                f"expected maps of {self.feature_size} in front of the flatten head, whose "
+                f"weights are for that size, got {size} from pictures of "
+                f"{tuple(images.shape[2:])}; a gap or gmp head takes any size"
+            )
+        return self.head(features)
+
+
+def build_convnet(
+    head: str = "gap",
+    in_channels: int = 1,
+    num_classes: int = 10,
+    batch_norm: bool = False,
+    last_pool: bool = True,
+    input_size: int = 28,
+) -> ConvNet:
+    """Build the network of lesson 04.
+
+    The body has six 3×3 convolutions to 8, 8, 16, 16, 32 and 32 channels, a ReLU behind
+    each, and a 2×2 max pooling behind every second. The heads "gap" and "gmp" are a 1×1
+    convolution to one map per class and the average or the maximum of each map; "flatten"
+    is a linear layer on all numbers of the maps.
+
+    Args:
+        head: "gap", "gmp" or "flatten".
+        in_channels: 1 for grey pictures, 3 for colour.
+        num_classes: how many logits.
+        batch_norm: put batch normalisation behind each 3×3 convolution, in place of its bias.
+        last_pool: whether the third pooling is there; without it 28×28 gives maps of 7×7.
+        input_size: height and width of the pictures; matters to "flatten" only.
+
+    Returns:
+        The network, with PyTorch's initial weights.
+
+    Raises:
+        ValueError: if the head is unknown, or a size leaves no maps.
+
+    Source:
+        The usual small VGG-like body; the heads are those of Lin, Chen and Yan (2014),
+        "Network In Network", and of the networks before it.
+
+    Example:
+        >>> sum(parameter.numel() for parameter in build_convnet().parameters())
+        18370
+    """
+    if head not in HEADS:
+        raise ValueError(f'expected head "gap", "gmp" or "flatten", got {head!r}')
+    layers: list[nn.Module] = []
+    inside = in_channels
+    for block, outside in enumerate(CHANNELS):
+        for channels in (inside, outside):
+            layers.append(nn.Conv2d(channels, outside, 3, padding=1, bias=not batch_norm))
+            if batch_norm:
+                layers.append(nn.BatchNorm2d(outside))
+            layers.append(nn.ReLU())
+        if last_pool or block < len(CHANNELS) - 1:
+            layers.append(nn.MaxPool2d(2))
+        inside = outside
+
+    side = input_size // (BLOCK_POOLINGS if last_pool else BLOCK_POOLINGS // 2)
+    if side < 1:
+        raise ValueError(f"expected an input_size of which maps are left, got {input_size}")
+    if head == "flatten":
+        tail = [nn.Flatten(), nn.Linear(inside * side * side, num_classes)]
+        return ConvNet(nn.Sequential(*layers), nn.Sequential(*tail), (side, side))
+    pool = nn.AdaptiveAvgPool2d(1) if head == "gap" else nn.AdaptiveMaxPool2d(1)
+    tail = [nn.Conv2d(inside, num_classes, kernel_size=1), pool, nn.Flatten()]
+    return ConvNet(nn.Sequential(*layers), nn.Sequential(*tail), None)
