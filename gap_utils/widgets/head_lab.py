@@ -43,6 +43,8 @@ BYTES = 4  # of one float32 number
 LABELS = {"flatten": "flatten", "linear": "linear", "gap": "GAP", "conv": "1x1 convolution"}
 COSTS = ("parameters", "multiply-adds", "activation bytes")
 WIDTH = 180 * SCALE  # of a box
+# room for the longest sentences, so that nothing below the lab jumps when a head breaks
+WORDS = "max-width: 572px; min-height: 110px; line-height: 1.5"
 WEIGHTS = SHADES[len(SHADES) * 2 // 3]  # fill of a layer that has weights
 
 
@@ -407,7 +409,7 @@ class HeadLab(StateLab):
             self._heads.value = state.built_for is not None
         built = "Their weights follow the features."
         if state.built_for:
-            built = f"Their weights are for C × H × W = {_product(state.built_for)}."
+            built = f"Their weights are for {' × '.join(map(str, state.built_for))} (C × H × W)."
         self._built.value = f"<i>{built}</i>"
         words = "<br>".join(map(escape, describe_heads(state)))
-        self._draw(head_picture(state), f'<div style="max-width: 572px">{words}</div>')
+        self._draw(head_picture(state), f'<div style="{WORDS}">{words}</div>')

@@ -234,7 +234,7 @@ def test_heads_that_are_kept(lab):
     heads = control(lab, "Heads")
     heads.value = True
     assert lab.value == HeadState(built_for=(64, 7, 7))
-    assert "Their weights are for C × H × W = 64 × 7 × 7 = 3,136." in words(lab)
+    assert "Their weights are for 64 × 7 × 7 (C × H × W)." in words(lab)
     control(lab, "Height H").value = 8
     assert lab.value.built_for == (64, 7, 7)
     assert "Flatten, then linear, breaks" in words(lab)
