@@ -12,20 +12,6 @@ from driver import focus_slider, place_in_lab, press_button
 LESSON = "01_pool_a_4x4_map.ipynb"
 
 
-@pytest.fixture
-def lesson(open_lesson):
-    lesson = open_lesson(LESSON)
-    lesson.run_all()
-    return lesson
-
-
-@pytest.fixture
-def lab(lesson):
-    lab = lesson.page.locator(".gap-lab")
-    lab.scroll_into_view_if_needed()
-    return lab
-
-
 def alt(lab) -> str:
     return lab.locator("img").get_attribute("alt")
 

@@ -7,9 +7,8 @@ from playwright.sync_api import expect
 LESSON = "03_write_gap_in_pytorch.ipynb"
 
 
-def test_all_cells_run_and_a_repair_is_done_wrong_then_right(open_lesson):
-    lesson = open_lesson(LESSON)
-    lesson.run_all()  # errors shown on purpose do not stop it
+def test_all_cells_run_and_a_repair_is_done_wrong_then_right(lesson):
+    # errors shown on purpose have not stopped it
     expect(lesson.cell("names, where, rates").locator(".jp-OutputArea-output img")).to_be_visible()
     for answer, said in [
         ("F.adaptive_avg_pool2d(maps, 1).squeeze()", "With one picture the batch axis is gone"),

@@ -68,13 +68,18 @@ def take_the_sum_for_the_mean(notebook):
     cell.source = cell.source.replace("x.mean(", "x.sum(")
 
 
-def paint_over_the_picture(notebook):
-    data = find(notebook, 'plot_maps({"the map": numbers})').outputs[0].data
+def paint_over(data, box) -> None:
+    """Paint a black box over a stored picture."""
     image = Image.open(BytesIO(base64.b64decode(data["image/png"]))).convert("RGB")
-    image.paste((0, 0, 0), (100, 100, 104, 104))  # 16 pixels
+    image.paste((0, 0, 0), box)
     buffer = BytesIO()
     image.save(buffer, "PNG")
     data["image/png"] = base64.b64encode(buffer.getvalue()).decode()
+
+
+def paint_over_the_picture(notebook):
+    data = find(notebook, 'plot_maps({"the map": numbers})').outputs[0].data
+    paint_over(data, (100, 100, 104, 104))  # 16 pixels
 
 
 def paint_over_the_lab(notebook):
@@ -136,11 +141,7 @@ def change_a_row_of_the_table(notebook):
 
 def paint_over_the_heads(notebook):
     data = find(notebook, "HeadLab(channels=32").outputs[0].data
-    image = Image.open(BytesIO(base64.b64decode(data["image/png"]))).convert("RGB")
-    image.paste((0, 0, 0), (600, 100, 602, 102))  # 4 pixels
-    buffer = BytesIO()
-    image.save(buffer, "PNG")
-    data["image/png"] = base64.b64encode(buffer.getvalue()).decode()
+    paint_over(data, (600, 100, 602, 102))  # 4 pixels
 
 
 def forget_the_padding(notebook):

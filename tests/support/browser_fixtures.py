@@ -64,3 +64,19 @@ def open_lesson(project, server, page):
     yield open_
     for lesson in opened:
         lesson.close()
+
+
+@pytest.fixture
+def lesson(open_lesson, request):
+    """The lesson that the test's module names, with all cells run."""
+    lesson = open_lesson(request.module.LESSON)
+    lesson.run_all()
+    return lesson
+
+
+@pytest.fixture
+def lab(lesson):
+    """The lab of that lesson, in view."""
+    lab = lesson.page.locator(".gap-lab")
+    lab.scroll_into_view_if_needed()
+    return lab
