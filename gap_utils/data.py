@@ -34,7 +34,8 @@ CLASS_NAMES = (
 )
 SMALL = Path(__file__).parent / "assets" / "fashion_mnist_small.npz"
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
-# the four files, with the md5 of what is inside: the gzip around it differs between sources
+# the four files, in the order that _split takes them, with the md5 of what is inside: the gzip
+# around it differs between sources
 FILES = {
     "train-images-idx3-ubyte": "f4a8712d7a061bf5bd6d2ca38dc4d50a",
     "train-labels-idx1-ubyte": "9018921c3c673c538a1fc5bad174d6f9",
@@ -130,7 +131,8 @@ def load_fashion_mnist(
         return _load_small()
     if size != "full":
         raise ValueError(f'expected size "small" or "full", got {size!r}')
-    return _split(*_read_full(_find_full(folder, download)))
+    place = _find_full(folder, download)
+    return _split(*(_read(place, name, md5) for name, md5 in FILES.items()))
 
 
 def _load_small() -> FashionMNIST:
@@ -198,11 +200,6 @@ def _download(target: Path) -> None:
     finally:
         if aside:
             shutil.rmtree(aside, ignore_errors=True)
-
-
-def _read_full(folder: Path) -> list[np.ndarray]:
-    """Read the four official files: training pictures and labels, test pictures and labels."""
-    return [_read(folder, name, md5) for name, md5 in FILES.items()]
 
 
 def _file(folder: Path, name: str) -> Path | None:

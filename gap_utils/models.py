@@ -6,7 +6,6 @@ from torch import Tensor, nn
 
 HEADS = ("gap", "gmp", "flatten")
 CHANNELS = (8, 16, 32)  # of the three blocks
-BLOCK_POOLINGS = 2 ** len(CHANNELS)  # how often the three 2×2 poolings halve a side, as a factor
 
 
 class ConvNet(nn.Module):
@@ -84,7 +83,7 @@ def build_convnet(
     if head not in HEADS:
         raise ValueError(f'expected head "gap", "gmp" or "flatten", got {head!r}')
     layers: list[nn.Module] = []
-    inside = in_channels
+    inside, side = in_channels, input_size
     for block, outside in enumerate(CHANNELS):
         for channels in (inside, outside):
             layers.append(nn.Conv2d(channels, outside, 3, padding=1, bias=not batch_norm))
@@ -93,9 +92,9 @@ def build_convnet(
             layers.append(nn.ReLU())
         if last_pool or block < len(CHANNELS) - 1:
             layers.append(nn.MaxPool2d(2))
+            side //= 2
         inside = outside
 
-    side = input_size // (BLOCK_POOLINGS if last_pool else BLOCK_POOLINGS // 2)
     if side < 1:
         raise ValueError(f"expected an input_size of which maps are left, got {input_size}")
     if head == "flatten":

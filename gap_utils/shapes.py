@@ -16,11 +16,16 @@ from torch.nn.parameter import is_lazy
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 TRANSPOSED_CONVOLUTIONS = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
-# position in the tuple + 1 = number of spatial axes
-AVERAGE_POOLINGS = (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d)
-MAX_POOLINGS = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)
-ADAPTIVE_AVERAGE_POOLINGS = (nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d)
-ADAPTIVE_MAX_POOLINGS = (nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.AdaptiveMaxPool3d)
+WINDOW_POOLINGS = {  # by the number of spatial axes
+    1: (nn.AvgPool1d, nn.MaxPool1d),
+    2: (nn.AvgPool2d, nn.MaxPool2d),
+    3: (nn.AvgPool3d, nn.MaxPool3d),
+}
+ADAPTIVE_POOLINGS = {
+    1: (nn.AdaptiveAvgPool1d, nn.AdaptiveMaxPool1d),
+    2: (nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d),
+    3: (nn.AdaptiveAvgPool3d, nn.AdaptiveMaxPool3d),
+}
 NOT_CALLED = "(not called)"
 
 
@@ -197,7 +202,7 @@ def _meta_inputs(model: nn.Module, input_shape: Sequence) -> list[Tensor]:
     entries = [input_shape] if isinstance(input_shape, Tensor) else input_shape
     try:
         entries = list(entries)
-        if not any(isinstance(entry, Tensor | Iterable) for entry in entries):
+        if not any(isinstance(entry, Iterable) for entry in entries):
             entries = [entries]
         inputs = [
             torch.empty_like(entry, device="meta")
@@ -268,17 +273,15 @@ def _multiply_adds(module: nn.Module, inputs: list[Tensor], outputs: list[Tensor
         return after.numel() * module.in_channels // module.groups * prod(module.kernel_size)
     if isinstance(module, TRANSPOSED_CONVOLUTIONS):
         return before.numel() * module.out_channels // module.groups * prod(module.kernel_size)
-    for kinds in (AVERAGE_POOLINGS, MAX_POOLINGS):
-        for axes, kind in enumerate(kinds, start=1):
-            if isinstance(module, kind):
-                kernel = module.kernel_size
-                sides = kernel if isinstance(kernel, tuple | list) else (kernel,) * axes
-                return after.numel() * prod(sides)
-    for kinds in (ADAPTIVE_AVERAGE_POOLINGS, ADAPTIVE_MAX_POOLINGS):
-        for axes, kind in enumerate(kinds, start=1):
-            if isinstance(module, kind):
-                sizes = zip(before.shape[-axes:], after.shape[-axes:], strict=True)
-                return prod(before.shape[:-axes]) * prod(_adaptive_sum(*size) for size in sizes)
+    for axes, kinds in WINDOW_POOLINGS.items():
+        if isinstance(module, kinds):
+            kernel = module.kernel_size
+            sides = kernel if isinstance(kernel, tuple | list) else (kernel,) * axes
+            return after.numel() * prod(sides)
+    for axes, kinds in ADAPTIVE_POOLINGS.items():
+        if isinstance(module, kinds):
+            sizes = zip(before.shape[-axes:], after.shape[-axes:], strict=True)
+            return prod(before.shape[:-axes]) * prod(_adaptive_sum(*size) for size in sizes)
     return None
 
 

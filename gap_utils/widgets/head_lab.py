@@ -275,17 +275,17 @@ def _page(broken: tuple[str | None, ...]) -> Canvas:
     for column, ((name, head), breaks_at) in enumerate(zip(heads.items(), broken, strict=True)):
         left, middle = _left(column), _left(column) + WIDTH // 2
         canvas.write(left, 5 * SCALE, name.replace("×", "x"), 14 * SCALE)
-        steps = [None, *(layer for layer, _ in head.named_children())]  # None: the features
         arrives = True
-        for number, step in enumerate(steps):
+        for number, step in enumerate(["features", *dict(head.named_children())]):
             top = _top(number)
-            arrives = arrives and step != breaks_at if breaks_at else True
+            arrives = arrives and step != breaks_at
             fill = WEIGHTS if step in ("linear", "conv") else WHITE
-            edge, width = (ACCENT, 3 * SCALE) if step and step == breaks_at else (GREY, SCALE)
+            edge, width = (ACCENT, 3 * SCALE) if step == breaks_at else (GREY, SCALE)
             corners = (left, top, left + WIDTH, top + 40 * SCALE)
-            fill = fill if arrives else PALE
-            canvas.fills.rectangle(corners, fill=fill, outline=edge, width=width)
-            if step:
+            canvas.fills.rectangle(
+                corners, fill=fill if arrives else PALE, outline=edge, width=width
+            )
+            if number:
                 canvas.write(middle, top + 12 * SCALE, LABELS[step], 13 * SCALE, "mm")
                 start = (middle, top - 14 * SCALE, middle, top)
                 canvas.fills.line(start, fill=GREY, width=3 * SCALE)
@@ -312,13 +312,11 @@ def _cost_top(number: int) -> int:
 
 def _write_numbers(canvas: Canvas, column: int, run: HeadRun, state: HeadState) -> None:
     middle = _left(column) + WIDTH // 2
-    lines = [(12, f"features, {_bytes(state)}"), (28, str(state.features))]
-    for number, (layer, shape) in enumerate(run.steps.items(), start=1):
-        y = 28 + 54 * number
+    features = f"features, {_bytes(state)}"
+    canvas.write(middle, _top(0) + 12 * SCALE, features, 13 * SCALE, "mm")
+    for number, (layer, shape) in enumerate([("features", state.features), *run.steps.items()]):
         missing = "does not fit" if layer == run.broken else "nothing arrives"
-        lines.append((y, str(shape or missing)))
-    for y, text in lines:
-        canvas.write(middle, _top(0) + y * SCALE, text, 13 * SCALE, "mm")
+        canvas.write(middle, _top(number) + 28 * SCALE, str(shape or missing), 13 * SCALE, "mm")
 
 
 def _draw_bars(canvas: Canvas, column: int, run: HeadRun, runs: list[HeadRun]) -> None:
@@ -392,7 +390,7 @@ class HeadLab(StateLab):
         )
         self._on_move(self._heads, self._keep)
         self._built = ipywidgets.HTML()
-        reset = button("Start again", lambda: setattr(self, "value", self._start))
+        reset = button("Start again", self._start_again)
         controls = [*self._sliders.values(), self._heads, self._built, reset]
         left = ipywidgets.VBox(controls, layout={"width": "316px"})
         self.box = side_by_side(left, self._view)

@@ -90,6 +90,9 @@ class StateLab(Lab):
         """Change single fields of the state; what is not possible raises ValueError."""
         self.value = replace(self._state, **changes)
 
+    def _start_again(self) -> None:
+        self.value = self._start
+
     def _build(self) -> None:
         raise NotImplementedError
 

@@ -357,7 +357,7 @@ class PoolLab(StateLab):
         roll = button("Roll one column", self._roll)
         shuffle = button("Shuffle", self._shuffle)
         whole = button("Global: kernel = whole map", self._make_global)
-        reset = button("Start again", self._reset)
+        reset = button("Start again", self._start_again)
         # the label of each number stays readable to a screen reader, out of sight
         style = ipywidgets.HTML(
             "<style>.gap-numbers .widget-label {position: absolute; clip-path: inset(50%); "
@@ -420,9 +420,6 @@ class PoolLab(StateLab):
     def _make_global(self) -> None:
         size = self._state.size
         self._change(kernel_size=size, stride=size, padding=0, window=1)
-
-    def _reset(self) -> None:
-        self.value = self._start
 
     def _change(self, **changes) -> None:
         before, self._state = self._state, nearest_state(self._state, **changes)

@@ -76,13 +76,13 @@ def test_the_full_set(full_set):
     assert [len(getattr(full_set, name)) for name in PARTS] == [55_000, 5_000, 10_000]
     numbers = torch.cat([full_set.train.numbers, full_set.validation.numbers])
     assert numbers.sort().values.tolist() == list(range(60_000))
-    official = torchvision_pictures("train-images-idx3-ubyte", 16)
+    official = official_bytes("train-images-idx3-ubyte", 16)
     place = int(full_set.train.numbers[100])
     shown = (full_set.train.images[100, 0] * 255).round().byte().numpy()
     np.testing.assert_array_equal(shown.ravel(), official[place * 784 : (place + 1) * 784])
 
 
-def torchvision_pictures(name: str, header: int) -> np.ndarray:
+def official_bytes(name: str, header: int) -> np.ndarray:
     content = gzip.decompress((DEBIAN / f"{name}.gz").read_bytes())
     return np.frombuffer(content, np.uint8, offset=header)
 
