@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+NAME = "Fashion-MNIST"
 CLASS_NAMES = (
     "T-shirt/top",
     "Trouser",
@@ -69,38 +70,40 @@ class Part:
 
 
 @dataclass(frozen=True, repr=False)
-class FashionMNIST:
-    """Pictures of clothes in ten classes, split in three.
+class Dataset:
+    """Pictures and their classes, split in three.
 
     Attributes:
+        name: what the pictures are.
         train: to learn from.
-        validation: taken from the official training pictures, to choose with.
-        test: official test pictures, for the last number only.
+        validation: to choose with.
+        test: for the last number only.
         source: where the pictures came from.
-        class_names: of the class numbers 0 to 9.
+        class_names: of the class numbers, from 0 on.
     """
 
+    name: str
     train: Part
     validation: Part
     test: Part
     source: str
-    class_names: tuple[str, ...] = CLASS_NAMES
+    class_names: tuple[str, ...]
 
-    def to(self, device: str | torch.device) -> FashionMNIST:
+    def to(self, device: str | torch.device) -> Dataset:
         """Return the data on a device."""
         parts = {name: getattr(self, name).to(device) for name in ("train", "validation", "test")}
         return replace(self, **parts)
 
     def __repr__(self) -> str:
         return (
-            f"Fashion-MNIST: {len(self.train):,} pictures to train, {len(self.validation):,} to "
+            f"{self.name}: {len(self.train):,} pictures to train, {len(self.validation):,} to "
             f"validate, {len(self.test):,} to test, from {self.source}"
         )
 
 
 def load_fashion_mnist(
     size: str = "small", folder: str | os.PathLike | None = None, download: bool = False
-) -> FashionMNIST:
+) -> Dataset:
     """Load Fashion-MNIST as tensors.
 
     Args:
@@ -135,7 +138,7 @@ def load_fashion_mnist(
     return _split(*(_read(place, name, md5) for name, md5 in FILES.items()))
 
 
-def _load_small() -> FashionMNIST:
+def _load_small() -> Dataset:
     try:
         with np.load(SMALL) as file:
             arrays = dict(file)
@@ -145,7 +148,9 @@ def _load_small() -> FashionMNIST:
         name: _part(*(arrays[f"{name}_{what}"] for what in ("images", "labels", "numbers")))
         for name in ("train", "validation", "test")
     }
-    return FashionMNIST(**parts, source="the small part that ships with gap_utils")
+    return Dataset(
+        NAME, **parts, source="the small part that ships with gap_utils", class_names=CLASS_NAMES
+    )
 
 
 def _part(images: np.ndarray, labels: np.ndarray, numbers: np.ndarray) -> Part:
@@ -227,12 +232,14 @@ def _read(folder: Path, name: str, md5: str) -> np.ndarray:
 
 def _split(
     images: np.ndarray, labels: np.ndarray, test_images: np.ndarray, test_labels: np.ndarray
-) -> FashionMNIST:
+) -> Dataset:
     order = np.random.RandomState(0).permutation(len(labels))  # the same in every NumPy
     train, validation = np.sort(order[VALIDATION:]), np.sort(order[:VALIDATION])
-    return FashionMNIST(
+    return Dataset(
+        NAME,
         train=_part(images[train], labels[train], train),
         validation=_part(images[validation], labels[validation], validation),
         test=_part(test_images, test_labels, np.arange(len(test_labels))),
         source="the full set",
+        class_names=CLASS_NAMES,
     )

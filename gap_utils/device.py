@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import math
+import os
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 
@@ -80,3 +85,78 @@ def describe_device(device: str | torch.device) -> str:
     if device.type == "mps":
         return f"{device}: the GPU of this {chip} Mac"
     return f"{device}: {chip}, {torch.get_num_threads()} threads"
+
+
+def suggest_threads() -> int:
+    """Say how many threads PyTorch should use on this CPU.
+
+    Returns:
+        The number of CPUs that this process may use: those of its affinity mask, or fewer
+        where its control group (a container) has a smaller quota. More threads than that
+        wait for each other, and a training step can take ten times as long.
+
+    Source:
+        `sched_getaffinity(2)`; "cpu.max" and "cpu.cfs_quota_us" in the Linux kernel's
+        documentation of control groups 2 and 1.
+    """
+    return max(1, math.ceil(min(_cpus(), _cpu_quota())))
+
+
+def _cpus() -> int:
+    """The CPUs in the affinity mask of this process."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS and Windows
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _cpu_quota(root: Path = Path("/")) -> float:
+    """CPUs that the control groups of this process allow; infinite where they set no limit."""
+    quotas = [math.inf]
+    groups = root / "proc/self/cgroup"
+    if not groups.is_file():
+        return math.inf
+    for line in groups.read_text().splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        base = root / "sys/fs/cgroup" / controllers
+        # inside a container the group may be mounted as the root: the path then leads nowhere
+        group = base / path.lstrip("/")
+        for place in (group, *group.parents):
+            quotas.append(_read_quota(place))
+            if place == base:
+                break
+    return min(quotas)
+
+
+def _read_quota(place: Path) -> float:
+    try:
+        words = (place / "cpu.max").read_text().split()
+    except OSError:
+        try:
+            names = ("cpu.cfs_quota_us", "cpu.cfs_period_us")
+            words = [(place / name).read_text().strip() for name in names]
+        except OSError:
+            return math.inf
+    quota, period = words
+    return math.inf if quota in ("max", "-1") else int(quota) / int(period)
+
+
+@contextmanager
+def use_suggested_threads() -> Iterator[None]:
+    """Use no more threads than `suggest_threads` says, and then as many as before.
+
+    A number that the user chose stays: by the variables OMP_NUM_THREADS or
+    MKL_NUM_THREADS, or by `torch.set_num_threads` unless it is what PyTorch takes by itself.
+    """
+    before, suggested = torch.get_num_threads(), suggest_threads()
+    own_choice = before not in (_cpus(), _cpus() // 2)  # PyTorch takes one per CPU or per core
+    set_outside = {"OMP_NUM_THREADS", "MKL_NUM_THREADS"} & set(os.environ)
+    if before <= suggested or own_choice or set_outside:
+        yield
+        return
+    torch.set_num_threads(suggested)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

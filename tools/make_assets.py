@@ -12,7 +12,7 @@ import sys
 
 import numpy as np
 
-from gap_utils.data import SMALL, FashionMNIST, Part, load_fashion_mnist
+from gap_utils.data import SMALL, Dataset, Part, load_fashion_mnist
 
 PER_CLASS = {"train": 400, "validation": 100, "test": 100}
 FIRST_TEST_PICTURES = 10  # the official test pictures 0 to 9, which the lessons name
@@ -27,7 +27,7 @@ def choose(part: Part, per_class: int, first: int = 0) -> np.ndarray:
     return np.sort(np.concatenate(chosen))
 
 
-def small_arrays(full: FashionMNIST) -> dict[str, np.ndarray]:
+def small_arrays(full: Dataset) -> dict[str, np.ndarray]:
     """Take the small part out of the full set, as the arrays of its file."""
     arrays = {}
     for name, per_class in PER_CLASS.items():

@@ -1,0 +1,467 @@
+"""Training on tensors that stay on the device, and honest accuracy. Introduced in lesson 04."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any, NamedTuple
+
+import pandas
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from tqdm.auto import tqdm
+
+from gap_utils.data import Dataset, Part
+from gap_utils.device import pick_device, use_suggested_threads
+
+COLUMNS = ("epoch", "train_loss", "validation_loss", "validation_accuracy", "seconds")
+DIRECTIONS = ((0, 1), (1, 1), (1, 0), (1, -1), (0, -1), (-1, -1), (-1, 0), (-1, 1))
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train; Adam does the steps.
+
+    Attributes:
+        learning_rate: the highest one where `one_cycle`.
+        batch_size: pictures in a step.
+        one_cycle: let the learning rate rise and fall once over the whole run, or keep it.
+        shuffle: draw a new order of the pictures in every epoch, or keep theirs.
+        xavier: begin with Xavier weights and biases of 0.01, in place of the model's own.
+        sigmoid: put a sigmoid between the logits and the cross-entropy.
+    """
+
+    learning_rate: float = 0.02
+    batch_size: int = 128
+    one_cycle: bool = True
+    shuffle: bool = True
+    xavier: bool = False
+    sigmoid: bool = False
+
+    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return the mean loss of logits (N, K) for class numbers (N,)."""
+        return F.cross_entropy(torch.sigmoid(logits) if self.sigmoid else logits, labels)
+
+
+OURS = Recipe()
+# of the best-known comparison of GAP and GMP on Fashion-MNIST, with its sigmoid
+ARTICLE = Recipe(3e-4, 64, one_cycle=False, shuffle=False, xavier=True, sigmoid=True)
+
+
+class Score(NamedTuple):
+    """How well a model does.
+
+    Attributes:
+        loss: mean over the pictures.
+        accuracy: part of the pictures whose largest logit is that of their class, 0 to 1.
+    """
+
+    loss: float
+    accuracy: float
+
+
+class DivergedError(ArithmeticError):
+    """A loss that is no number.
+
+    Attributes:
+        history: the table of the epochs before it.
+    """
+
+    def __init__(self, message: str, history: pandas.DataFrame):
+        super().__init__(message, history)
+        self.history = history
+
+    def __str__(self) -> str:
+        return self.args[0]
+
+
+def train_epoch(
+    model: nn.Module,
+    part: Part,
+    batches: Iterable[Tensor],
+    loss_function: Callable[[Tensor, Tensor], Tensor],
+    optimizer: torch.optim.Optimizer,
+    schedule: torch.optim.lr_scheduler.LRScheduler,
+) -> float:
+    """Go through the batches once, a step for each; return the mean loss of the pictures."""
+    model.train()
+    total = torch.zeros((), device=part.labels.device)
+    for batch in batches:
+        loss = loss_function(model(part.images[batch]), part.labels[batch])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        total += loss.detach() * len(batch)  # stays on the device: .item() would wait for it
+    return total.item() / len(part)
+
+
+def fit(
+    model: nn.Module,
+    data: Dataset,
+    epochs: int = 5,
+    recipe: Recipe = OURS,
+    seed: int = 0,
+    checkpoint: str | os.PathLike | None = None,
+    progress: bool = True,
+) -> pandas.DataFrame:
+    """Train a model where it is; the validation part is looked at after each epoch.
+
+    A run on the CPU with the same model, seed and number of threads gives the same numbers
+    again. Interrupting the kernel ends the run early: the model is then as after the last
+    whole epoch. The random state of PyTorch is left as it was, and so is the number of
+    threads (see `device.suggest_threads`).
+
+    Args:
+        model: pictures (N, C, H, W) to logits (N, K). On a CPU one in channels-last
+            memory, as `build_convnet` makes them, is about a quarter faster.
+        data: its `train` and `validation` are used, `test` is not. It is moved to the
+            device of the model; moving it there before saves the time.
+        epochs: how often each training picture is seen.
+        recipe: how to train: `OURS`, `ARTICLE` or your own.
+        seed: of the order of the pictures, of dropout and of Xavier's weights. The weights of
+            the model itself are drawn before: `torch.manual_seed` sets those.
+        checkpoint: file to write after each epoch. If it is there already, the run in it
+            goes on, with the numbers that it would have had without a break.
+        progress: whether to show a bar.
+
+    Returns:
+        A row for each epoch: epoch, train_loss (mean while training), validation_loss,
+        validation_accuracy (0 to 1) and seconds.
+
+    Raises:
+        ValueError: if model, data or settings do not fit each other, or the checkpoint is
+            damaged or of another run.
+        DivergedError: if the loss is no number. The model is then as after the last good
+            epoch.
+    """
+    data = data.to(_check(model, data.train, epochs, recipe))
+    run = _Run(model, data.train, epochs, recipe, seed)
+    with use_suggested_threads(), _own_random_state():
+        if checkpoint is not None and Path(checkpoint).exists():
+            run.load(Path(checkpoint))
+        elif recipe.xavier:
+            _draw_xavier(model, seed)
+        good = run.state()
+        bar = tqdm(total=run.steps, initial=run.steps_done(), disable=not progress)
+        try:
+            for epoch in range(len(run.rows), epochs):
+                start = time.perf_counter()
+                batches = _count(run.batches(epoch), bar)
+                loss = train_epoch(
+                    model, data.train, batches, recipe.loss, run.optimizer, run.schedule
+                )
+                if not math.isfinite(loss):
+                    raise run.diverged(loss)
+                score = evaluate(model, data.validation, recipe.loss)
+                run.rows.append([epoch + 1, loss, *score, time.perf_counter() - start])
+                good = run.state()
+                if checkpoint is not None:
+                    _save(good, Path(checkpoint))
+                bar.set_postfix(loss=f"{loss:.3f}", validation=f"{score.accuracy:.1%}")
+        except (KeyboardInterrupt, DivergedError) as stop:
+            model.load_state_dict(good["model"])
+            if isinstance(stop, DivergedError):
+                raise
+            print(f"Interrupted: the model is as after epoch {len(good['rows'])} of {epochs}.")
+        finally:
+            bar.close()
+    return _table(good["rows"])
+
+
+class _Run:
+    """What a run of `fit` carries from epoch to epoch, and to its checkpoint."""
+
+    def __init__(self, model: nn.Module, part: Part, epochs: int, recipe: Recipe, seed: int):
+        self.model = model
+        self.recipe = recipe
+        self.seed = seed
+        self.device = part.labels.device
+        self.pictures = len(part)
+        self.steps_per_epoch = math.ceil(self.pictures / recipe.batch_size)
+        self.steps = epochs * self.steps_per_epoch
+        self.optimizer = torch.optim.Adam(model.parameters(), recipe.learning_rate, fused=True)
+        self.schedule = (
+            torch.optim.lr_scheduler.OneCycleLR(
+                self.optimizer, recipe.learning_rate, total_steps=self.steps
+            )
+            if recipe.one_cycle
+            else torch.optim.lr_scheduler.ConstantLR(self.optimizer, factor=1)
+        )
+        self.rows: list[list[float]] = []
+        self.settings = {
+            "epochs": epochs,
+            "seed": seed,
+            "pictures": self.pictures,
+            "shapes": {name: list(t.shape) for name, t in model.state_dict().items()},
+            **asdict(recipe),
+        }
+
+    def steps_done(self) -> int:
+        return len(self.rows) * self.steps_per_epoch
+
+    def batches(self, epoch: int) -> tuple[Tensor, ...]:
+        """The numbers of the pictures of each batch."""
+        # a seed for each epoch, so that a resumed run needs no random state from its file
+        torch.manual_seed(self.seed + 1_000_003 * (epoch + 1))
+        order = torch.arange(self.pictures)
+        if self.recipe.shuffle:
+            order = torch.randperm(self.pictures)
+        return order.to(self.device).split(self.recipe.batch_size)
+
+    def state(self) -> dict[str, Any]:
+        """A copy of all that the rest of the run depends on."""
+        return deepcopy(
+            {
+                "settings": self.settings,
+                "model": self.model.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "schedule": self.schedule.state_dict(),
+                "rows": self.rows,
+            }
+        )
+
+    def load(self, path: Path) -> None:
+        try:
+            state = torch.load(path, map_location=self.device, weights_only=True)
+            settings = state["settings"]
+        except (OSError, EOFError, RuntimeError, UnpicklingError, KeyError, TypeError) as error:
+            raise ValueError(
+                f"expected {path} to be a checkpoint of fit, got: {error}; delete it to begin anew"
+            ) from error
+        for name in sorted(set(settings) | set(self.settings)):
+            there, here = settings.get(name), self.settings.get(name)
+            if there != here:
+                raise ValueError(
+                    f"expected {path} to be a checkpoint of this run, but its {name} differ: "
+                    f"{there} there, {here} here; delete it to begin anew"
+                )
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        self.rows = state["rows"]
+
+    def diverged(self, loss: float) -> DivergedError:
+        return DivergedError(
+            f"expected a loss that is a number, got {loss} in epoch {len(self.rows) + 1}: a "
+            f"learning rate of {self.recipe.learning_rate} may be too high for this model, or a "
+            f"picture holds no number; the model is as after epoch {len(self.rows)}",
+            _table(self.rows),
+        )
+
+
+def _table(rows: list[list[float]]) -> pandas.DataFrame:
+    return pandas.DataFrame(rows, columns=COLUMNS).astype({"epoch": int})
+
+
+def _check(model: nn.Module, part: Part, epochs: int, recipe: Recipe) -> torch.device:
+    """Complain about what cannot be trained; return the device of the model."""
+    if not isinstance(recipe, Recipe):
+        raise ValueError(f"expected a Recipe such as OURS or ARTICLE, got {recipe!r}")
+    if not isinstance(epochs, int) or epochs < 1:
+        raise ValueError(f"expected a number of epochs from 1 on, got {epochs!r}")
+    if len(part) == 0:
+        raise ValueError("expected pictures to train on, got none")
+    parameter = next(model.parameters(), None)
+    if parameter is None:
+        raise ValueError("expected a model with parameters to train, got one without")
+    logits = predict(model, part.images[:1])
+    highest = int(part.labels.max())
+    if logits.ndim != 2 or logits.shape[1] <= highest:
+        raise ValueError(
+            f"expected logits of shape (N, K) with K above the highest class {highest}, got "
+            f"{tuple(logits.shape)} for one picture"
+        )
+    return parameter.device
+
+
+@contextmanager
+def _own_random_state() -> Iterator[None]:
+    """Give PyTorch's random state back as it was, on the CPU and on what is beside it."""
+    kind = pick_device().type
+    if kind in ("cuda", "xpu"):
+        devices = range(getattr(torch, kind).device_count())
+        with torch.random.fork_rng(devices, device_type=kind):
+            yield
+    else:
+        with torch.random.fork_rng(devices=[]):
+            yield
+
+
+def _draw_xavier(model: nn.Module, seed: int) -> None:
+    torch.manual_seed(seed)
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            nn.init.xavier_uniform_(module.weight)
+            nn.init.constant_(module.bias, 0.01)
+
+
+def _count(batches: Iterable[Tensor], bar: tqdm) -> Iterator[Tensor]:
+    for batch in batches:
+        yield batch
+        bar.update()
+
+
+def _save(state: dict[str, Any], path: Path) -> None:
+    """Write aside, then rename, so that a crash leaves the checkpoint before it."""
+    aside = path.with_name(path.name + ".part")
+    torch.save(state, aside)
+    aside.replace(path)
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Put a model in evaluation mode and every module back as it was, also after an error."""
+    before = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        for module, training in before.items():
+            module.training = training
+
+
+def predict(model: nn.Module, images: Tensor, batch_size: int = 500) -> Tensor:
+    """Return the logits of pictures, in evaluation mode; the model is left as it was.
+
+    Args:
+        model: pictures (N, C, H, W) to logits (N, K).
+        images: shape (N, C, H, W), on any device.
+        batch_size: how many pictures the model gets at once.
+
+    Returns:
+        Logits, shape (N, K), on the device of the model, without gradients.
+    """
+    device = next((p.device for p in model.parameters()), images.device)
+    with evaluating(model):
+        return torch.cat([model(batch.to(device)) for batch in images.split(batch_size)])
+
+
+def evaluate(
+    model: nn.Module,
+    part: Part,
+    loss_function: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy,
+) -> Score:
+    """Measure loss and accuracy of a model.
+
+    Args:
+        model: pictures (N, C, H, W) to logits (N, K); left as it was.
+        part: pictures and their classes.
+        loss_function: (logits, labels) to their mean loss.
+
+    Returns:
+        Loss and accuracy (0 to 1).
+
+    Example:
+        >>> images = torch.tensor([[1.0, 0.0], [0.0, 3.0], [2.0, 0.0]]).reshape(3, 2, 1, 1)
+        >>> part = Part(images, torch.tensor([0, 1, 1]), torch.arange(3))
+        >>> round(evaluate(nn.Flatten(), part).accuracy, 4)
+        0.6667
+    """
+    logits = predict(model, part.images)
+    labels = part.labels.to(logits.device)
+    correct = (logits.argmax(1) == labels).sum().item()
+    return Score(loss_function(logits, labels).item(), correct / len(part))
+
+
+def shift(images: Tensor, dx: int, dy: int) -> Tensor:
+    """Move pictures inside their frame; what leaves it is lost, zeros come in.
+
+    Args:
+        images: shape (..., H, W).
+        dx: pixels to the right, or to the left where negative.
+        dy: pixels down, or up where negative.
+
+    Returns:
+        Pictures of the same shape.
+
+    Example:
+        >>> shift(torch.tensor([[1, 2], [3, 4]]), 1, 0)
+        tensor([[0, 1],
+                [0, 3]])
+    """
+    height, width = images.shape[-2:]
+    if abs(dx) >= width or abs(dy) >= height:
+        return torch.zeros_like(images)
+    return F.pad(images, (dx, -dx, dy, -dy))
+
+
+def accuracy_against_shift(
+    model: nn.Module, part: Part, shifts: Iterable[int] = range(7)
+) -> pandas.DataFrame:
+    """Measure the accuracy on pictures that are moved inside their frame.
+
+    Args:
+        model: pictures to logits; left as it was.
+        part: pictures and their classes.
+        shifts: in pixels. Each picture is moved so far in the eight directions of a
+            compass; diagonally it is so far in both axes.
+
+    Returns:
+        Columns shift and accuracy (0 to 1), the mean over the directions.
+    """
+    rows = []
+    for pixels in shifts:
+        directions = DIRECTIONS if pixels else [(0, 0)]
+        moved = (shift(part.images, pixels * dx, pixels * dy) for dx, dy in directions)
+        scores = [evaluate(model, replace(part, images=images)).accuracy for images in moved]
+        rows.append((pixels, sum(scores) / len(scores)))
+    return pandas.DataFrame(rows, columns=["shift", "accuracy"])
+
+
+def enlarge_canvas(images: Tensor, canvas: int) -> Tensor:
+    """Put pictures in the middle of a black square.
+
+    Args:
+        images: shape (..., H, W).
+        canvas: height and width of the square, in pixels.
+
+    Returns:
+        Pictures of shape (..., canvas, canvas).
+
+    Raises:
+        ValueError: if the pictures do not fit on it.
+
+    Example:
+        >>> enlarge_canvas(torch.ones(1, 1), 3)
+        tensor([[0., 0., 0.],
+                [0., 1., 0.],
+                [0., 0., 0.]])
+    """
+    height, width = images.shape[-2:]
+    if canvas < max(height, width):
+        raise ValueError(f"expected a canvas of at least {height}×{width}, got {canvas}")
+    top, left = (canvas - height) // 2, (canvas - width) // 2
+    return F.pad(images, (left, canvas - width - left, top, canvas - height - top))
+
+
+def accuracy_against_canvas(
+    model: nn.Module, part: Part, canvases: Iterable[int] = (28, 32, 36, 40, 48)
+) -> pandas.DataFrame:
+    """Measure the accuracy on pictures in the middle of a larger black canvas.
+
+    Args:
+        model: pictures of any size to logits; left as it was.
+        part: pictures and their classes.
+        canvases: heights and widths of the canvas, in pixels.
+
+    Returns:
+        Columns canvas and accuracy (0 to 1).
+
+    Raises:
+        ValueError: if the pictures do not fit on a canvas, or the model on its size.
+    """
+    rows = []
+    for canvas in canvases:
+        images = enlarge_canvas(part.images, canvas)
+        rows.append((canvas, evaluate(model, replace(part, images=images)).accuracy))
+    return pandas.DataFrame(rows, columns=["canvas", "accuracy"])

@@ -1,0 +1,226 @@
+"""Run the study that lesson 04 reads: one training after another, into assets/study.csv.
+
+    python tools/run_study.py [--jobs N] [--threads N] [EXPERIMENT ...]
+
+Each finished run is written at once, and a run that the file holds already is left out, so
+the study can be stopped and started again. It needs the full Fashion-MNIST (see
+gap_utils.data) and, for "digits", MNIST in data/MNIST/raw, from where torchvision reads it
+or to where it fetches it. All of it takes about two hours on two cores.
+
+The test part is looked at once, after the last epoch of a run; nothing is chosen with it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import multiprocessing
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import astuple, dataclass, fields, replace
+from functools import lru_cache, partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import gap_utils
+from gap_utils.data import Dataset, Part, load_fashion_mnist
+from gap_utils.models import HEADS, build_convnet
+from gap_utils.training import (
+    ARTICLE,
+    OURS,
+    accuracy_against_canvas,
+    accuracy_against_shift,
+    evaluate,
+    fit,
+)
+
+STUDY = Path(gap_utils.__file__).parent / "assets" / "study.csv"
+RECIPES = {
+    "ours": OURS,
+    "article": ARTICLE,
+    "article, plain logits": replace(ARTICLE, sigmoid=False),
+}
+CLASSIC = ("classic", "classic, dropout")
+SEEDS = range(5)
+SOME = 6000  # pictures
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training: what tells it from all others."""
+
+    experiment: str
+    data: str
+    pictures: int
+    recipe: str
+    epochs: int
+    model: str
+    seed: int
+
+
+RESULT = ("measure", "at", "value", "seconds", "torch", "device", "threads")
+COLUMNS = (*(field.name for field in fields(Run)), *RESULT)
+
+
+def plan() -> Iterator[Run]:
+    """List all runs of the study."""
+    for seed in SEEDS:
+        for head in HEADS:
+            yield Run("heads", "Fashion-MNIST", 55_000, "ours", 5, head, seed)
+    for seed in SEEDS:
+        for model in (*HEADS, *CLASSIC):
+            yield Run("overfitting", "Fashion-MNIST", 1000, "ours", 60, model, seed)
+            yield Run("overfitting", "Fashion-MNIST", SOME, "ours", 20, model, seed)
+        for model in CLASSIC:  # the other three are in "heads"
+            yield Run("overfitting", "Fashion-MNIST", 55_000, "ours", 5, model, seed)
+    for seed in SEEDS:
+        for head in HEADS:
+            yield Run("one side", "Fashion-MNIST, right half", SOME, "ours", 20, head, seed)
+    for seed in SEEDS:
+        for head in HEADS:
+            yield Run("digits", "MNIST", 55_000, "ours", 5, head, seed)
+    for seed in range(2):
+        for recipe in ("article", "article, plain logits"):
+            for head in ("gap", "gmp"):
+                yield Run("article", "Fashion-MNIST", 55_000, recipe, 60, head, seed)
+    for seed in SEEDS:
+        for head in HEADS:
+            model = f"{head}, batch norm"
+            yield Run("batch norm", "Fashion-MNIST", 55_000, "ours", 5, model, seed)
+
+
+def build(model: str, wide: bool = False) -> nn.Module:
+    """Build a network by its name in the study; a wide one takes pictures of 28×56."""
+    name, _, option = model.partition(", ")
+    if name in HEADS and not (wide and name == "flatten"):
+        return build_convnet(name, batch_norm=option == "batch norm")
+    body = build_convnet().body  # to 32 maps of 3×3, or 3×7
+    if wide:
+        return nn.Sequential(body, nn.Flatten(), nn.Linear(32 * 3 * 7, 10))
+    dropout = nn.Dropout(0.5 if option == "dropout" else 0.0)
+    hidden = [nn.Linear(288, 256), nn.ReLU(), dropout, nn.Linear(256, 10)]
+    return nn.Sequential(body, nn.Flatten(), *hidden)
+
+
+@lru_cache(maxsize=1)
+def load(name: str) -> Dataset:
+    """Load one of the two data sets whole."""
+    if name == "Fashion-MNIST":
+        return load_fashion_mnist("full")
+    from torchvision.datasets import MNIST  # takes a second
+
+    official = [MNIST("data", train=train, download=True) for train in (True, False)]
+    (images, labels), test = [(d.data.unsqueeze(1) / 255, d.targets) for d in official]
+    order = torch.from_numpy(np.random.RandomState(0).permutation(len(labels)))
+    parts = [Part(images[i], labels[i], i) for i in (order[5000:], order[:5000])]
+    parts.append(Part(*test, torch.arange(10_000)))
+    return Dataset("MNIST", *parts, source="torchvision", class_names=tuple("0123456789"))
+
+
+def choose(part: Part, count: int, seed: int) -> Part:
+    """Draw some pictures of a part; all of them in their order if it has no more."""
+    if count >= len(part):
+        return part
+    places = torch.from_numpy(np.random.RandomState(seed).permutation(len(part))[:count])
+    return Part(*(tensor[places] for tensor in vars(part).values()))
+
+
+def on_side(part: Part, side: str) -> Part:
+    """Put the pictures on the left or right half of a black canvas twice as wide."""
+    padding = (0, 28) if side == "left" else (28, 0)
+    return replace(part, images=F.pad(part.images, padding))
+
+
+def mean_gradient(model: nn.Module, part: Part) -> Tensor:
+    """Average, over pictures, the gradient of their class's logit on its map, flattened."""
+    model.eval()
+    convolution, *pool = model.head
+    with torch.no_grad():
+        maps = torch.cat([convolution(model.body(batch)) for batch in part.images.split(500)])
+    maps.requires_grad_()
+    logits = nn.Sequential(*pool)(maps)
+    rows = torch.arange(len(part))
+    logits[rows, part.labels].sum().backward()
+    return maps.grad[rows, part.labels].mean(0).flatten()
+
+
+def measure(run: Run, threads: int) -> list[tuple]:
+    """Train and measure; return the rows of the table that are the run's."""
+    torch.set_num_threads(threads)
+    wide = run.experiment == "one side"
+    data = load("MNIST" if run.data == "MNIST" else "Fashion-MNIST")
+    data = replace(data, train=choose(data.train, run.pictures, run.seed))
+    if wide:
+        data = replace(
+            data, train=on_side(data.train, "right"), validation=on_side(data.validation, "right")
+        )
+    torch.manual_seed(run.seed)
+    model = build(run.model, wide)
+    history = fit(model, data, run.epochs, RECIPES[run.recipe], run.seed, progress=False)
+
+    found: list[tuple[str, float, float]] = []
+    for row in history.itertuples():
+        found.append(("train_loss", row.epoch, row.train_loss))
+        found.append(("validation_accuracy", row.epoch, row.validation_accuracy))
+    found.append(("parameters", 0, sum(p.numel() for p in model.parameters())))
+    found.append(("train_accuracy", 0, evaluate(model, data.train).accuracy))
+    if wide:
+        for side in ("left", "right"):
+            score = evaluate(model, on_side(data.test, side))
+            found.append((f"test_accuracy_{side}", 0, score.accuracy))
+    else:
+        found.append(("test_accuracy", 0, evaluate(model, data.test).accuracy))
+    if run.experiment == "heads":
+        for row in accuracy_against_shift(model, data.test).itertuples():
+            found.append(("accuracy_against_shift", row.shift, row.accuracy))
+        if run.model != "flatten":
+            for row in accuracy_against_canvas(model, data.test).itertuples():
+                found.append(("accuracy_against_canvas", row.canvas, row.accuracy))
+            for place, value in enumerate(mean_gradient(model, data.test).tolist()):
+                found.append(("mean_gradient", place, value))
+    seconds = round(history.seconds.sum(), 1)
+    made_with = (seconds, torch.__version__, "cpu", threads)
+    return [(*astuple(run), what, at, f"{value:.6g}", *made_with) for what, at, value in found]
+
+
+def finished() -> set[tuple[str, ...]]:
+    """The runs that the file holds."""
+    if not STUDY.exists():
+        return set()
+    with STUDY.open(newline="") as file:
+        return {tuple(row[: len(fields(Run))]) for row in csv.reader(file)}
+
+
+def main() -> None:
+    """Do the runs that are asked for and not done yet."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("experiments", nargs="*", help="names of experiments; all if none")
+    parser.add_argument("--jobs", type=int, default=2, help="runs at the same time")
+    parser.add_argument("--threads", type=int, default=1, help="threads of each")
+    options = parser.parse_args()
+    done = finished()
+    runs = [
+        run
+        for run in plan()
+        if not options.experiments or run.experiment in options.experiments
+        if tuple(map(str, astuple(run))) not in done
+    ]
+    if not STUDY.exists():
+        with STUDY.open("w", newline="") as file:
+            csv.writer(file, lineterminator="\n").writerow(COLUMNS)
+    spawn = multiprocessing.get_context("spawn")  # threads and forks do not mix
+    with ProcessPoolExecutor(options.jobs, spawn) as pool:
+        waiting = [pool.submit(partial(measure, run, options.threads)) for run in runs]
+        for number, result in enumerate(as_completed(waiting), 1):
+            rows = result.result()
+            with STUDY.open("a", newline="") as file:
+                csv.writer(file, lineterminator="\n").writerows(rows)
+            print(f"{number} of {len(runs)}:", *rows[0][:7], rows[0][-4], "s", flush=True)
+
+
+if __name__ == "__main__":
+    main()
