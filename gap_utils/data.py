@@ -15,10 +15,14 @@ import zlib
 from dataclasses import dataclass, replace
 from http.client import HTTPException
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    import pandas
 
 NAME = "Fashion-MNIST"
 CLASS_NAMES = (
@@ -34,6 +38,7 @@ CLASS_NAMES = (
     "Ankle boot",
 )
 SMALL = Path(__file__).parent / "assets" / "fashion_mnist_small.npz"
+STUDY = SMALL.with_name("study.csv")
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 # the four files, in the order that _split takes them, with the md5 of what is inside: the gzip
 # around it differs between sources
@@ -159,6 +164,22 @@ def _part(images: np.ndarray, labels: np.ndarray, numbers: np.ndarray) -> Part:
         torch.from_numpy(labels.astype(np.int64)),
         torch.from_numpy(numbers.astype(np.int64)),
     )
+
+
+def load_study() -> pandas.DataFrame:
+    """Load the study of lesson 04: what many trainings gave, with their seeds.
+
+    Returns:
+        A row for each number of each run: experiment, data, pictures (to train), recipe,
+        epochs, model, seed; measure, at (an epoch, a shift or a canvas, in pixels) and
+        value; and of the run its seconds, torch (the version), device and threads.
+
+    Source:
+        `tools/run_study.py`, which made the file.
+    """
+    import pandas  # takes half a second: only for those who read the study
+
+    return pandas.read_csv(STUDY)
 
 
 def cache_folder() -> Path:

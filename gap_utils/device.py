@@ -1,32 +1,28 @@
-"""Choosing the device that the lessons compute on. Introduced in lesson 00."""
+"""Choosing the device that the lessons compute on, and the threads. Introduced in lesson 00."""
 
 from __future__ import annotations
 
-import math
 import os
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import torch
 
-KINDS = ("cuda", "mps", "xpu", "cpu")
+GIB = 2**30
+THREADS_SET = {"OMP_NUM_THREADS", "MKL_NUM_THREADS"}
 
 
 def available_kinds() -> list[str]:
     """List the kinds of device that PyTorch can use here, the fastest first.
 
     Returns:
-        Some of "cuda" (NVIDIA or AMD), "mps" (Apple), "xpu" (Intel); "cpu" is always last.
+        The accelerator if there is one, "cuda" (NVIDIA or AMD), "mps" (Apple) or "xpu"
+        (Intel) for example; "cpu" is always last.
     """
-    found = {
-        "cuda": torch.cuda.is_available(),
-        "mps": torch.backends.mps.is_available(),
-        "xpu": torch.xpu.is_available(),
-        "cpu": True,
-    }
-    return [kind for kind in KINDS if found[kind]]
+    if torch.accelerator.is_available():
+        return [torch.accelerator.current_accelerator().type, "cpu"]
+    return ["cpu"]
 
 
 def pick_device(prefer: str | torch.device | None = None) -> torch.device:
@@ -34,7 +30,7 @@ def pick_device(prefer: str | torch.device | None = None) -> torch.device:
 
     Args:
         prefer: a device or its name, such as "cpu", "cuda" or "cuda:1"; when None, the
-            first that is there of CUDA, MPS, XPU and CPU.
+            accelerator if there is one, otherwise the CPU.
 
     Returns:
         The device.
@@ -57,8 +53,7 @@ def pick_device(prefer: str | torch.device | None = None) -> torch.device:
         ) from error
     if device.type not in kinds:
         raise ValueError(f"expected one of the devices here ({', '.join(kinds)}), got {device}")
-    count = {"cuda": torch.cuda.device_count, "xpu": torch.xpu.device_count}
-    devices = count[device.type]() if device.type in count else 1
+    devices = 1 if device.type == "cpu" else torch.accelerator.device_count()
     if device.index is not None and device.index >= devices:
         raise ValueError(f"expected a {device.type} index below {devices}, got {device}")
     return device
@@ -71,20 +66,28 @@ def describe_device(device: str | torch.device) -> str:
         device: a device that exists here, or its name.
 
     Returns:
-        Its kind and name, and for the CPU how many threads PyTorch uses.
+        Its kind, name and memory, and for the CPU how many threads PyTorch uses.
 
     Raises:
         ValueError: as `pick_device` does.
     """
     device = pick_device(device)
-    if device.type == "cuda":
-        return f"{device}: {torch.cuda.get_device_name(device)}"
-    if device.type == "xpu":
-        return f"{device}: {torch.xpu.get_device_name(device)}"
     chip = platform.processor() or platform.machine()
+    if device.type in ("cuda", "xpu"):
+        card = getattr(torch, device.type).get_device_properties(device)
+        return f"{device}: {card.name}, {card.total_memory / GIB:.0f} GiB of memory"
     if device.type == "mps":
-        return f"{device}: the GPU of this {chip} Mac"
-    return f"{device}: {chip}, {torch.get_num_threads()} threads"
+        memory = torch.mps.recommended_max_memory() / GIB
+        return f"{device}: the GPU of this {chip} Mac, {memory:.0f} GiB of memory"
+    if device.type == "cpu":
+        return f"{device}: {chip}, {torch.get_num_threads()} threads{_main_memory()}"
+    return str(device)
+
+
+def _main_memory() -> str:
+    if not hasattr(os, "sysconf"):  # Windows
+        return ""
+    return f", {os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / GIB:.0f} GiB of memory"
 
 
 def suggest_threads() -> int:
@@ -94,52 +97,10 @@ def suggest_threads() -> int:
         The number of CPUs that this process may use: those of its affinity mask, or fewer
         where its control group (a container) has a smaller quota. More threads than that
         wait for each other, and a training step can take ten times as long.
-
-    Source:
-        `sched_getaffinity(2)`; "cpu.max" and "cpu.cfs_quota_us" in the Linux kernel's
-        documentation of control groups 2 and 1.
     """
-    return max(1, math.ceil(min(_cpus(), _cpu_quota())))
+    from joblib import cpu_count  # only those who train need it
 
-
-def _cpus() -> int:
-    """The CPUs in the affinity mask of this process."""
-    if hasattr(os, "sched_getaffinity"):  # not on macOS and Windows
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def _cpu_quota(root: Path = Path("/")) -> float:
-    """CPUs that the control groups of this process allow; infinite where they set no limit."""
-    quotas = [math.inf]
-    groups = root / "proc/self/cgroup"
-    if not groups.is_file():
-        return math.inf
-    for line in groups.read_text().splitlines():
-        _, controllers, path = line.split(":", 2)
-        if controllers and "cpu" not in controllers.split(","):
-            continue
-        base = root / "sys/fs/cgroup" / controllers
-        # inside a container the group may be mounted as the root: the path then leads nowhere
-        group = base / path.lstrip("/")
-        for place in (group, *group.parents):
-            quotas.append(_read_quota(place))
-            if place == base:
-                break
-    return min(quotas)
-
-
-def _read_quota(place: Path) -> float:
-    try:
-        words = (place / "cpu.max").read_text().split()
-    except OSError:
-        try:
-            names = ("cpu.cfs_quota_us", "cpu.cfs_period_us")
-            words = [(place / name).read_text().strip() for name in names]
-        except OSError:
-            return math.inf
-    quota, period = words
-    return math.inf if quota in ("max", "-1") else int(quota) / int(period)
+    return cpu_count()
 
 
 @contextmanager
@@ -147,12 +108,10 @@ def use_suggested_threads() -> Iterator[None]:
     """Use no more threads than `suggest_threads` says, and then as many as before.
 
     A number that the user chose stays: by the variables OMP_NUM_THREADS or
-    MKL_NUM_THREADS, or by `torch.set_num_threads` unless it is what PyTorch takes by itself.
+    MKL_NUM_THREADS, or by `torch.set_num_threads` if it is not what PyTorch takes by itself.
     """
     before, suggested = torch.get_num_threads(), suggest_threads()
-    own_choice = before not in (_cpus(), _cpus() // 2)  # PyTorch takes one per CPU or per core
-    set_outside = {"OMP_NUM_THREADS", "MKL_NUM_THREADS"} & set(os.environ)
-    if before <= suggested or own_choice or set_outside:
+    if before <= suggested or before not in _usual_threads() or THREADS_SET & set(os.environ):
         yield
         return
     torch.set_num_threads(suggested)
@@ -160,3 +119,10 @@ def use_suggested_threads() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def _usual_threads() -> tuple[int, int]:
+    """What PyTorch takes by itself: a thread per CPU, or per core of two CPUs."""
+    on_linux = hasattr(os, "sched_getaffinity")
+    cpus = len(os.sched_getaffinity(0)) if on_linux else os.cpu_count() or 1
+    return cpus, cpus // 2

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from pathlib import Path
+
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
 from torch import Tensor, nn
 
 HEADS = ("gap", "gmp", "flatten")
 CHANNELS = (8, 16, 32)  # of the three blocks
+ASSETS = Path(__file__).parent / "assets"
+# name -> what build_convnet is given, the sha256 of the weights, how they were trained
+TRAINED = ASSETS / "trained.json"
 
 
 class ConvNet(nn.Module):
@@ -107,3 +116,39 @@ def build_convnet(
     feature_size = (side, side) if head == "flatten" else None
     model = ConvNet(nn.Sequential(*layers), nn.Sequential(*tail), feature_size)
     return model.to(memory_format=torch.channels_last)
+
+
+def load_trained(name: str) -> ConvNet:
+    """Load a network whose trained weights ship with `gap_utils`.
+
+    Args:
+        name: "gap", "gmp" or "flatten", the three networks of lesson 04; or "gap_7x7", with
+            batch normalisation and without the last pooling, so that its maps are 7×7.
+            `assets/README.md` tells how they were trained and how accurate they are.
+
+    Returns:
+        The network, on the CPU and in evaluation mode.
+
+    Raises:
+        ValueError: if the name is unknown, or the file of the weights is damaged.
+
+    Example:
+        >>> load_trained("gap")(torch.zeros(1, 1, 28, 28)).shape
+        torch.Size([1, 10])
+    """
+    trained = json.loads(TRAINED.read_text())
+    if name not in trained:
+        raise ValueError(f"expected one of {', '.join(map(repr, trained))}, got {name!r}")
+    path = ASSETS / f"{name}.safetensors"
+    content = path.read_bytes()
+    found = hashlib.sha256(content).hexdigest()
+    if found != trained[name]["sha256"]:
+        raise ValueError(
+            f"expected {path} to have the sha256 {trained[name]['sha256']}, got {found}"
+        )
+    model = build_convnet(**trained[name]["network"])
+    try:
+        model.load_state_dict(load_tensors(content))
+    except (RuntimeError, SafetensorError) as error:
+        raise ValueError(f"expected {path} to fit {trained[name]['network']}: {error}") from error
+    return model.eval()

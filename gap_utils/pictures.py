@@ -23,8 +23,8 @@ BLUE = (116, 178, 232)  # light enough for INK to be read on it
 VERMILLION = (213, 94, 0)  # blue and vermillion are told apart with every kind of colour vision
 
 # What a square can be filled with: numbers in a colour table of 32 entries.
-WHITE, GREY, PALE, ACCENT = range(4)
-SHADES = range(4, 32)  # from white to BLUE
+WHITE, GREY, PALE, ACCENT, DARK = range(5)
+SHADES = range(5, 32)  # from white to BLUE
 INK_LEVELS = 8  # from no ink to all ink, for smooth edges of letters
 
 
@@ -101,7 +101,7 @@ def shade(values: np.ndarray, low: float, high: float) -> np.ndarray:
 
     Example:
         >>> shade(np.array([0.0, 9.0]), low=0, high=9).tolist()
-        [4, 31]
+        [5, 31]
     """
     span = high - low
     part = np.clip((np.asarray(values) - low) / span, 0, 1) if span > 0 else np.zeros_like(values)
@@ -144,6 +144,18 @@ class Canvas:
         left, top, letters = _render(text, size, anchor)
         self._ink.bitmap((round(x) + left, round(y) + top), letters, fill=255)
 
+    def tiles(self, fills: np.ndarray, left: int, top: int, side: int) -> None:
+        """Draw a square for each number, without edges: quick for many of them.
+
+        Args:
+            fills: numbers of the colour table as uint8, shape (rows, columns).
+            left: left edge, in picture pixels.
+            top: upper edge.
+            side: of a square.
+        """
+        squares = Image.fromarray(fills).resize((fills.shape[1] * side, fills.shape[0] * side), 0)
+        self._layers[0].paste(squares, (left, top))
+
     def copy(self) -> Canvas:
         """Return another canvas with the same drawn on it."""
         twin = copy(self)
@@ -177,7 +189,9 @@ class Canvas:
 @lru_cache
 def _palette() -> bytes:
     blues = np.linspace((255, 255, 255), BLUE, len(SHADES))
-    fills = np.vstack([(255, 255, 255), (206, 212, 218), (241, 243, 245), VERMILLION, blues])
+    fills = np.vstack(
+        [(255, 255, 255), (206, 212, 218), (241, 243, 245), VERMILLION, (73, 80, 87), blues]
+    )
     inks = np.linspace(0, 1, INK_LEVELS)[:, None, None]
     return np.round(fills * (1 - inks) + np.array(INK) * inks).astype(np.uint8).tobytes()
 

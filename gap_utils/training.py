@@ -5,15 +5,14 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import pandas
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -21,6 +20,9 @@ from tqdm.auto import tqdm
 
 from gap_utils.data import Dataset, Part
 from gap_utils.device import pick_device, use_suggested_threads
+
+if TYPE_CHECKING:
+    import pandas
 
 COLUMNS = ("epoch", "train_loss", "validation_loss", "validation_accuracy", "seconds")
 DIRECTIONS = ((0, 1), (1, 1), (1, 0), (1, -1), (0, -1), (-1, -1), (-1, 0), (-1, 1))
@@ -45,6 +47,15 @@ class Recipe:
     shuffle: bool = True
     xavier: bool = False
     sigmoid: bool = False
+
+    def __post_init__(self):
+        if not (
+            self.learning_rate > 0 and isinstance(self.batch_size, int) and self.batch_size > 0
+        ):
+            raise ValueError(
+                "expected a learning rate above 0 and a whole batch size from 1 on, got "
+                f"{self.learning_rate!r} and {self.batch_size!r}"
+            )
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the mean loss of logits (N, K) for class numbers (N,)."""
@@ -117,8 +128,8 @@ def fit(
 
     A run on the CPU with the same model, seed and number of threads gives the same numbers
     again. Interrupting the kernel ends the run early: the model is then as after the last
-    whole epoch. The random state of PyTorch is left as it was, and so is the number of
-    threads (see `device.suggest_threads`).
+    whole epoch. The random state of PyTorch, the number of threads (see
+    `device.suggest_threads`) and the modes of the model's modules are left as they were.
 
     Args:
         model: pictures (N, C, H, W) to logits (N, K). On a CPU one in channels-last
@@ -140,18 +151,20 @@ def fit(
     Raises:
         ValueError: if model, data or settings do not fit each other, or the checkpoint is
             damaged or of another run.
+        OSError: if the checkpoint cannot be written.
         DivergedError: if the loss is no number. The model is then as after the last good
             epoch.
     """
-    data = data.to(_check(model, data.train, epochs, recipe))
+    path = Path(checkpoint) if checkpoint is not None else None
+    data = data.to(_check(model, data.train, epochs, recipe, path))
     run = _Run(model, data.train, epochs, recipe, seed)
-    with use_suggested_threads(), _own_random_state():
-        if checkpoint is not None and Path(checkpoint).exists():
-            run.load(Path(checkpoint))
+    with use_suggested_threads(), _own_random_state(), keeping_mode(model):
+        if path and path.exists():
+            run.load(path)
         elif recipe.xavier:
             _draw_xavier(model, seed)
         good = run.state()
-        bar = tqdm(total=run.steps, initial=run.steps_done(), disable=not progress)
+        bar = tqdm(total=run.steps, initial=run.steps_done(), unit="batch", disable=not progress)
         try:
             for epoch in range(len(run.rows), epochs):
                 start = time.perf_counter()
@@ -159,14 +172,16 @@ def fit(
                 loss = train_epoch(
                     model, data.train, batches, recipe.loss, run.optimizer, run.schedule
                 )
-                if not math.isfinite(loss):
-                    raise run.diverged(loss)
                 score = evaluate(model, data.validation, recipe.loss)
+                if not math.isfinite(loss + score.loss):
+                    raise run.diverged()
                 run.rows.append([epoch + 1, loss, *score, time.perf_counter() - start])
                 good = run.state()
-                if checkpoint is not None:
-                    _save(good, Path(checkpoint))
-                bar.set_postfix(loss=f"{loss:.3f}", validation=f"{score.accuracy:.1%}")
+                bar.set_postfix(
+                    epoch=epoch + 1, loss=f"{loss:.3f}", validation=f"{score.accuracy:.1%}"
+                )
+                if path:
+                    _save(good, path)
         except (KeyboardInterrupt, DivergedError) as stop:
             model.load_state_dict(good["model"])
             if isinstance(stop, DivergedError):
@@ -233,10 +248,12 @@ class _Run:
         try:
             state = torch.load(path, map_location=self.device, weights_only=True)
             settings = state["settings"]
-        except (OSError, EOFError, RuntimeError, UnpicklingError, KeyError, TypeError) as error:
+        except (EOFError, RuntimeError, UnpicklingError, KeyError, TypeError) as error:
+            # not PyTorch's own words: they advise to load the file in an unsafe way
             raise ValueError(
-                f"expected {path} to be a checkpoint of fit, got: {error}; delete it to begin anew"
-            ) from error
+                f"expected {path} to be a checkpoint of fit, got {type(error).__name__} when "
+                "reading it; delete it to begin anew"
+            ) from None
         for name in sorted(set(settings) | set(self.settings)):
             there, here = settings.get(name), self.settings.get(name)
             if there != here:
@@ -249,20 +266,28 @@ class _Run:
         self.schedule.load_state_dict(state["schedule"])
         self.rows = state["rows"]
 
-    def diverged(self, loss: float) -> DivergedError:
+    def diverged(self) -> DivergedError:
         return DivergedError(
-            f"expected a loss that is a number, got {loss} in epoch {len(self.rows) + 1}: a "
-            f"learning rate of {self.recipe.learning_rate} may be too high for this model, or a "
-            f"picture holds no number; the model is as after epoch {len(self.rows)}",
+            f"expected a loss that is a number, got none in epoch {len(self.rows) + 1}: a learning "
+            f"rate of {self.recipe.learning_rate} may be too high for this model, or a picture "
+            f"holds no number; the model is as after epoch {len(self.rows)}",
             _table(self.rows),
         )
 
 
+def _frame(rows: list, columns: Sequence[str]) -> pandas.DataFrame:
+    import pandas  # takes a third of a second: not for those who only look at a lab
+
+    return pandas.DataFrame(rows, columns=columns)
+
+
 def _table(rows: list[list[float]]) -> pandas.DataFrame:
-    return pandas.DataFrame(rows, columns=COLUMNS).astype({"epoch": int})
+    return _frame(rows, COLUMNS).astype({"epoch": int})
 
 
-def _check(model: nn.Module, part: Part, epochs: int, recipe: Recipe) -> torch.device:
+def _check(
+    model: nn.Module, part: Part, epochs: int, recipe: Recipe, checkpoint: Path | None
+) -> torch.device:
     """Complain about what cannot be trained; return the device of the model."""
     if not isinstance(recipe, Recipe):
         raise ValueError(f"expected a Recipe such as OURS or ARTICLE, got {recipe!r}")
@@ -270,6 +295,8 @@ def _check(model: nn.Module, part: Part, epochs: int, recipe: Recipe) -> torch.d
         raise ValueError(f"expected a number of epochs from 1 on, got {epochs!r}")
     if len(part) == 0:
         raise ValueError("expected pictures to train on, got none")
+    if checkpoint and not checkpoint.absolute().parent.is_dir():
+        raise ValueError(f"expected a checkpoint in a folder that exists, got {checkpoint}")
     parameter = next(model.parameters(), None)
     if parameter is None:
         raise ValueError("expected a model with parameters to train, got one without")
@@ -301,7 +328,8 @@ def _draw_xavier(model: nn.Module, seed: int) -> None:
     for module in model.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             nn.init.xavier_uniform_(module.weight)
-            nn.init.constant_(module.bias, 0.01)
+            if module.bias is not None:
+                nn.init.constant_(module.bias, 0.01)
 
 
 def _count(batches: Iterable[Tensor], bar: tqdm) -> Iterator[Tensor]:
@@ -313,18 +341,23 @@ def _count(batches: Iterable[Tensor], bar: tqdm) -> Iterator[Tensor]:
 def _save(state: dict[str, Any], path: Path) -> None:
     """Write aside, then rename, so that a crash leaves the checkpoint before it."""
     aside = path.with_name(path.name + ".part")
-    torch.save(state, aside)
-    aside.replace(path)
+    try:
+        torch.save(state, aside)
+        aside.replace(path)
+    except (OSError, RuntimeError) as error:  # PyTorch's writer raises a RuntimeError
+        aside.unlink(missing_ok=True)
+        raise OSError(
+            f"expected to write the checkpoint {path}, got: {error}; the model is as after "
+            f"epoch {len(state['rows'])}"
+        ) from error
 
 
 @contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Put a model in evaluation mode and every module back as it was, also after an error."""
+def keeping_mode(model: nn.Module) -> Iterator[None]:
+    """Put every module back in training or evaluation mode as it was, also after an error."""
     before = {module: module.training for module in model.modules()}
-    model.eval()
     try:
-        with torch.inference_mode():
-            yield
+        yield
     finally:
         for module, training in before.items():
             module.training = training
@@ -342,7 +375,8 @@ def predict(model: nn.Module, images: Tensor, batch_size: int = 500) -> Tensor:
         Logits, shape (N, K), on the device of the model, without gradients.
     """
     device = next((p.device for p in model.parameters()), images.device)
-    with evaluating(model):
+    with keeping_mode(model), torch.no_grad():
+        model.eval()
         return torch.cat([model(batch.to(device)) for batch in images.split(batch_size)])
 
 
@@ -415,7 +449,7 @@ def accuracy_against_shift(
         moved = (shift(part.images, pixels * dx, pixels * dy) for dx, dy in directions)
         scores = [evaluate(model, replace(part, images=images)).accuracy for images in moved]
         rows.append((pixels, sum(scores) / len(scores)))
-    return pandas.DataFrame(rows, columns=["shift", "accuracy"])
+    return _frame(rows, ["shift", "accuracy"])
 
 
 def enlarge_canvas(images: Tensor, canvas: int) -> Tensor:
@@ -464,4 +498,4 @@ def accuracy_against_canvas(
     for canvas in canvases:
         images = enlarge_canvas(part.images, canvas)
         rows.append((canvas, evaluate(model, replace(part, images=images)).accuracy))
-    return pandas.DataFrame(rows, columns=["canvas", "accuracy"])
+    return _frame(rows, ["canvas", "accuracy"])

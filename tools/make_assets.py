@@ -1,6 +1,6 @@
 """Make the files in gap_utils/assets again, byte for byte.
 
-    python tools/make_assets.py [FOLDER]
+    python -m tools.make_assets [FOLDER]
 
 FOLDER holds the four files of the full Fashion-MNIST; without it the usual places are
 looked through.

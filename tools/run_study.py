@@ -1,6 +1,6 @@
 """Run the study that lesson 04 reads: one training after another, into assets/study.csv.
 
-    python tools/run_study.py [--jobs N] [--threads N] [EXPERIMENT ...]
+    python -m tools.run_study [--jobs N] [--threads N] [EXPERIMENT ...]
 
 Each finished run is written at once, and a run that the file holds already is left out, so
 the study can be stopped and started again. It needs the full Fashion-MNIST (see

@@ -3,5 +3,6 @@
 from gap_utils.widgets.head_lab import HeadLab
 from gap_utils.widgets.pool_lab import PoolLab
 from gap_utils.widgets.prediction import Prediction
+from gap_utils.widgets.shift_lab import ShiftLab
 
-__all__ = ["HeadLab", "PoolLab", "Prediction"]
+__all__ = ["HeadLab", "PoolLab", "Prediction", "ShiftLab"]

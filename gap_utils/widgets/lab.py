@@ -67,6 +67,7 @@ class StateLab(Lab):
     """
 
     def __init__(self, state: Any):
+        self._check(state)
         self._start = self._state = state
         self._following = False
         self._view = ipywidgets.HTML()
@@ -83,6 +84,7 @@ class StateLab(Lab):
         wanted = type(self._start)
         if not isinstance(state, wanted):
             raise ValueError(f"expected a {wanted.__name__}, got {type(state).__name__}")
+        self._check(state)
         self._state = state
         self._show()
 
@@ -92,6 +94,9 @@ class StateLab(Lab):
 
     def _start_again(self) -> None:
         self.value = self._start
+
+    def _check(self, state: Any) -> None:
+        """Raise ValueError for a state that this lab cannot show."""
 
     def _build(self) -> None:
         raise NotImplementedError

@@ -1,9 +1,16 @@
+import hashlib
+import json
+import shutil
+
 import pytest
 import torch
 from torch import nn
 
-from gap_utils.models import HEADS, build_convnet
+from gap_utils import models
+from gap_utils.data import load_fashion_mnist, load_study
+from gap_utils.models import HEADS, build_convnet, load_trained
 from gap_utils.shapes import trace_shapes
+from gap_utils.training import evaluate
 
 
 def count(module):
@@ -75,3 +82,70 @@ def test_impossible_settings_are_refused():
     with pytest.raises(ValueError, match="input_size of which maps are left, got 7"):
         build_convnet("flatten", input_size=7)
     assert build_convnet(last_pool=False, input_size=7)(torch.zeros(1, 1, 7, 7)).shape == (1, 10)
+
+
+@pytest.fixture
+def own_assets(tmp_path, monkeypatch):
+    """A copy of the weights that a test may spoil."""
+    for path in [models.TRAINED, *models.ASSETS.glob("*.safetensors")]:
+        shutil.copy(path, tmp_path)
+    monkeypatch.setattr(models, "ASSETS", tmp_path)
+    monkeypatch.setattr(models, "TRAINED", tmp_path / "trained.json")
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", ["gap", "gmp", "flatten", "gap_7x7"])
+def test_trained_networks(name):
+    """What is written about them must be so, as far as the test pictures that ship can tell."""
+    model = load_trained(name)
+    told = json.loads(models.TRAINED.read_text())[name]
+    assert not model.training
+    assert all(not module.training for module in model.modules())
+    side = 7 if name == "gap_7x7" else 3
+    assert model.body(torch.zeros(1, 1, 28, 28)).shape == (1, 32, side, side)
+    found = evaluate(model, load_fashion_mnist().test).accuracy
+    assert told["test_accuracy"] > 0.85
+    # 1,000 of the 10,000 pictures: three standard errors are 0.03
+    assert found == pytest.approx(told["test_accuracy"], abs=0.03)
+
+
+def test_the_trained_networks_are_runs_of_the_study():
+    study = load_study()
+    told = json.loads(models.TRAINED.read_text())
+    for head in HEADS:
+        rows = study[
+            (study.experiment == "heads")
+            & (study.model == head)
+            & (study.seed == told[head]["seed"])
+            & (study.measure == "test_accuracy")
+        ]
+        assert rows.value.item() == told[head]["test_accuracy"]
+
+
+def test_an_unknown_name_lists_the_known():
+    with pytest.raises(ValueError, match="one of 'gap', 'gmp', 'flatten', 'gap_7x7', got 'vgg'"):
+        load_trained("vgg")
+
+
+def test_damaged_weights_are_named(own_assets):
+    path = own_assets / "gap.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"gap\.safetensors to have the sha256"):
+        load_trained("gap")
+    load_trained("gmp")
+
+
+@pytest.mark.parametrize("change", ["other head", "no safetensors"])
+def test_weights_of_another_shape_are_named(own_assets, change):
+    """Also where the table itself was changed."""
+    path = own_assets / "gap.safetensors"
+    path.write_bytes((own_assets / "flatten.safetensors").read_bytes())
+    if change == "no safetensors":
+        path.write_bytes(b"nothing of the kind")
+    table = json.loads(models.TRAINED.read_text())
+    table["gap"]["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
+    models.TRAINED.write_text(json.dumps(table))
+    with pytest.raises(ValueError, match=r"gap\.safetensors to fit {'head': 'gap'}"):
+        load_trained("gap")

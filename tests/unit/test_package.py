@@ -74,8 +74,17 @@ def test_imports_run_one_way():
         "shapes": set(),
         "data": set(),
         "models": set(),
+        "training": {"data", "device"},
         "checks": {"pooling", "checks"},
-        "widgets": {"pooling", "shapes", "pictures", "widgets"},
+        "widgets": {
+            "pooling",
+            "shapes",
+            "pictures",
+            "data",
+            "models",
+            "training",
+            "widgets",
+        },
     }
     for path in Path(gap_utils.__path__[0]).rglob("*.py"):
         relative = path.relative_to(gap_utils.__path__[0])

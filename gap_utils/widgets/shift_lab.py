@@ -1,0 +1,336 @@
+"""A picture moved in front of several networks. Introduced in lesson 04.
+
+Three layers: `ShiftState` and `look` compute, `shift_picture` draws, `ShiftLab` holds the
+controls. The moving itself is `gap_utils.training.shift`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from html import escape
+from operator import index
+
+import ipywidgets
+import numpy as np
+from torch import nn
+
+from gap_utils.data import CLASS_NAMES, Part, load_fashion_mnist, load_study
+from gap_utils.models import HEADS, load_trained
+from gap_utils.pictures import ACCENT, DARK, GREY, PALE, SCALE, SHADES, Canvas, Picture, shade
+from gap_utils.training import predict, shift
+from gap_utils.widgets.lab import StateLab, button, side_by_side
+
+FARTHEST = 6  # pixels in any direction
+# CSS pixels
+WIDTH, HEIGHT = 560, 300
+FRAME = (6, 24, 180)  # left, upper edge and side of the canvas that the picture moves on
+CURVE = (36, 226, 150, 54)  # left, upper edge, width and height of the curves
+NAMES, HEADER, ROW, BAR = 206, 46, 25, 84  # of the table of probabilities
+MARKS = (ACCENT, SHADES[-1], DARK)  # fill of each network's mark; its form differs too
+WORDS = "max-width: 560px; min-height: 66px; line-height: 1.5"
+
+
+@dataclass(frozen=True)
+class ShiftState:
+    """All that `ShiftLab` shows follows from this, the networks and the pictures.
+
+    Attributes:
+        picture: which picture of the part.
+        dx: pixels that it is moved to the right; to the left where negative.
+        dy: pixels that it is moved down; up where negative.
+
+    Raises:
+        ValueError: if a number is out of its range.
+    """
+
+    picture: int = 0
+    dx: int = 0
+    dy: int = 0
+
+    def __post_init__(self):
+        for name in ("picture", "dx", "dy"):
+            value = getattr(self, name)
+            try:
+                number = index(value)
+            except TypeError:
+                number = None
+            far = name != "picture" and number is not None and abs(number) > FARTHEST
+            if number is None or far or (name == "picture" and number < 0):
+                wanted = f"from {-FARTHEST} to {FARTHEST}" if name != "picture" else "from 0 on"
+                raise ValueError(f"expected {name} to be an integer {wanted}, got {value!r}")
+            object.__setattr__(self, name, number)
+
+    @property
+    def distance(self) -> int:
+        """The larger of the two moves, in pixels."""
+        return max(abs(self.dx), abs(self.dy))
+
+
+@dataclass(frozen=True)
+class View:
+    """What the networks make of a moved picture.
+
+    Attributes:
+        state: which picture, and where it is.
+        image: the picture before the move, shape (H, W), from 0 to 1.
+        label: its class number.
+        probabilities: name of each network -> softmax of its logits, shape (K,).
+        class_names: of the class numbers.
+        curves: name of each network -> accuracy on many pictures moved by 0, 1, ... pixels.
+    """
+
+    state: ShiftState
+    image: np.ndarray
+    label: int
+    probabilities: Mapping[str, np.ndarray]
+    class_names: Sequence[str]
+    curves: Mapping[str, Sequence[float]]
+
+
+def look(
+    state: ShiftState,
+    models: Mapping[str, nn.Module],
+    part: Part,
+    class_names: Sequence[str],
+    curves: Mapping[str, Sequence[float]],
+) -> View:
+    """Show a moved picture to the networks."""
+    images = part.images[state.picture : state.picture + 1]
+    moved = shift(images, state.dx, state.dy)
+    return View(
+        state,
+        images[0].mean(0).cpu().numpy(),
+        int(part.labels[state.picture]),
+        {name: predict(model, moved).softmax(1)[0].cpu().numpy() for name, model in models.items()},
+        class_names,
+        curves,
+    )
+
+
+def describe_view(view: View) -> str:
+    """Say what the networks say, and how accurate they are at this distance."""
+    said = []
+    for name, probabilities in view.probabilities.items():
+        best = int(probabilities.argmax())
+        verdict = "right" if best == view.label else "wrong"
+        said.append(f"{name} says {view.class_names[best]} ({probabilities[best]:.0%}), {verdict}")
+    text = f"{'; '.join(said)}."
+    if view.curves:
+        distance = view.state.distance
+        at = [f"{name} {accuracies[distance]:.0%}" for name, accuracies in view.curves.items()]
+        text += f" Accuracy on all test pictures moved by {distance} px: {', '.join(at)}."
+    return text
+
+
+def shift_picture(view: View) -> Picture:
+    """Draw the moved picture, the probabilities of each network, and the accuracy curves.
+
+    Returns:
+        A picture whose text holds the same numbers.
+    """
+    canvas = _page(tuple(view.class_names), tuple(view.probabilities), _curves(view)).copy()
+    _draw_image(canvas, view)
+    for column, probabilities in enumerate(view.probabilities.values()):
+        _draw_column(canvas, column, probabilities, view.label)
+    _mark_row(canvas, view.label)
+    if view.curves:
+        left, top, width, height = (SCALE * n for n in CURVE)
+        x = left + view.state.distance * width // FARTHEST
+        canvas.fills.line((x, top, x, top + height), fill=ACCENT, width=SCALE)
+    state, name = view.state, view.class_names[view.label]
+    return canvas.picture(
+        f"Picture {state.picture}, {name}, moved {state.dx} px right and {state.dy} px down. "
+        f"{describe_view(view)}"
+    )
+
+
+def _curves(view: View) -> tuple[tuple[float, ...], ...]:
+    return tuple(tuple(accuracies) for accuracies in view.curves.values())
+
+
+@lru_cache(maxsize=4)  # all that does not change while the sliders move
+def _page(
+    class_names: tuple[str, ...], models: tuple[str, ...], curves: tuple[tuple[float, ...], ...]
+) -> Canvas:
+    canvas = Canvas(WIDTH, HEIGHT)
+    for row, name in enumerate(class_names):
+        y = (HEADER + row * ROW + ROW // 2) * SCALE
+        canvas.write((NAMES + 8) * SCALE, y, name, 12 * SCALE, "lm")
+    for column, name in enumerate(models):
+        left = _left(column)
+        _draw_mark(canvas, column, left + 6 * SCALE, 13 * SCALE)
+        canvas.write(left + 16 * SCALE, 13 * SCALE, name, 13 * SCALE, "lm")
+    if curves:
+        left, top, width, height = (SCALE * n for n in CURVE)
+        canvas.write(FRAME[0] * SCALE, top - 7 * SCALE, "accuracy by distance", 11 * SCALE, "lb")
+        for level in (0, 0.5, 1):
+            y = top + round((1 - level) * height)
+            canvas.fills.line((left, y, left + width, y), fill=PALE, width=SCALE)
+            canvas.write(left - 3 * SCALE, y, f"{level:.0%}", 10 * SCALE, "rm")
+        for distance in range(FARTHEST + 1):
+            x = left + distance * width // FARTHEST
+            canvas.write(x, top + height + 4 * SCALE, str(distance), 10 * SCALE, "ma")
+        for column, accuracies in enumerate(curves):
+            points = [
+                (left + distance * width // FARTHEST, top + round((1 - accuracy) * height))
+                for distance, accuracy in enumerate(accuracies)
+            ]
+            canvas.fills.line(points, fill=MARKS[column % len(MARKS)], width=SCALE)
+            for x, y in points:
+                _draw_mark(canvas, column, x, y)
+    return canvas
+
+
+def _draw_mark(canvas: Canvas, column: int, x: int, y: int) -> None:
+    """A circle, a square or a triangle: the sign of a network."""
+    fill, r = MARKS[column % len(MARKS)], 3 * SCALE
+    forms = [
+        lambda: canvas.fills.ellipse((x - r, y - r, x + r, y + r), fill=fill),
+        lambda: canvas.fills.rectangle((x - r, y - r, x + r, y + r), fill=fill),
+        lambda: canvas.fills.polygon([(x - r, y + r), (x + r, y + r), (x, y - r)], fill=fill),
+    ]
+    forms[column % len(forms)]()
+
+
+def _left(column: int) -> int:
+    return (NAMES + 88 + column * (BAR + 4)) * SCALE
+
+
+def _draw_image(canvas: Canvas, view: View) -> None:
+    left, top, side = (SCALE * n for n in FRAME)
+    height, width = view.image.shape
+    cell = side // (max(height, width) + 2 * FARTHEST)
+    page = np.zeros((height + 2 * FARTHEST, width + 2 * FARTHEST))
+    y, x = FARTHEST + view.state.dy, FARTHEST + view.state.dx
+    page[y : y + height, x : x + width] = view.image
+    canvas.write(left, 5 * SCALE, view.class_names[view.label], 13 * SCALE)
+    canvas.tiles(shade(page, 0, 1), left, top, cell)
+    edge = cell * FARTHEST
+    inner = (left + edge, top + edge, left + edge + cell * width, top + edge + cell * height)
+    canvas.fills.rectangle(inner, outline=ACCENT, width=SCALE)
+    outer = (left, top, left + cell * page.shape[1], top + cell * page.shape[0])
+    canvas.fills.rectangle(outer, outline=GREY, width=SCALE)
+
+
+def _draw_column(canvas: Canvas, column: int, probabilities: np.ndarray, label: int) -> None:
+    left = _left(column)
+    verdict = "right" if probabilities.argmax() == label else "wrong"
+    canvas.write(left + 16 * SCALE, 32 * SCALE, verdict, 12 * SCALE, "lm")
+    for row, probability in enumerate(probabilities):
+        top = (HEADER + row * ROW + 4) * SCALE
+        bottom = top + (ROW - 8) * SCALE
+        canvas.fills.rectangle((left, top, left + BAR * SCALE - 1, bottom), fill=PALE)
+        if length := round(BAR * SCALE * float(probability)):
+            canvas.fills.rectangle((left, top, left + length - 1, bottom), fill=SHADES[-1])
+        text = f"{probability:.0%}"
+        canvas.write(left + 4 * SCALE, (top + bottom) // 2, text, 11 * SCALE, "lm")
+
+
+def _mark_row(canvas: Canvas, label: int) -> None:
+    """Point at the name of the picture's own class."""
+    left, top = (NAMES - 3) * SCALE, (HEADER + label * ROW + ROW // 2) * SCALE
+    tip = [(0, -5), (6, 0), (0, 5)]
+    canvas.fills.polygon([(left + x * SCALE, top + y * SCALE) for x, y in tip], fill=ACCENT)
+
+
+class ShiftLab(StateLab):
+    """Move a picture and see what networks with different heads make of it.
+
+    Args:
+        models: name -> network for pictures of the size in `part`; three at most. When
+            None: the three that ship, with the accuracies of the stored study.
+        part: the pictures; when None, the test part that ships.
+        class_names: of the class numbers.
+        curves: name -> accuracy on pictures moved by 0, 1, ... 6 pixels, as
+            `training.accuracy_against_shift` measures it; without them none are drawn.
+        picture, dx, dy: as in `ShiftState`.
+
+    Attributes:
+        value: the `ShiftState` on view; it can be set. `lab.set(dx=3)` changes single fields.
+
+    Raises:
+        ValueError: if a setting is not possible.
+
+    Example:
+        >>> ShiftLab(dx=3)
+        ShiftLab(picture 0 moved by 3, 0: gap, gmp, flatten)
+    """
+
+    def __init__(
+        self,
+        models: Mapping[str, nn.Module] | None = None,
+        part: Part | None = None,
+        class_names: Sequence[str] = CLASS_NAMES,
+        curves: Mapping[str, Sequence[float]] | None = None,
+        **settings,
+    ):
+        if models is None:
+            models = {head: load_trained(head) for head in HEADS}
+            curves = curves or mean_curves()
+        if not 1 <= len(models) <= len(MARKS):
+            raise ValueError(f"expected one to {len(MARKS)} models, got {len(models)}")
+        for name, accuracies in (curves or {}).items():
+            if name not in models or len(accuracies) != FARTHEST + 1:
+                raise ValueError(
+                    f"expected curves of {', '.join(models)} with {FARTHEST + 1} accuracies, got "
+                    f"{name!r} with {len(accuracies)}"
+                )
+        self._models = dict(models)
+        self._part = part or load_fashion_mnist().test
+        classes = int(self._part.labels.max()) + 1
+        if len(class_names) < classes:
+            raise ValueError(
+                f"expected a name for each of {classes} classes, got {len(class_names)}"
+            )
+        self._class_names = tuple(class_names)
+        self._curves = dict(curves or {})
+        super().__init__(ShiftState(**settings))
+
+    def picture(self) -> Picture:
+        """Draw the state on view."""
+        return shift_picture(self._look())
+
+    def __repr__(self) -> str:
+        state, names = self._state, ", ".join(self._models)
+        return f"ShiftLab(picture {state.picture} moved by {state.dx}, {state.dy}: {names})"
+
+    def _check(self, state: ShiftState) -> None:
+        if state.picture >= len(self._part):
+            raise ValueError(f"expected picture to be below {len(self._part)}, got {state.picture}")
+
+    def _look(self) -> View:
+        return look(self._state, self._models, self._part, self._class_names, self._curves)
+
+    def _build(self) -> None:
+        limits = {
+            "picture": ("Picture", 0, len(self._part) - 1),
+            "dx": ("Right dx", -FARTHEST, FARTHEST),
+            "dy": ("Down dy", -FARTHEST, FARTHEST),
+        }
+        self._sliders = {
+            name: self._slider(label, low, high, lambda n, name=name: self.set(**{name: n}))
+            for name, (label, low, high) in limits.items()
+        }
+        back = button("Back to the middle", lambda: self.set(dx=0, dy=0))
+        reset = button("Start again", self._start_again)
+        left = ipywidgets.VBox([*self._sliders.values(), back, reset], layout={"width": "316px"})
+        self.box = side_by_side(left, self._view)
+
+    def _show(self) -> None:
+        """Bring controls, picture and words in line with the state."""
+        with self._controls_follow():
+            for name, slider in self._sliders.items():
+                slider.value = getattr(self._state, name)
+        view = self._look()
+        words = f'<div style="{WORDS}">{escape(describe_view(view))}</div>'
+        self._draw(shift_picture(view), words)
+
+
+def mean_curves() -> dict[str, list[float]]:
+    """The accuracy against shift of the three heads in the study, mean over the seeds."""
+    study = load_study()
+    rows = study[(study.experiment == "heads") & (study.measure == "accuracy_against_shift")]
+    table = rows.pivot_table("value", "model", "at")
+    return {head: table.loc[head].tolist() for head in HEADS}
