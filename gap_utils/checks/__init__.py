@@ -24,9 +24,19 @@ from gap_utils.checks.lesson_03 import (
     check_pool_then_linear,
     check_pool_volumes,
 )
+from gap_utils.checks.lesson_04 import (
+    check_accuracy,
+    check_flatten_any_size,
+    check_loss_floor,
+    check_mended_loss,
+    check_supported_claims,
+    check_winners,
+)
 
 __all__ = [
+    "check_accuracy",
     "check_any_size_network",
+    "check_flatten_any_size",
     "check_flatten_parameters",
     "check_gap",
     "check_gap_after_change",
@@ -35,7 +45,9 @@ __all__ = [
     "check_gap_parameters",
     "check_halvings",
     "check_keras_to_torch",
+    "check_loss_floor",
     "check_max_pool",
+    "check_mended_loss",
     "check_min_pool",
     "check_numbers_per_map",
     "check_output_size",
@@ -44,4 +56,6 @@ __all__ = [
     "check_pool_channels_last",
     "check_pool_then_linear",
     "check_pool_volumes",
+    "check_supported_claims",
+    "check_winners",
 ]

@@ -199,7 +199,7 @@ def _gradients(function: Callable, case: tuple, names: list[str]) -> dict[str, T
         arguments = deepcopy(case)
         leaves = {}
         for name, argument in zip(names, arguments, strict=True):
-            if isinstance(argument, Tensor):
+            if isinstance(argument, Tensor) and argument.is_floating_point():
                 leaves[name] = argument.requires_grad_()
             elif isinstance(argument, nn.Module):
                 leaves |= {f"{name}.{inner}": p for inner, p in argument.named_parameters()}

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from gap_utils import checks
+from gap_utils.checks.grading import NOT_ATTEMPTED
 
 
 def first_rows_pool(image):
@@ -107,6 +108,27 @@ RIGHT = {
     checks.check_any_size_network: [
         lambda images, body: F.adaptive_avg_pool2d(body(images), 1).view(-1, 10),
         lambda images, body: torch.cat([body(image[None]).mean((2, 3)) for image in images]),
+    ],
+    checks.check_loss_floor: [
+        lambda k: -math.log(math.e / (math.e + k - 1)),
+        lambda k: F.cross_entropy(torch.eye(k)[:1], torch.tensor([0])),
+    ],
+    checks.check_mended_loss: [
+        F.cross_entropy,
+        lambda x, y: F.nll_loss(x.log_softmax(1), y),
+        lambda x, y: (x.logsumexp(1) - x.gather(1, y[:, None])[:, 0]).mean(),
+        nn.CrossEntropyLoss(),
+    ],
+    checks.check_accuracy: [
+        lambda x, y: (x.argmax(1) == y).float().mean(),
+        lambda x, y: (x.argmax(1) == y).sum().item() / len(y),
+        lambda x, y: np.mean(x.numpy().argmax(1) == y.numpy()),
+    ],
+    checks.check_flatten_any_size: [
+        lambda model, images: model.head(F.adaptive_avg_pool2d(model.body(images), 3)),
+        lambda model, images: nn.Sequential(model.body, nn.AdaptiveAvgPool2d(3), *model.head)(
+            images
+        ),
     ],
 }
 
@@ -414,9 +436,103 @@ WRONG = [
         lambda images, body: nn.AvgPool2d(28)(body(images)).flatten(1),
         "window of 28",
     ),
+    (checks.check_loss_floor, lambda k: math.log(k), "same probability"),
+    (checks.check_loss_floor, lambda k: 0.0, "without the sigmoid"),
+    (checks.check_loss_floor, lambda k: math.e / (math.e + k - 1), "minus its logarithm"),
+    (checks.check_loss_floor, lambda k: -math.log(1 + (k - 1) / math.e), "but for its sign"),
+    (checks.check_loss_floor, lambda k: math.log(1 + k / math.e), "one less than"),
+    (checks.check_loss_floor, lambda k: math.log10(1 + (k - 1) / math.e), "natural logarithm"),
+    (
+        checks.check_loss_floor,
+        lambda k: -math.log(math.e / (math.e + (k - 1) * math.exp(0.5))),
+        "sigmoid(0) = 0.5",
+    ),
+    (checks.check_loss_floor, lambda k: round(math.log(1 + (k - 1) / math.e), 3), "expected"),
+    (checks.check_mended_loss, lambda x, y: F.cross_entropy(x.sigmoid(), y), "The sigmoid still"),
+    (checks.check_mended_loss, lambda x, y: F.cross_entropy(x.softmax(1), y), "The softmax still"),
+    (
+        checks.check_mended_loss,
+        lambda x, y: F.cross_entropy(x, y, reduction="sum"),
+        "sum over the pictures",
+    ),
+    (checks.check_mended_loss, F.nll_loss, "takes the logits as they are"),
+    (
+        checks.check_mended_loss,
+        lambda x, y: F.nll_loss(x.softmax(1), y),
+        "softmax gives probabilities",
+    ),
+    (
+        checks.check_mended_loss,
+        lambda x, y: F.binary_cross_entropy_with_logits(x, F.one_hot(y, x.shape[1]).float()),
+        "exclude each other",
+    ),
+    (
+        checks.check_mended_loss,
+        lambda x, y: F.cross_entropy(x.detach(), y),
+        "no gradient reaches x",
+    ),
+    (checks.check_mended_loss, lambda x, y: F.cross_entropy(x, y).item(), "a float, expected"),
+    (checks.check_accuracy, lambda x, y: (x.argmax(1) == y).sum(), "Divide by how many"),
+    (
+        checks.check_accuracy,
+        lambda x, y: (x.argmax(1) == y).sum() / x.numel(),
+        "not by the number of logits",
+    ),
+    (checks.check_accuracy, lambda x, y: (x.argmax(1) != y).float().mean(), "names wrongly"),
+    (
+        checks.check_accuracy,
+        lambda x, y: (x.max(1).values == y).float().mean(),
+        "largest logit itself",
+    ),
+    (
+        checks.check_accuracy,
+        lambda x, y: (x.argmax(0) == y).float().mean(),
+        "argmax(0) looks for",
+    ),
+    (checks.check_accuracy, lambda x, y: (x.argmax(1) == y).all().float(), "every picture"),
+    (
+        checks.check_flatten_any_size,
+        lambda model, images: model(images),
+        "Bring them to 3×3 in front of model.head",
+    ),
+    (
+        checks.check_flatten_any_size,
+        lambda model, images: model.head(model.body(images)),
+        "Bring them to 3×3 in front of model.head",
+    ),
+    (
+        checks.check_flatten_any_size,
+        lambda model, images: model.head(model.body(images).mean((2, 3), keepdim=True)),
+        "That is GAP",
+    ),
+    (
+        checks.check_flatten_any_size,
+        lambda model, images: model.head(F.adaptive_max_pool2d(model.body(images), 3)),
+        "The task asks for averages",
+    ),
+    (
+        checks.check_flatten_any_size,
+        lambda model, images: model.head(model.body(images)[:, :, :3, :3]),
+        "cuts the maps",
+    ),
+    (
+        checks.check_flatten_any_size,
+        lambda model, images: model(images[:, :, :28, :28]),
+        "cuts the picture",
+    ),
+    (
+        checks.check_flatten_any_size,
+        lambda model, images: model(F.interpolate(images, (28, 28))),
+        "the maps behind the body",
+    ),
 ]
 
-CHECKS = [f for name, f in inspect.getmembers(checks) if name.startswith("check_")]
+STATEMENTS = [checks.check_winners, checks.check_supported_claims]  # tested in a file of their own
+CHECKS = [
+    check
+    for name, check in inspect.getmembers(checks)
+    if name.startswith("check_") and check not in STATEMENTS
+]
 
 
 @pytest.mark.parametrize(
@@ -442,6 +558,7 @@ def test_every_known_mistake_is_among_the_wrong_answers(monkeypatch):
 
     def collect(answer, mistakes, **rest):
         known.update(sentence for _, sentence in mistakes)
+        return NOT_ATTEMPTED
 
     with monkeypatch.context() as patch:
         for check in CHECKS:
@@ -687,3 +804,13 @@ def test_arguments_have_the_learners_names():
     assert "On the input channels=2, height=1, width=2, classes=3: your" in feedback.message
     feedback = checks.check_flatten_parameters(lambda *sizes: 0)
     assert "On the input argument 1=2, argument 2=1, " in feedback.message
+
+
+def test_an_accuracy_line_that_walks_through_the_tensor_is_found_out():
+    for answer in (
+        lambda x, y: sum(x.argmax(1) == y) / len(y),
+        lambda x, y: sum(a == b for a, b in zip(x.argmax(1), y, strict=True)).item() / len(y),
+    ):
+        feedback = checks.check_accuracy(answer)
+        assert not feedback.passed
+        assert "one picture at a time" in feedback.message

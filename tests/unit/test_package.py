@@ -75,7 +75,7 @@ def test_imports_run_one_way():
         "data": set(),
         "models": set(),
         "training": {"data", "device"},
-        "checks": {"pooling", "checks"},
+        "checks": {"pooling", "data", "models", "checks"},
         "widgets": {
             "pooling",
             "shapes",
