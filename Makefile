@@ -21,7 +21,7 @@ notebooks: $(READY)  ## run every lesson and store its outputs
 	$(BIN)/ruff format notebooks
 	$(BIN)/python tools/refresh_notebooks.py
 
-bench: $(READY)  ## measure how fast the labs answer
+bench: $(READY)  ## measure how fast the labs answer and the networks train
 	$(BIN)/python -m pytest tests/benchmarks -s -o python_files='bench_*.py'
 
 clean:  ## remove the environment

@@ -92,6 +92,41 @@ def show(height=8):
     plt.show()
 """
 
+SHIFT_LAB = """
+from gap_utils.widgets import ShiftLab
+
+ShiftLab(dx=-6)
+"""
+
+# what a learner would write: the moved picture, three bar charts, the three curves
+SHIFT_INTERACT = """
+import ipywidgets
+import seaborn as sns
+from matplotlib import pyplot as plt
+from gap_utils.data import load_fashion_mnist
+from gap_utils.models import HEADS, load_trained
+from gap_utils.training import predict, shift
+from gap_utils.widgets.shift_lab import mean_curves
+
+data = load_fashion_mnist()
+networks = {head: load_trained(head) for head in HEADS}
+curves = mean_curves()
+
+@ipywidgets.interact(number=ipywidgets.IntSlider(max=999, description="Picture"))
+def show(number=0):
+    moved = shift(data.test.images[number : number + 1], -6, 0)
+    figure, axes = plt.subplots(1, 5, figsize=(12, 3))
+    axes[0].imshow(moved[0, 0])
+    for axis, (head, network) in zip(axes[1:4], networks.items()):
+        probabilities = predict(network, moved).softmax(1)[0].numpy()
+        sns.barplot(x=probabilities, y=list(data.class_names), ax=axis)
+        axis.set_title(head)
+    for head, accuracies in curves.items():
+        axes[4].plot(accuracies, marker="o", label=head)
+    axes[4].legend()
+    plt.show()
+"""
+
 # resolves with the milliseconds from the next key press to the next picture, decoded
 NEXT_PICTURE = """root => {
     const picture = () => root.querySelector('img')?.src;
@@ -127,6 +162,7 @@ def milliseconds_per_move(page, root, label: str) -> list[float]:
     [
         ("PoolLab", "Window", POOL_LAB, POOL_INTERACT),
         ("HeadLab", "Height H", HEAD_LAB, HEAD_INTERACT),
+        ("ShiftLab", "Picture", SHIFT_LAB, SHIFT_INTERACT),
     ],
 )
 def test_slider(open_lesson, tmp_path, name, label, ours, theirs):

@@ -17,6 +17,7 @@ from nbval_pictures import ROOT
 
 LESSON = "notebooks/01_pool_a_4x4_map.ipynb"
 LESSON_02 = "notebooks/02_compare_flatten_and_gap.ipynb"
+LESSON_04 = "notebooks/04_train_on_fashion_mnist.ipynb"
 LESSON_03 = "notebooks/03_write_gap_in_pytorch.ipynb"
 PARTS = (
     "gap_utils",
@@ -159,6 +160,24 @@ def mend_an_error_shown_on_purpose(notebook):
     cell.source = cell.source.replace("stride=0", "stride=1")
 
 
+def change_the_stored_floor(notebook):
+    output = find(notebook, "perfect = torch.full").outputs[0]
+    assert "1.46115" in output.text
+    output.text = output.text.replace("1.46115", "1.46116")
+
+
+def show_other_clothes(notebook):
+    cell = find(notebook, "axis.imshow")
+    cell.source = cell.source.replace(
+        "data.test.images[place, 0]", "data.test.images[place + 1, 0]"
+    )
+
+
+def take_another_head(notebook):
+    cell = find(notebook, 'network = build_convnet("gap")')
+    cell.source = cell.source.replace('"gap"', '"flatten"')
+
+
 @pytest.mark.parametrize(
     ("lesson", "change", "said"),
     [
@@ -166,6 +185,9 @@ def mend_an_error_shown_on_purpose(notebook):
         (LESSON_02, paint_over_the_heads, "4 of"),
         (LESSON_02, forget_the_padding, "MisfitError"),
         (LESSON_03, squeeze_a_solution, "With one picture the batch axis is gone"),
+        (LESSON_04, change_the_stored_floor, "1.46116"),
+        (LESSON_04, show_other_clothes, "picture mismatch"),
+        (LESSON_04, take_another_head, "not enough values to unpack"),
         (LESSON_03, mend_an_error_shown_on_purpose, "Missing output fields"),
     ],
 )

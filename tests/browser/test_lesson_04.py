@@ -1,0 +1,67 @@
+"""A learner moves a picture in lesson 04, trains, and does an exercise."""
+
+from __future__ import annotations
+
+import pytest
+from playwright.sync_api import expect
+
+from driver import focus_slider, place_in_lab, press_button
+
+LESSON = "04_train_on_fashion_mnist.ipynb"
+
+
+def test_the_lesson_as_a_learner_does_it(lesson, lab):
+    """One test, so that its networks are trained once."""
+    bars = lesson.cell("histories[head] = train(head)").locator(
+        ".jp-OutputArea-output .widget-hbox"
+    )
+    expect(bars).to_have_count(3)
+    expect(bars.first).to_contain_text("validation=")
+
+    every_slider_moves_and_nothing_jumps(lesson, lab)
+    for answer, said in [
+        ("F.cross_entropy(logits.sigmoid(), labels)", "The sigmoid still squeezes the logits"),
+        ("F.cross_entropy(logits, labels)", "✓ Right: the mean over the pictures"),
+    ]:
+        lesson.answer(
+            "def mended_loss(logits, labels)",
+            f"def mended_loss(logits, labels):\n    return {answer}",
+            "checks.check_mended_loss(mended_loss)",
+            said,
+        )
+    for answer, said in [
+        ('"flatten", "gap"', "✗ Not so:"),
+        ('"none", "gap"', "moved by 4 px: gap 57.6 ± 1.5 %"),
+    ]:
+        lesson.answer(
+            "def winners()",
+            f"def winners():\n    return {answer}",
+            "checks.check_winners(winners)",
+            said,
+        )
+
+
+def every_slider_moves_and_nothing_jumps(lesson, lab):
+    lab.scroll_into_view_if_needed()
+    expect(lab).to_contain_text("gap says Ankle boot (100%), right")
+    place = pytest.approx(place_in_lab(lab), abs=1)
+    height = lab.bounding_box()["height"]
+    names = [handle.get_attribute("aria-label") for handle in lab.get_by_role("slider").all()]
+    assert names == ["Picture", "Right dx", "Down dy"]
+    for label, text in [
+        ("Right dx", "Picture 0, Ankle boot, moved 1 px right and 0 px down."),
+        ("Down dy", "Picture 0, Ankle boot, moved 1 px right and 1 px down."),
+        ("Picture", "Picture 1, Pullover, moved 1 px right and 1 px down."),
+    ]:
+        before = lab.locator("img").get_attribute("src")
+        focus_slider(lab, label)
+        lesson.page.keyboard.press("ArrowRight")
+        expect(lab.locator("img")).not_to_have_attribute("src", before)
+        assert text in lab.locator("img").get_attribute("alt")
+        assert place_in_lab(lab) == place
+        assert lab.bounding_box()["height"] == height
+    expect(lab).to_contain_text("pictures moved by 1 px")
+    press_button(lab, "Back to the middle")
+    expect(lab).to_contain_text("pictures moved by 0 px")
+    press_button(lab, "Start again")
+    expect(lab).to_contain_text("gap says Ankle boot (100%), right")
