@@ -60,11 +60,22 @@ class Part:
         images: shape (N, 1, 28, 28), float32 in [0, 1].
         labels: class numbers, shape (N,), int64.
         numbers: place of each picture in the official training or test file, shape (N,).
+
+    Raises:
+        ValueError: if there are not equally many of each.
     """
 
     images: Tensor
     labels: Tensor
     numbers: Tensor
+
+    def __post_init__(self):
+        images, labels, numbers = map(len, vars(self).values())
+        if not images == labels == numbers:
+            raise ValueError(
+                f"expected a label and a number for each of {images} images, got {labels} labels "
+                f"and {numbers} numbers"
+            )
 
     def __len__(self) -> int:
         return len(self.labels)

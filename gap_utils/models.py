@@ -137,7 +137,7 @@ def load_trained(name: str) -> ConvNet:
         torch.Size([1, 10])
     """
     trained = json.loads(TRAINED.read_text())
-    if name not in trained:
+    if not isinstance(name, str) or name not in trained:
         raise ValueError(f"expected one of {', '.join(map(repr, trained))}, got {name!r}")
     path = ASSETS / f"{name}.safetensors"
     content = path.read_bytes()
@@ -146,7 +146,8 @@ def load_trained(name: str) -> ConvNet:
         raise ValueError(
             f"expected {path} to have the sha256 {trained[name]['sha256']}, got {found}"
         )
-    model = build_convnet(**trained[name]["network"])
+    with torch.device("cpu"):
+        model = build_convnet(**trained[name]["network"])
     try:
         model.load_state_dict(load_tensors(content))
     except (RuntimeError, SafetensorError) as error:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
+from operator import index
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -49,13 +51,17 @@ class Recipe:
     sigmoid: bool = False
 
     def __post_init__(self):
-        if not (
-            self.learning_rate > 0 and isinstance(self.batch_size, int) and self.batch_size > 0
-        ):
+        try:
+            rate, size = float(self.learning_rate), index(self.batch_size)
+        except (TypeError, ValueError):
+            rate = size = 0
+        if not (0 < rate < math.inf and size > 0):
             raise ValueError(
                 "expected a learning rate above 0 and a whole batch size from 1 on, got "
                 f"{self.learning_rate!r} and {self.batch_size!r}"
             )
+        object.__setattr__(self, "learning_rate", rate)
+        object.__setattr__(self, "batch_size", size)
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the mean loss of logits (N, K) for class numbers (N,)."""
@@ -127,43 +133,45 @@ def fit(
     """Train a model where it is; the validation part is looked at after each epoch.
 
     A run on the CPU with the same model, seed and number of threads gives the same numbers
-    again. Interrupting the kernel ends the run early: the model is then as after the last
-    whole epoch. The random state of PyTorch, the number of threads (see
-    `device.suggest_threads`) and the modes of the model's modules are left as they were.
+    again. If it is interrupted or fails, the model is as after the last whole epoch. An
+    interrupt of the kernel ends the run early and is not passed on, so a loop around `fit`
+    goes on. All modules are in training mode during an epoch; afterwards their modes, the
+    random state of PyTorch and the number of threads (see `device.suggest_threads`) are as
+    they were before.
 
     Args:
         model: pictures (N, C, H, W) to logits (N, K). On a CPU one in channels-last
             memory, as `build_convnet` makes them, is about a quarter faster.
-        data: its `train` and `validation` are used, `test` is not. It is moved to the
-            device of the model; moving it there before saves the time.
+        data: its `train` and `validation` are used, `test` is not. They are moved to the
+            device of the model; moving them there before saves the time.
         epochs: how often each training picture is seen.
         recipe: how to train: `OURS`, `ARTICLE` or your own.
         seed: of the order of the pictures, of dropout and of Xavier's weights. The weights of
             the model itself are drawn before: `torch.manual_seed` sets those.
         checkpoint: file to write after each epoch. If it is there already, the run in it
-            goes on, with the numbers that it would have had without a break.
+            goes on, with the numbers that it would have had without a break. If it cannot be
+            written, a warning says so and the training goes on.
         progress: whether to show a bar.
 
     Returns:
-        A row for each epoch: epoch, train_loss (mean while training), validation_loss,
+        A row for each whole epoch: epoch, train_loss (mean while training), validation_loss,
         validation_accuracy (0 to 1) and seconds.
 
     Raises:
         ValueError: if model, data or settings do not fit each other, or the checkpoint is
             damaged or of another run.
-        OSError: if the checkpoint cannot be written.
-        DivergedError: if the loss is no number. The model is then as after the last good
-            epoch.
+        DivergedError: if the loss is no number.
     """
-    path = Path(checkpoint) if checkpoint is not None else None
-    data = data.to(_check(model, data.train, epochs, recipe, path))
-    run = _Run(model, data.train, epochs, recipe, seed)
+    path = Path(checkpoint).expanduser() if checkpoint is not None else None
     with use_suggested_threads(), _own_random_state(), keeping_mode(model):
+        device = _check(model, data, recipe, path)
+        data = replace(data, train=data.train.to(device), validation=data.validation.to(device))
+        run = _Run(model, data, _whole("epochs", epochs, 1), recipe, _whole("seed", seed, 0))
+        good = deepcopy(model.state_dict())
         if path and path.exists():
             run.load(path)
         elif recipe.xavier:
             _draw_xavier(model, seed)
-        good = run.state()
         bar = tqdm(total=run.steps, initial=run.steps_done(), unit="batch", disable=not progress)
         try:
             for epoch in range(len(run.rows), epochs):
@@ -175,50 +183,44 @@ def fit(
                 score = evaluate(model, data.validation, recipe.loss)
                 if not math.isfinite(loss + score.loss):
                     raise run.diverged()
-                run.rows.append([epoch + 1, loss, *score, time.perf_counter() - start])
-                good = run.state()
+                row = [epoch + 1, loss, *score, time.perf_counter() - start]
+                good = deepcopy(model.state_dict())
+                run.rows.append(row)
                 bar.set_postfix(
                     epoch=epoch + 1, loss=f"{loss:.3f}", validation=f"{score.accuracy:.1%}"
                 )
                 if path:
-                    _save(good, path)
-        except (KeyboardInterrupt, DivergedError) as stop:
-            model.load_state_dict(good["model"])
-            if isinstance(stop, DivergedError):
+                    run.save(path)
+        except BaseException as stop:
+            model.load_state_dict(good)
+            if not isinstance(stop, KeyboardInterrupt):
                 raise
-            print(f"Interrupted: the model is as after epoch {len(good['rows'])} of {epochs}.")
+            print(f"Interrupted: the model is as after epoch {len(run.rows)} of {epochs}.")
         finally:
             bar.close()
-    return _table(good["rows"])
+    return run.table()
 
 
 class _Run:
     """What a run of `fit` carries from epoch to epoch, and to its checkpoint."""
 
-    def __init__(self, model: nn.Module, part: Part, epochs: int, recipe: Recipe, seed: int):
+    def __init__(self, model: nn.Module, data: Dataset, epochs: int, recipe: Recipe, seed: int):
         self.model = model
+        self.data = data
         self.recipe = recipe
         self.seed = seed
-        self.device = part.labels.device
-        self.pictures = len(part)
+        self.epochs = epochs
+        self.pictures = len(data.train)
         self.steps_per_epoch = math.ceil(self.pictures / recipe.batch_size)
         self.steps = epochs * self.steps_per_epoch
+        self.rows: list[list[float]] = []
         self.optimizer = torch.optim.Adam(model.parameters(), recipe.learning_rate, fused=True)
-        self.schedule = (
-            torch.optim.lr_scheduler.OneCycleLR(
+        if recipe.one_cycle and self.steps > 1:
+            self.schedule = torch.optim.lr_scheduler.OneCycleLR(
                 self.optimizer, recipe.learning_rate, total_steps=self.steps
             )
-            if recipe.one_cycle
-            else torch.optim.lr_scheduler.ConstantLR(self.optimizer, factor=1)
-        )
-        self.rows: list[list[float]] = []
-        self.settings = {
-            "epochs": epochs,
-            "seed": seed,
-            "pictures": self.pictures,
-            "shapes": {name: list(t.shape) for name, t in model.state_dict().items()},
-            **asdict(recipe),
-        }
+        else:
+            self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, lambda step: 1.0)
 
     def steps_done(self) -> int:
         return len(self.rows) * self.steps_per_epoch
@@ -227,52 +229,86 @@ class _Run:
         """The numbers of the pictures of each batch."""
         # a seed for each epoch, so that a resumed run needs no random state from its file
         torch.manual_seed(self.seed + 1_000_003 * (epoch + 1))
-        order = torch.arange(self.pictures)
-        if self.recipe.shuffle:
-            order = torch.randperm(self.pictures)
-        return order.to(self.device).split(self.recipe.batch_size)
+        draw = torch.randperm if self.recipe.shuffle else torch.arange
+        order = draw(self.pictures, device="cpu")  # the same order whatever trains
+        return order.to(self.data.train.labels.device).split(self.recipe.batch_size)
 
-    def state(self) -> dict[str, Any]:
-        """A copy of all that the rest of the run depends on."""
-        return deepcopy(
-            {
-                "settings": self.settings,
-                "model": self.model.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
-                "schedule": self.schedule.state_dict(),
-                "rows": self.rows,
-            }
+    def table(self) -> pandas.DataFrame:
+        return _frame(self.rows, COLUMNS).astype({"epoch": int})
+
+    def diverged(self) -> DivergedError:
+        return DivergedError(
+            f"expected a finite loss, got none in epoch {len(self.rows) + 1}: a learning rate of "
+            f"{self.recipe.learning_rate} may be too high for this model, or a picture holds "
+            f"no number; the model is as after epoch {len(self.rows)}",
+            self.table(),
         )
 
-    def load(self, path: Path) -> None:
+    def settings(self) -> dict[str, Any]:
+        """What tells this run from others."""
+        digest = hashlib.md5(usedforsecurity=False)
+        for part in (self.data.train, self.data.validation):
+            for tensor in (part.images, part.labels):
+                digest.update(tensor.cpu().contiguous().numpy().tobytes())
+        tensors = self.model.state_dict().items()
+        return {
+            "epochs": self.epochs,
+            "seed": self.seed,
+            "data": digest.hexdigest(),
+            "model": repr(self.model),
+            "shapes": {name: f"{tuple(t.shape)} {t.dtype}" for name, t in tensors},
+            **asdict(self.recipe),
+        }
+
+    def save(self, path: Path) -> None:
+        """Write aside, then rename, so that a crash leaves the checkpoint before it."""
+        state = {
+            "settings": self.settings(),
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "rows": self.rows,
+        }
+        aside = path.with_name(path.name + ".part")
         try:
-            state = torch.load(path, map_location=self.device, weights_only=True)
-            settings = state["settings"]
-        except (EOFError, RuntimeError, UnpicklingError, KeyError, TypeError) as error:
+            torch.save(state, aside)
+            aside.replace(path)
+        except (OSError, RuntimeError) as error:  # PyTorch's writer raises a RuntimeError
+            warnings.warn(
+                f"expected to write the checkpoint {path}, got: {error}; the training goes on",
+                stacklevel=3,
+            )
+        finally:
+            if aside.is_file():
+                aside.unlink()
+
+    def load(self, path: Path) -> None:
+        """Go on where a checkpoint ends; the model is left alone if that is not possible."""
+        before = deepcopy(self.model.state_dict())
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+            there, here = state["settings"], self.settings()
+            different = [name for name in here if there.get(name) != here[name]]
+            if not different:
+                self.optimizer.load_state_dict(state["optimizer"])
+                self.schedule.load_state_dict(state["schedule"])
+                self.rows = [list(row) for row in state["rows"]]
+                self.model.load_state_dict(state["model"])
+        except Exception as error:  # a damaged file can raise nearly anything
+            self.model.load_state_dict(before)
             # not PyTorch's own words: they advise to load the file in an unsafe way
             raise ValueError(
                 f"expected {path} to be a checkpoint of fit, got {type(error).__name__} when "
                 "reading it; delete it to begin anew"
             ) from None
-        for name in sorted(set(settings) | set(self.settings)):
-            there, here = settings.get(name), self.settings.get(name)
-            if there != here:
-                raise ValueError(
-                    f"expected {path} to be a checkpoint of this run, but its {name} differ: "
-                    f"{there} there, {here} here; delete it to begin anew"
-                )
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.schedule.load_state_dict(state["schedule"])
-        self.rows = state["rows"]
-
-    def diverged(self) -> DivergedError:
-        return DivergedError(
-            f"expected a loss that is a number, got none in epoch {len(self.rows) + 1}: a learning "
-            f"rate of {self.recipe.learning_rate} may be too high for this model, or a picture "
-            f"holds no number; the model is as after epoch {len(self.rows)}",
-            _table(self.rows),
-        )
+        if different:
+            name = different[0]
+            short = name in ("epochs", "seed") or name in asdict(self.recipe)
+            what = f": {there.get(name)!r} there, {here[name]!r} here" if short else ""
+            raise ValueError(
+                f"expected {path} to be a checkpoint of this run, got one with other {name}{what}; "
+                "delete it to begin anew"
+            )
 
 
 def _frame(rows: list, columns: Sequence[str]) -> pandas.DataFrame:
@@ -281,46 +317,65 @@ def _frame(rows: list, columns: Sequence[str]) -> pandas.DataFrame:
     return pandas.DataFrame(rows, columns=columns)
 
 
-def _table(rows: list[list[float]]) -> pandas.DataFrame:
-    return _frame(rows, COLUMNS).astype({"epoch": int})
+def _whole(name: str, value: int, lowest: int) -> int:
+    try:
+        number = index(value)
+    except TypeError:
+        number = None
+    if number is None or number < lowest:
+        raise ValueError(f"expected {name} to be a whole number from {lowest} on, got {value!r}")
+    return number
 
 
 def _check(
-    model: nn.Module, part: Part, epochs: int, recipe: Recipe, checkpoint: Path | None
+    model: nn.Module, data: Dataset, recipe: Recipe, checkpoint: Path | None
 ) -> torch.device:
     """Complain about what cannot be trained; return the device of the model."""
     if not isinstance(recipe, Recipe):
         raise ValueError(f"expected a Recipe such as OURS or ARTICLE, got {recipe!r}")
-    if not isinstance(epochs, int) or epochs < 1:
-        raise ValueError(f"expected a number of epochs from 1 on, got {epochs!r}")
-    if len(part) == 0:
-        raise ValueError("expected pictures to train on, got none")
-    if checkpoint and not checkpoint.absolute().parent.is_dir():
-        raise ValueError(f"expected a checkpoint in a folder that exists, got {checkpoint}")
-    parameter = next(model.parameters(), None)
-    if parameter is None:
+    if checkpoint and (checkpoint.is_dir() or not checkpoint.absolute().parent.is_dir()):
+        raise ValueError(f"expected a checkpoint file in a folder that exists, got {checkpoint}")
+    trainable = [p for p in model.parameters() if p.requires_grad]
+    if not trainable:
         raise ValueError("expected a model with parameters to train, got one without")
-    logits = predict(model, part.images[:1])
-    highest = int(part.labels.max())
-    if logits.ndim != 2 or logits.shape[1] <= highest:
-        raise ValueError(
-            f"expected logits of shape (N, K) with K above the highest class {highest}, got "
-            f"{tuple(logits.shape)} for one picture"
-        )
-    return parameter.device
+    for name, part in (("train", data.train), ("validation", data.validation)):
+        if len(part) == 0:
+            raise ValueError(f"expected pictures in the {name} part, got none")
+        if part.labels.dtype != torch.int64 or part.labels.ndim != 1 or part.labels.min() < 0:
+            raise ValueError(
+                f"expected the labels of the {name} part to be int64 class numbers from 0 on, of "
+                f"shape (N,), got {part.labels.dtype} of shape {tuple(part.labels.shape)} from "
+                f"{part.labels.min()} on"
+            )
+        try:
+            shape = tuple(predict(model, part.images[:1]).shape)
+        except Exception as error:  # whatever a model raises
+            raise ValueError(
+                f"expected a model for pictures of shape {tuple(part.images.shape[1:])} and "
+                f"{part.images.dtype}, got: {error}"
+            ) from error
+        highest = int(part.labels.max())
+        if len(shape) != 2 or shape[1] <= highest:
+            raise ValueError(
+                f"expected logits of shape (N, K) with K above the highest class {highest}, got "
+                f"{shape} for one picture"
+            )
+    return trainable[0].device
 
 
 @contextmanager
 def _own_random_state() -> Iterator[None]:
-    """Give PyTorch's random state back as it was, on the CPU and on what is beside it."""
+    """Give PyTorch's random state back as it was, on the CPU and on the accelerator."""
     kind = pick_device().type
-    if kind in ("cuda", "xpu"):
-        devices = range(getattr(torch, kind).device_count())
-        with torch.random.fork_rng(devices, device_type=kind):
+    on_apple = torch.mps.get_rng_state() if kind == "mps" else None
+    started = kind in ("cuda", "xpu") and getattr(torch, kind).is_initialized()
+    devices = range(torch.accelerator.device_count()) if started else []
+    try:
+        with torch.random.fork_rng(devices, device_type=kind if started else "cuda"):
             yield
-    else:
-        with torch.random.fork_rng(devices=[]):
-            yield
+    finally:
+        if on_apple is not None:
+            torch.mps.set_rng_state(on_apple)
 
 
 def _draw_xavier(model: nn.Module, seed: int) -> None:
@@ -336,20 +391,6 @@ def _count(batches: Iterable[Tensor], bar: tqdm) -> Iterator[Tensor]:
     for batch in batches:
         yield batch
         bar.update()
-
-
-def _save(state: dict[str, Any], path: Path) -> None:
-    """Write aside, then rename, so that a crash leaves the checkpoint before it."""
-    aside = path.with_name(path.name + ".part")
-    try:
-        torch.save(state, aside)
-        aside.replace(path)
-    except (OSError, RuntimeError) as error:  # PyTorch's writer raises a RuntimeError
-        aside.unlink(missing_ok=True)
-        raise OSError(
-            f"expected to write the checkpoint {path}, got: {error}; the model is as after "
-            f"epoch {len(state['rows'])}"
-        ) from error
 
 
 @contextmanager

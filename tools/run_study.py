@@ -18,16 +18,14 @@ import multiprocessing
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import astuple, dataclass, fields, replace
-from functools import lru_cache, partial
-from pathlib import Path
+from functools import lru_cache
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-import gap_utils
-from gap_utils.data import Dataset, Part, load_fashion_mnist
+from gap_utils.data import STUDY, Dataset, Part, load_fashion_mnist
 from gap_utils.models import HEADS, build_convnet
 from gap_utils.training import (
     ARTICLE,
@@ -38,7 +36,6 @@ from gap_utils.training import (
     fit,
 )
 
-STUDY = Path(gap_utils.__file__).parent / "assets" / "study.csv"
 RECIPES = {
     "ours": OURS,
     "article": ARTICLE,
@@ -100,7 +97,7 @@ def build(model: str, wide: bool = False) -> nn.Module:
     if name in HEADS and not (wide and name == "flatten"):
         return build_convnet(name, batch_norm=option == "batch norm")
     body = build_convnet().body  # to 32 maps of 3×3, or 3×7
-    if wide:
+    if name == "flatten":
         return nn.Sequential(body, nn.Flatten(), nn.Linear(32 * 3 * 7, 10))
     dropout = nn.Dropout(0.5 if option == "dropout" else 0.0)
     hidden = [nn.Linear(288, 256), nn.ReLU(), dropout, nn.Linear(256, 10)]
@@ -162,6 +159,8 @@ def measure(run: Run, threads: int) -> list[tuple]:
     torch.manual_seed(run.seed)
     model = build(run.model, wide)
     history = fit(model, data, run.epochs, RECIPES[run.recipe], run.seed, progress=False)
+    if len(history) < run.epochs:
+        raise KeyboardInterrupt  # fit ends early and keeps what it has: that is no run
 
     found: list[tuple[str, float, float]] = []
     # the whole curve where the lesson may draw it, otherwise its end
@@ -215,13 +214,16 @@ def main() -> None:
         with STUDY.open("w", newline="") as file:
             csv.writer(file, lineterminator="\n").writerow(COLUMNS)
     spawn = multiprocessing.get_context("spawn")  # threads and forks do not mix
-    with ProcessPoolExecutor(options.jobs, spawn) as pool:
-        waiting = [pool.submit(partial(measure, run, options.threads)) for run in runs]
+    pool = ProcessPoolExecutor(options.jobs, spawn)
+    try:
+        waiting = [pool.submit(measure, run, options.threads) for run in runs]
         for number, result in enumerate(as_completed(waiting), 1):
             rows = result.result()
             with STUDY.open("a", newline="") as file:
                 csv.writer(file, lineterminator="\n").writerows(rows)
             print(f"{number} of {len(runs)}:", *rows[0][:7], rows[0][-4], "s", flush=True)
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 if __name__ == "__main__":

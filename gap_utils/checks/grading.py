@@ -79,11 +79,7 @@ def grade(
         gradients: whether the gradients for tensors and layers must be right too.
     """
     if not callable(answer):
-        return Feedback(
-            False,
-            f"✗ The check needs your function itself, got {_kind(answer)}. Write its name alone, "
-            "without brackets behind it.",
-        )
+        return _not_callable(answer)
     outcomes = [_outcome(answer, case) for case in cases]
     if any(_is_stub(outcome.error) for outcome in outcomes):
         return NOT_ATTEMPTED
@@ -108,6 +104,32 @@ def grade(
                 False, f"✗ On {_show_case(answer, case)} the numbers are right, but {problem}"
             )
     return Feedback(True, f"✓ Right: {right}.")
+
+
+def refused(answer: Callable) -> tuple[Feedback | None, Any]:
+    """Call an answer without arguments.
+
+    Returns:
+        Feedback if it has no value, otherwise None; and the value.
+    """
+    if not callable(answer):
+        return _not_callable(answer), None
+    outcome = _outcome(answer, ())
+    if _is_stub(outcome.error):
+        return NOT_ATTEMPTED, None
+    if outcome.error is not None:
+        return Feedback(False, f"✗ Your function raised {_show_error(outcome.error)}"), None
+    if outcome.value is None:
+        return Feedback(False, "✗ Your function returned None. Does it end with return?"), None
+    return None, outcome.value
+
+
+def _not_callable(answer: Any) -> Feedback:
+    return Feedback(
+        False,
+        f"✗ The check needs your function itself, got {_kind(answer)}. Write its name alone, "
+        "without brackets behind it.",
+    )
 
 
 def _is_stub(error: Exception | None) -> bool:
@@ -263,8 +285,12 @@ def _same(a: Any, b: Any) -> bool:
     if isinstance(a, list | tuple) and type(a) is type(b):
         return len(a) == len(b) and all(map(_same, a, b))
     if isinstance(a, nn.Module) and isinstance(b, nn.Module):
-        return _same(list(a.state_dict().values()), list(b.state_dict().values()))
+        return _same(_numbers_and_modes(a), _numbers_and_modes(b)) and repr(a) == repr(b)
     return False
+
+
+def _numbers_and_modes(module: nn.Module) -> list:
+    return [*module.state_dict().values(), *(float(inner.training) for inner in module.modules())]
 
 
 def _plain_number(value: Any) -> Any:
@@ -309,6 +335,8 @@ def _show(value: Any) -> str:
         if value.numel() > SHOWN:
             return f"a tensor of shape {tuple(value.shape)}{_memory(value)}"
         return str(_rounded(value.tolist()))
+    if isinstance(value, nn.Module) and any(value.children()):
+        return f"a {type(value).__name__}"
     return str(_rounded(value))
 
 

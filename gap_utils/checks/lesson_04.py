@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Set
+from contextlib import ExitStack, suppress
 from functools import lru_cache
 from math import e, log, log10, sqrt
 from typing import Any
@@ -12,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gap_utils.checks.grading import NOT_ATTEMPTED, Feedback, features, grade, random_features
+from gap_utils.checks.grading import Feedback, features, grade, random_features, refused
 from gap_utils.data import load_study
-from gap_utils.models import HEADS, build_convnet
+from gap_utils.models import HEADS, load_trained
 
 CLEAR = 3  # a lead counts when it is over so many times the spread between the seeds
 # letter -> measure, where, the head that is said to be ahead, the other
@@ -23,6 +24,7 @@ CLAIMS = {
     "B": ("test_accuracy", 0, "gap", "gmp"),
     "C": ("accuracy_against_shift", 4, "gap", "flatten"),
 }
+PARTS = ("__iter__", "__getitem__", "tolist")  # ways to take a tensor apart
 SQUASHED = "still squeezes the logits before cross_entropy, which has its own softmax inside"
 
 
@@ -30,7 +32,7 @@ def check_loss_floor(answer: Callable) -> Feedback:
     """Check exercise 1: the smallest cross-entropy behind a sigmoid, for some classes."""
     return grade(
         answer,
-        right="ln(1 + (K - 1) / e), 1.4611 for ten classes",
+        right="ln(1 + (K - 1) / e), which is 1.46115 for ten classes",
         reference=lambda k: log(1 + (k - 1) / e),
         cases=[(2,), (10,), (100,)],
         mistakes=[
@@ -46,6 +48,15 @@ def check_loss_floor(answer: Callable) -> Feedback:
                 "logarithm.",
             ),
             (lambda k: log(e / (e + k - 1)), "Right but for its sign: the loss is minus that."),
+            (
+                lambda k: log(e + k - 1),
+                "That is minus the logarithm of 1 / (e + K - 1). The right class has e above the "
+                "line: exp(1).",
+            ),
+            (
+                lambda k: log(1 + 9 / e),
+                "That is right for ten classes. Write it for any number of them.",
+            ),
             (
                 lambda k: log(1 + k / e),
                 "Count the wrong classes: there is one less than there are classes.",
@@ -70,13 +81,29 @@ def check_mended_loss(answer: Callable) -> Feedback:
         right="the mean over the pictures of minus the log-probability, and its gradient",
         reference=F.cross_entropy,
         cases=[
-            (features([[2, 0]]), torch.tensor([0])),
-            (features([[0, 1], [3, 1]]), torch.tensor([1, 1])),
-            (random_features(5, 10), torch.tensor([3, 0, 9, 9, 1])),
+            (features([[2, 0]]), _labels(0)),
+            (features([[0, 1], [3, 1]]), _labels(1, 1)),
+            (features([[0, 200]]), _labels(0)),
+            (random_features(5, 10), _labels(3, 0, 9, 9, 1)),
         ],
         mistakes=[
             (lambda x, y: F.cross_entropy(x.sigmoid(), y), f"The sigmoid {SQUASHED}."),
             (lambda x, y: F.cross_entropy(x.softmax(1), y), f"The softmax {SQUASHED}."),
+            (
+                lambda x, y: F.cross_entropy(x, y, reduction="none"),
+                "That is one loss for each picture. Leave reduction out, and it is their mean.",
+            ),
+            (
+                lambda x, y: F.nll_loss(x.sigmoid().log(), y),
+                "The sigmoids of the classes do not add up to 1. cross_entropy takes the logits as "
+                "they are and has a softmax inside.",
+            ),
+            (
+                lambda x, y: (
+                    -(x.exp() / x.exp().sum(1, keepdim=True)).gather(1, y[:, None]).log().mean()
+                ),
+                "exp(200) is more than a float can hold. cross_entropy does the same without it.",
+            ),
             (
                 lambda x, y: F.cross_entropy(x, y, reduction="sum"),
                 "That is the sum over the pictures. Leave reduction out, and it is their mean.",
@@ -102,25 +129,38 @@ def check_mended_loss(answer: Callable) -> Feedback:
     )
 
 
+def _labels(*classes: int) -> Tensor:
+    return torch.tensor(classes, device="cpu")
+
+
 def check_accuracy(answer: Callable) -> Feedback:
-    """Check exercise 3: the part of the pictures that logits (N, K) name rightly."""
+    """Check exercise 3: the part of the pictures that logits (N, K) name correctly."""
+    cases = [
+        (features([[2, 0], [0, 1], [3, 1]]), _labels(0, 1, 1)),
+        (features([[0, 1, 5], [3, 1, 0]]), _labels(2, 0)),
+        (random_features(7, 10), random_features(7, 10).argmax(1).roll(2)),
+    ]
     feedback = grade(
         answer,
         right="the part of the pictures whose largest logit is that of their class",
         reference=lambda x, y: (x.argmax(1) == y).float().mean().item(),
-        cases=[
-            (features([[2, 0], [0, 1], [3, 1]]), torch.tensor([0, 1, 1])),
-            (features([[0, 1, 5], [3, 1, 0]]), torch.tensor([2, 0])),
-            (random_features(7, 10), random_features(7, 10).argmax(1).roll(2)),
-        ],
+        cases=cases,
         mistakes=[
             (
                 lambda x, y: (x.argmax(1) == y).sum(),
                 "That counts the right ones. Divide by how many there are.",
             ),
             (
+                lambda x, y: (x.argmax(1) == y).mean(),
+                "True and False have no mean in PyTorch. Make numbers of them: .float().mean().",
+            ),
+            (
                 lambda x, y: (x.argmax(1) == y).sum() / x.numel(),
                 "Divide by the number of pictures, not by the number of logits.",
+            ),
+            (
+                lambda x, y: 100 * (x.argmax(1) == y).float().mean(),
+                "That is in percent. Here all right is 1.0.",
             ),
             (
                 lambda x, y: (x.argmax(1) != y).float().mean(),
@@ -136,12 +176,17 @@ def check_accuracy(answer: Callable) -> Feedback:
                 "argmax(0) looks for the best picture of each class. The classes are on axis 1.",
             ),
             (
+                lambda x, y: (x.argmax() == y).float().mean(),
+                "argmax() without an axis looks for the largest number of the whole batch. The "
+                "classes are on axis 1.",
+            ),
+            (
                 lambda x, y: (x.argmax(1) == y).all().float(),
-                "all() asks whether every picture is right.",
+                "That is 1 only if every picture is right, and 0 otherwise: all() and // do that.",
             ),
         ],
     )
-    if feedback.passed and _walks_through_tensors(answer):
+    if feedback.passed and _takes_apart(answer, cases[-1]):
         return Feedback(
             False,
             "✗ The number is right, but Python takes the tensor apart, one picture at a time. Use "
@@ -150,17 +195,26 @@ def check_accuracy(answer: Callable) -> Feedback:
     return feedback
 
 
-def _walks_through_tensors(answer: Callable) -> bool:
-    walked: list[int] = []
-    own_iter = Tensor.__iter__
+def _takes_apart(answer: Callable, case: tuple[Tensor, Tensor]) -> bool:
+    """Whether the answer asks a tensor for its numbers one by one, or for a list of them."""
+    taken: list[str] = []
 
-    def watched(tensor: Tensor) -> Iterator:
-        walked.append(len(tensor))
-        return own_iter(tensor)
+    def watch(name: str) -> Callable:
+        own = getattr(Tensor, name)
 
-    with patch.object(Tensor, "__iter__", watched):
-        answer(random_features(7, 10), torch.zeros(7, dtype=torch.long))
-    return bool(walked)
+        def watched(tensor: Tensor, *arguments) -> Any:
+            if name != "__getitem__" or isinstance(arguments[0], int):
+                taken.append(name)
+            return own(tensor, *arguments)
+
+        return watched
+
+    with ExitStack() as stack:
+        for name in PARTS:
+            stack.enter_context(patch.object(Tensor, name, watch(name)))
+        with suppress(Exception):  # it has answered before: what it does now is no matter
+            answer(*case)
+    return bool(taken)
 
 
 @lru_cache(maxsize=1)
@@ -196,84 +250,76 @@ def _accuracies(measure: str, at: int) -> str:
 
 
 def check_winners(answer: Callable) -> Feedback:
-    """Check exercise 4: which head is clearly ahead, centred and moved by 4 px."""
-    value = _call(answer)
-    if isinstance(value, Feedback):
-        return value
+    """Check exercise 4: which head is clearly ahead of both others, as they are and moved."""
+    problem, value = refused(answer)
+    if problem:
+        return problem
     names = (*HEADS, "none")
-    if isinstance(value, set) or not _is_some_of(value, names) or len(value) != 2:
-        return Feedback(False, f"✗ Expected two of {names}, your function returned {value!r}.")
-    asked = {"centred": ("test_accuracy", 0), "moved by 4 px": ("accuracy_against_shift", 4)}
-    lines = []
-    for (place, where), said in zip(asked.items(), value, strict=True):
-        verdict = "as you say" if said == _clear_winner(*where) else f"and you say {said}"
+    said = [item.lower() for item in value] if _are_words(value) and len(value) == 2 else None
+    if said is None or isinstance(value, Set) or not set(said) <= set(names):
+        return Feedback(
+            False,
+            f'✗ Expected two of {names}, such as ("gmp", "gmp"), your function returned {value!r}.',
+        )
+    asked = {"as they are": ("test_accuracy", 0), "moved by 4 px": ("accuracy_against_shift", 4)}
+    lines, right = [], []
+    for (place, where), name in zip(asked.items(), said, strict=True):
         winner = _clear_winner(*where)
-        ahead = "no head is clearly ahead" if winner == "none" else f"{winner} is clearly ahead"
-        lines.append(f"{place}: {_accuracies(*where)}; {ahead}, {verdict}.")
-    passed = all(line.endswith("as you say.") for line in lines)
-    return Feedback(passed, "\n".join(["✓ Right:" if passed else "✗ Not so:", *lines]))
+        right.append(name == winner)
+        ahead = "no head is clearly ahead of both others" if winner == "none" else None
+        lines.append(
+            f"{place}: {_accuracies(*where)}; {ahead or f'{winner} is clearly ahead of both'}, "
+            f"{'as you say' if right[-1] else f'and you say {name}'}."
+        )
+    return Feedback(all(right), "\n".join(["✓ Right:" if all(right) else "✗ Not so:", *lines]))
 
 
 def check_supported_claims(answer: Callable) -> Feedback:
     """Check exercise 5: the letters of the claims that the study supports."""
-    value = _call(answer)
-    if isinstance(value, Feedback):
-        return value
-    if not _is_some_of(value, tuple(CLAIMS)):
+    problem, value = refused(answer)
+    if problem:
+        return problem
+    letters = set()
+    if isinstance(value, str):
+        letters = set(value.upper()) - set(", ")
+    elif _are_words(value):
+        letters = {item.upper() for item in value}
+    if not (isinstance(value, str) or _are_words(value)) or not letters <= set(CLAIMS):
         return Feedback(
             False,
-            f"✗ Expected some of the letters {''.join(CLAIMS)}, your function returned {value!r}.",
+            f'✗ Expected letters of {", ".join(CLAIMS)} in one string, such as "AB", or "" for '
+            f"none; your function returned {value!r}.",
         )
-    lines, wrong = [], False
+    lines, supported = [], set()
     for letter, claim in CLAIMS.items():
         lead, spread = _lead(*claim)
-        holds = lead > CLEAR * spread
-        wrong |= holds != (letter in value)
+        if lead > CLEAR * spread:
+            supported.add(letter)
         lines.append(
             f"{letter}: ahead by {100 * lead:.1f} points, {lead / spread:.1f} times the spread of "
-            f"{100 * spread:.1f}; {'supported' if holds else 'not supported'}."
+            f"{100 * spread:.1f}; {'clearly ahead' if letter in supported else 'not clearly'}."
         )
-    if wrong:
-        said = ", ".join(sorted(value)) or "none"
+    if letters != supported:
+        said = ", ".join(sorted(letters)) or "none"
         lines.append(f"You named {said}. A claim needs a lead of over {CLEAR} times the spread.")
-    return Feedback(not wrong, "\n".join(["✗ Not so:" if wrong else "✓ Right:", *lines]))
+        return Feedback(False, "\n".join(["✗ Not so:", *lines]))
+    return Feedback(True, "\n".join(["✓ Right:", *lines]))
 
 
-def _is_some_of(value: Any, names: tuple[str, ...]) -> bool:
-    return isinstance(value, str | set | tuple | list) and all(item in names for item in value)
-
-
-def _call(answer: Callable) -> Any:
-    """What the learner's function returns, or the feedback on why it returns nothing."""
-    if not callable(answer):
-        return Feedback(
-            False, "✗ The check needs your function itself: its name, without brackets behind it."
-        )
-    try:
-        value = answer()
-    except NotImplementedError as error:
-        if not error.args:
-            return NOT_ATTEMPTED
-        return Feedback(False, f"✗ Your function raised NotImplementedError: {error}")
-    except Exception as error:  # whatever a learner's code raises becomes a sentence
-        return Feedback(False, f"✗ Your function raised {type(error).__name__}: {error}")
-    if value is None:
-        return Feedback(False, "✗ Your function returned None. Does it end with return?")
-    return value
+def _are_words(value: Any) -> bool:
+    return isinstance(value, tuple | list | Set) and all(isinstance(item, str) for item in value)
 
 
 def check_flatten_any_size(answer: Callable) -> Feedback:
     """Check exercise 6: a trained flatten network and pictures of any size -> logits."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        network = build_convnet("flatten").float().eval()
 
     def to_3x3(model, images, pool=F.adaptive_avg_pool2d):
         return model.head(pool(model.body(images), 3))
 
+    network = load_trained("flatten")
     return grade(
         answer,
-        right="pictures of 28×28 get the logits they had, others are pooled to 3×3 maps",
+        right="pictures of 28×28 get the logits they had, others are averaged to 3×3 maps",
         reference=to_3x3,
         cases=[
             (network, random_features(2, 1, 28, 28)),
@@ -294,6 +340,10 @@ def check_flatten_any_size(answer: Callable) -> Feedback:
                 "That is GAP: 32 numbers are left, and the head has weights for 32 × 3 × 3.",
             ),
             (
+                lambda model, images: to_3x3(model, images).softmax(1),
+                "Those are probabilities. The task asks for logits: leave the softmax out.",
+            ),
+            (
                 lambda model, images: to_3x3(model, images, F.adaptive_max_pool2d),
                 "That takes the largest number of each window. The task asks for averages.",
             ),
@@ -312,5 +362,4 @@ def check_flatten_any_size(answer: Callable) -> Feedback:
                 "about the maps behind the body.",
             ),
         ],
-        gradients=True,
     )

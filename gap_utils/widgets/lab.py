@@ -85,8 +85,13 @@ class StateLab(Lab):
         if not isinstance(state, wanted):
             raise ValueError(f"expected a {wanted.__name__}, got {type(state).__name__}")
         self._check(state)
-        self._state = state
-        self._show()
+        before, self._state = self._state, state
+        try:
+            self._show()
+        except BaseException:
+            self._state = before
+            self._show()
+            raise
 
     def set(self, **changes) -> None:
         """Change single fields of the state; what is not possible raises ValueError."""

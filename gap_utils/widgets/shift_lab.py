@@ -23,12 +23,14 @@ from gap_utils.training import predict, shift
 from gap_utils.widgets.lab import StateLab, button, side_by_side
 
 FARTHEST = 6  # pixels in any direction
+MOST_CLASSES = 10  # rows that the picture has room for
 # CSS pixels
 WIDTH, HEIGHT = 560, 300
 FRAME = (6, 24, 180)  # left, upper edge and side of the canvas that the picture moves on
 CURVE = (36, 226, 150, 54)  # left, upper edge, width and height of the curves
 NAMES, HEADER, ROW, BAR = 206, 46, 25, 84  # of the table of probabilities
 MARKS = (ACCENT, SHADES[-1], DARK)  # fill of each network's mark; its form differs too
+LARGEST = FRAME[2] * SCALE - 2 * FARTHEST  # pixels of a picture that still get one each
 WORDS = "max-width: 560px; min-height: 66px; line-height: 1.5"
 
 
@@ -50,15 +52,14 @@ class ShiftState:
     dy: int = 0
 
     def __post_init__(self):
-        for name in ("picture", "dx", "dy"):
+        far = f"from {-FARTHEST} to {FARTHEST}"
+        for name, wanted in {"picture": "from 0 on", "dx": far, "dy": far}.items():
             value = getattr(self, name)
             try:
                 number = index(value)
             except TypeError:
                 number = None
-            far = name != "picture" and number is not None and abs(number) > FARTHEST
-            if number is None or far or (name == "picture" and number < 0):
-                wanted = f"from {-FARTHEST} to {FARTHEST}" if name != "picture" else "from 0 on"
+            if number is None or (number < 0 if name == "picture" else abs(number) > FARTHEST):
                 raise ValueError(f"expected {name} to be an integer {wanted}, got {value!r}")
             object.__setattr__(self, name, number)
 
@@ -101,9 +102,12 @@ def look(
     moved = shift(images, state.dx, state.dy)
     return View(
         state,
-        images[0].mean(0).cpu().numpy(),
+        images[0].float().mean(0).cpu().numpy(),
         int(part.labels[state.picture]),
-        {name: predict(model, moved).softmax(1)[0].cpu().numpy() for name, model in models.items()},
+        {
+            name: predict(model, moved).softmax(1)[0].nan_to_num().cpu().numpy()
+            for name, model in models.items()
+        },
         class_names,
         curves,
     )
@@ -120,7 +124,7 @@ def describe_view(view: View) -> str:
     if view.curves:
         distance = view.state.distance
         at = [f"{name} {accuracies[distance]:.0%}" for name, accuracies in view.curves.items()]
-        text += f" Accuracy on all test pictures moved by {distance} px: {', '.join(at)}."
+        text += f" Accuracy on many pictures moved by {distance} px: {', '.join(at)}."
     return text
 
 
@@ -157,11 +161,11 @@ def _page(
     canvas = Canvas(WIDTH, HEIGHT)
     for row, name in enumerate(class_names):
         y = (HEADER + row * ROW + ROW // 2) * SCALE
-        canvas.write((NAMES + 8) * SCALE, y, name, 12 * SCALE, "lm")
+        canvas.write((NAMES + 8) * SCALE, y, _short(name, 12), 12 * SCALE, "lm")
     for column, name in enumerate(models):
         left = _left(column)
         _draw_mark(canvas, column, left + 6 * SCALE, 13 * SCALE)
-        canvas.write(left + 16 * SCALE, 13 * SCALE, name, 13 * SCALE, "lm")
+        canvas.write(left + 16 * SCALE, 13 * SCALE, _short(name, 9), 13 * SCALE, "lm")
     if curves:
         left, top, width, height = (SCALE * n for n in CURVE)
         canvas.write(FRAME[0] * SCALE, top - 7 * SCALE, "accuracy by distance", 11 * SCALE, "lb")
@@ -181,6 +185,10 @@ def _page(
             for x, y in points:
                 _draw_mark(canvas, column, x, y)
     return canvas
+
+
+def _short(name: str, letters: int) -> str:
+    return name if len(name) <= letters else f"{name[: letters - 1]}."
 
 
 def _draw_mark(canvas: Canvas, column: int, x: int, y: int) -> None:
@@ -240,11 +248,13 @@ class ShiftLab(StateLab):
 
     Args:
         models: name -> network for pictures of the size in `part`; three at most. When
-            None: the three that ship, with the accuracies of the stored study.
-        part: the pictures; when None, the test part that ships.
-        class_names: of the class numbers.
-        curves: name -> accuracy on pictures moved by 0, 1, ... 6 pixels, as
-            `training.accuracy_against_shift` measures it; without them none are drawn.
+            None: the three that ship.
+        part: the pictures, of up to ten classes; when None, the test part that ships.
+        class_names: of the class numbers; when None, those of Fashion-MNIST for the part that
+            ships and the numbers for another.
+        curves: name -> accuracy on pictures moved by 0, 1, ... 6 pixels, such as
+            `training.accuracy_against_shift(model, part).accuracy`. When None: those of the
+            stored study for the networks and pictures that ship, none for others.
         picture, dx, dy: as in `ShiftState`.
 
     Attributes:
@@ -262,31 +272,46 @@ class ShiftLab(StateLab):
         self,
         models: Mapping[str, nn.Module] | None = None,
         part: Part | None = None,
-        class_names: Sequence[str] = CLASS_NAMES,
+        class_names: Sequence[str] | None = None,
         curves: Mapping[str, Sequence[float]] | None = None,
         **settings,
     ):
+        if curves is None:
+            curves = mean_curves() if models is None and part is None else {}
+        if class_names is None:
+            class_names = CLASS_NAMES if part is None else map(str, range(MOST_CLASSES))
         if models is None:
             models = {head: load_trained(head) for head in HEADS}
-            curves = curves or mean_curves()
-        if not 1 <= len(models) <= len(MARKS):
-            raise ValueError(f"expected one to {len(MARKS)} models, got {len(models)}")
-        for name, accuracies in (curves or {}).items():
-            if name not in models or len(accuracies) != FARTHEST + 1:
-                raise ValueError(
-                    f"expected curves of {', '.join(models)} with {FARTHEST + 1} accuracies, got "
-                    f"{name!r} with {len(accuracies)}"
-                )
-        self._models = dict(models)
-        self._part = part or load_fashion_mnist().test
-        classes = int(self._part.labels.max()) + 1
-        if len(class_names) < classes:
-            raise ValueError(
-                f"expected a name for each of {classes} classes, got {len(class_names)}"
-            )
-        self._class_names = tuple(class_names)
-        self._curves = dict(curves or {})
+        if not isinstance(models, Mapping) or not 1 <= len(models) <= len(MARKS):
+            raise ValueError(f"expected a dict of one to {len(MARKS)} models, got {models!r}")
+        self._models = {str(name): model for name, model in models.items()}
+        self._part = load_fashion_mnist().test if part is None else part
+        self._class_names = tuple(map(str, class_names))
+        self._curves = {str(name): _read_curve(name, curve) for name, curve in curves.items()}
+        self._check_fit()
         super().__init__(ShiftState(**settings))
+
+    def _check_fit(self) -> None:
+        """Complain about networks, pictures and names that do not fit each other."""
+        if len(self._part) == 0:
+            raise ValueError("expected a part with pictures, got one without")
+        if max(self._part.images.shape[2:]) > LARGEST:
+            raise ValueError(
+                f"expected pictures of at most {LARGEST} pixels, got "
+                f"{tuple(self._part.images.shape[2:])}"
+            )
+        if unknown := set(self._curves) - set(self._models):
+            raise ValueError(
+                f"expected curves of {', '.join(self._models)}, got one of {unknown.pop()!r}"
+            )
+        classes = int(self._part.labels.max()) + 1
+        for model in self._models.values():
+            classes = max(classes, predict(model, self._part.images[:1]).shape[1])
+        if classes > min(len(self._class_names), MOST_CLASSES):
+            raise ValueError(
+                f"expected at most {MOST_CLASSES} classes with a name for each, got {classes} "
+                f"classes and {len(self._class_names)} names"
+            )
 
     def picture(self) -> Picture:
         """Draw the state on view."""
@@ -326,6 +351,19 @@ class ShiftLab(StateLab):
         view = self._look()
         words = f'<div style="{WORDS}">{escape(describe_view(view))}</div>'
         self._draw(shift_picture(view), words)
+
+
+def _read_curve(name: str, accuracies: Sequence[float]) -> tuple[float, ...]:
+    try:
+        curve = tuple(map(float, accuracies))
+    except (TypeError, ValueError):
+        curve = ()
+    if len(curve) != FARTHEST + 1 or not all(0 <= accuracy <= 1 for accuracy in curve):
+        raise ValueError(
+            f"expected the curve of {name!r} to be {FARTHEST + 1} accuracies from 0 to 1, got "
+            f"{accuracies!r}"
+        )
+    return curve
 
 
 def mean_curves() -> dict[str, list[float]]:

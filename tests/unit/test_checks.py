@@ -447,6 +447,8 @@ WRONG = [
         lambda k: -math.log(math.e / (math.e + (k - 1) * math.exp(0.5))),
         "sigmoid(0) = 0.5",
     ),
+    (checks.check_loss_floor, lambda k: math.log(math.e + k - 1), "above the line"),
+    (checks.check_loss_floor, lambda k: math.log(1 + 9 / math.e), "any number of them"),
     (checks.check_loss_floor, lambda k: round(math.log(1 + (k - 1) / math.e), 3), "expected"),
     (checks.check_mended_loss, lambda x, y: F.cross_entropy(x.sigmoid(), y), "The sigmoid still"),
     (checks.check_mended_loss, lambda x, y: F.cross_entropy(x.softmax(1), y), "The softmax still"),
@@ -454,6 +456,21 @@ WRONG = [
         checks.check_mended_loss,
         lambda x, y: F.cross_entropy(x, y, reduction="sum"),
         "sum over the pictures",
+    ),
+    (
+        checks.check_mended_loss,
+        lambda x, y: F.cross_entropy(x, y, reduction="none"),
+        "one loss for each picture",
+    ),
+    (
+        checks.check_mended_loss,
+        lambda x, y: F.nll_loss(x.sigmoid().log(), y),
+        "do not add up to 1",
+    ),
+    (
+        checks.check_mended_loss,
+        lambda x, y: -(x.exp() / x.exp().sum(1, keepdim=True)).gather(1, y[:, None]).log().mean(),
+        "more than a float can hold",
     ),
     (checks.check_mended_loss, F.nll_loss, "takes the logits as they are"),
     (
@@ -489,7 +506,11 @@ WRONG = [
         lambda x, y: (x.argmax(0) == y).float().mean(),
         "argmax(0) looks for",
     ),
-    (checks.check_accuracy, lambda x, y: (x.argmax(1) == y).all().float(), "every picture"),
+    (checks.check_accuracy, lambda x, y: (x.argmax(1) == y).all().float(), "all() and //"),
+    (checks.check_accuracy, lambda x, y: (x.argmax(1) == y).sum() // len(y), "all() and //"),
+    (checks.check_accuracy, lambda x, y: (x.argmax(1) == y).mean(), "Make numbers of them"),
+    (checks.check_accuracy, lambda x, y: 100 * (x.argmax(1) == y).float().mean(), "in percent"),
+    (checks.check_accuracy, lambda x, y: (x.argmax() == y).float().mean(), "without an axis"),
     (
         checks.check_flatten_any_size,
         lambda model, images: model(images),
@@ -519,6 +540,11 @@ WRONG = [
         checks.check_flatten_any_size,
         lambda model, images: model(images[:, :, :28, :28]),
         "cuts the picture",
+    ),
+    (
+        checks.check_flatten_any_size,
+        lambda model, images: model.head(F.adaptive_avg_pool2d(model.body(images), 3)).softmax(1),
+        "leave the softmax out",
     ),
     (
         checks.check_flatten_any_size,
@@ -810,7 +836,32 @@ def test_an_accuracy_line_that_walks_through_the_tensor_is_found_out():
     for answer in (
         lambda x, y: sum(x.argmax(1) == y) / len(y),
         lambda x, y: sum(a == b for a, b in zip(x.argmax(1), y, strict=True)).item() / len(y),
+        lambda x, y: sum(x[i].argmax().item() == y[i].item() for i in range(len(y))) / len(y),
+        lambda x, y: sum((x.argmax(1) == y).tolist()) / len(y),
     ):
         feedback = checks.check_accuracy(answer)
         assert not feedback.passed
         assert "one picture at a time" in feedback.message
+
+
+def test_an_answer_must_leave_the_network_alone():
+    def answer(model, images):
+        logits = model.head(F.adaptive_avg_pool2d(model.body(images), 3))
+        model.train()
+        return logits
+
+    assert "changed its input" in checks.check_flatten_any_size(answer).message
+    message = checks.check_flatten_any_size(lambda model, images: None).message
+    assert "On the input model=a ConvNet, images=a tensor of shape (2, 1, 28, 28)" in message
+
+
+def test_checks_of_lesson_04_mind_no_default_device():
+    torch.set_default_device("meta")
+    try:
+        assert checks.check_mended_loss(F.cross_entropy).passed
+        assert checks.check_accuracy(lambda x, y: (x.argmax(1) == y).float().mean()).passed
+        assert checks.check_flatten_any_size(
+            lambda model, images: model.head(F.adaptive_avg_pool2d(model.body(images), 3))
+        ).passed
+    finally:
+        torch.set_default_device(None)

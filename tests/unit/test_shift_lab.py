@@ -1,3 +1,4 @@
+from dataclasses import replace
 from io import BytesIO
 
 import numpy as np
@@ -9,7 +10,7 @@ from torch import nn
 from gap_utils.data import CLASS_NAMES, Part, load_fashion_mnist, load_study
 from gap_utils.models import HEADS, load_trained
 from gap_utils.pictures import SCALE, SHADES
-from gap_utils.training import shift
+from gap_utils.training import accuracy_against_shift, shift
 from gap_utils.widgets import ShiftLab
 from gap_utils.widgets.shift_lab import (
     FRAME,
@@ -51,10 +52,10 @@ def test_the_networks_see_the_moved_picture(part):
         assert view.probabilities["left"] == pytest.approx(expected)
         assert view.image[1, 1] == 1  # the picture itself stays
     assert describe_view(view_of(part, 0, 1)) == (
-        "left says east (88%), wrong. Accuracy on all test pictures moved by 1 px: left 80%."
+        "left says east (88%), wrong. Accuracy on many pictures moved by 1 px: left 80%."
     )
     assert describe_view(view_of(part, 1, 1, -6)) == (
-        "left says east (88%), right. Accuracy on all test pictures moved by 6 px: left 30%."
+        "left says east (88%), right. Accuracy on many pictures moved by 6 px: left 30%."
     )
     assert describe_view(view_of(part, 1, 1, curves={})) == "left says east (88%), right."
 
@@ -105,7 +106,7 @@ def test_the_picture_and_its_words(part):
     picture = shift_picture(view_of(part, 0, 1, -2))
     assert picture.text == (
         "Picture 0, west, moved 1 px right and -2 px down. left says east (88%), wrong. "
-        "Accuracy on all test pictures moved by 2 px: left 70%."
+        "Accuracy on many pictures moved by 2 px: left 70%."
     )
     assert (picture.width, picture.height) == (560, 300)
     assert picture.width * picture.height < 170_000  # more takes a browser over 50 ms
@@ -143,6 +144,41 @@ def test_own_networks_and_pictures(part):
     assert "Accuracy" not in words(ShiftLab({"left": SaysWhere()}, part, ("west", "east")))
 
 
+def test_numbers_of_another_part_are_not_those_of_the_study(part):
+    text = words(ShiftLab(part=TEST))
+    assert "Accuracy" not in text
+    assert "says 9" in text  # its classes have numbers, not the names of clothes
+    assert "Accuracy" not in words(ShiftLab(curves={}))
+    assert "Ankle boot" in words(ShiftLab())
+
+
+def test_a_table_of_training_makes_a_curve(part):
+    table = accuracy_against_shift(SaysWhere(), part)
+    lab = ShiftLab({"left": SaysWhere()}, part, curves={"left": table.accuracy}, dx=1)
+    assert f"left {table.accuracy[1]:.0%}" in words(lab)
+
+
+def test_colour_pictures_that_are_not_square_and_long_names():
+    part = Part(torch.rand(3, 3, 20, 60), torch.tensor([0, 1, 1]), torch.arange(3))
+    model = nn.Sequential(nn.Conv2d(3, 2, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    lab = ShiftLab({"global average pooling": model}, part, ["the first class of all", "b"])
+    assert "global average pooling says" in words(lab)
+    assert (lab.picture().width, lab.picture().height) == (560, 300)
+
+
+def test_a_diverged_network_is_shown():
+    class Lost(nn.Module):
+        def forward(self, images):
+            return torch.full((len(images), 2), torch.nan)
+
+    part = Part(torch.rand(1, 1, 4, 4), torch.tensor([1]), torch.arange(1))
+    assert "(0%), wrong" in words(ShiftLab({"lost": Lost()}, part))
+
+
+def many_classes():
+    return replace(TEST, labels=TEST.labels + 2)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -151,10 +187,17 @@ def test_own_networks_and_pictures(part):
         ({"dx": 0.5}, "dx to be an integer from -6 to 6, got 0.5"),
         ({"picture": -1}, "picture to be an integer from 0 on, got -1"),
         ({"picture": 1000}, "picture to be below 1000, got 1000"),
-        ({"models": {}}, "one to 3 models, got 0"),
-        ({"curves": {"gap": [1]}}, "with 7 accuracies, got 'gap' with 1"),
-        ({"curves": {"vgg": [1] * 7}}, "curves of gap, gmp, flatten.*got 'vgg'"),
-        ({"class_names": ["a"]}, "a name for each of 10 classes, got 1"),
+        ({"models": {}}, "a dict of one to 3 models, got {}"),
+        ({"models": SaysWhere()}, "a dict of one to 3 models, got SaysWhere"),
+        ({"curves": {"gap": [1]}}, r"'gap' to be 7 accuracies from 0 to 1, got \[1\]"),
+        ({"curves": {"gap": [90] * 7}}, "7 accuracies from 0 to 1, got .90"),
+        ({"curves": {"gap": 0.5}}, "7 accuracies from 0 to 1, got 0.5"),
+        ({"curves": {"vgg": [1] * 7}}, "curves of gap, gmp, flatten, got one of 'vgg'"),
+        ({"class_names": ["a"]}, "a name for each, got 10 classes and 1 names"),
+        ({"part": many_classes()}, "at most 10 classes .* got 12 classes"),
+        ({"models": {"a": nn.Flatten()}}, "got 784 classes"),
+        ({"part": replace(TEST, images=torch.zeros(1000, 1, 400, 20))}, "at most 348 pixels"),
+        ({"part": replace(TEST, **{n: t[:0] for n, t in vars(TEST).items()})}, "with pictures"),
     ],
 )
 def test_impossible_settings(settings, message):
