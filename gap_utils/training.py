@@ -287,6 +287,8 @@ class _Run:
         before = deepcopy(self.model.state_dict())
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
+            if not isinstance(state, dict):
+                raise TypeError
             there, here = state["settings"], self.settings()
             different = [name for name in here if there.get(name) != here[name]]
             if not different:

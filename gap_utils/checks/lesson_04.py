@@ -316,7 +316,7 @@ def check_flatten_any_size(answer: Callable) -> Feedback:
     def to_3x3(model, images, pool=F.adaptive_avg_pool2d):
         return model.head(pool(model.body(images), 3))
 
-    network = load_trained("flatten")
+    network = load_trained("flatten").float()
     return grade(
         answer,
         right="pictures of 28×28 get the logits they had, others are averaged to 3×3 maps",
