@@ -146,7 +146,8 @@ def load_trained(name: str) -> ConvNet:
         raise ValueError(
             f"expected {path} to have the sha256 {trained[name]['sha256']}, got {found}"
         )
-    with torch.device("cpu"):
+    # its first weights are drawn to be replaced: the caller's random state stays as it is
+    with torch.device("cpu"), torch.random.fork_rng(devices=[]):
         model = build_convnet(**trained[name]["network"])
     try:
         model.load_state_dict(load_tensors(content))

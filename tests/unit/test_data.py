@@ -217,6 +217,19 @@ def test_a_download_that_fails_leaves_nothing(mirror, tmp_path):
     assert list((tmp_path / "cache/FashionMNIST").iterdir()) == []
 
 
+def test_a_full_disk_leaves_nothing(mirror, tmp_path, capsys):  # which captures in memory
+    """A limit on the size of files stops the writing as a full disk does, half-way."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
+    try:
+        with pytest.raises(OSError, match=r"got: .*File too large.*The small set, load_fashion_"):
+            load_fashion_mnist("full", download=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list((tmp_path / "cache/FashionMNIST").iterdir()) == []
+
+
 def test_a_cache_that_cannot_be_written(mirror, tmp_path):
     (tmp_path / "cache").write_text("a file where the folder should be")
     with pytest.raises(OSError, match=r"expected to download Fashion-MNIST to .*cache"):
