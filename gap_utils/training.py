@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from operator import index
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -167,11 +168,11 @@ def fit(
         device = _check(model, data, recipe, path)
         data = replace(data, train=data.train.to(device), validation=data.validation.to(device))
         run = _Run(model, data, _whole("epochs", epochs, 1), recipe, _whole("seed", seed, 0))
-        good = deepcopy(model.state_dict())
         if path and path.exists():
             run.load(path)
         elif recipe.xavier:
             _draw_xavier(model, seed)
+        good = deepcopy(model.state_dict())
         bar = tqdm(total=run.steps, initial=run.steps_done(), unit="batch", disable=not progress)
         try:
             for epoch in range(len(run.rows), epochs):
@@ -244,12 +245,13 @@ class _Run:
             self.table(),
         )
 
+    @cached_property
     def settings(self) -> dict[str, Any]:
         """What tells this run from others."""
         digest = hashlib.md5(usedforsecurity=False)
         for part in (self.data.train, self.data.validation):
             for tensor in (part.images, part.labels):
-                digest.update(tensor.cpu().contiguous().numpy().tobytes())
+                digest.update(tensor.cpu().contiguous().view(torch.uint8).numpy())
         tensors = self.model.state_dict().items()
         return {
             "epochs": self.epochs,
@@ -263,7 +265,7 @@ class _Run:
     def save(self, path: Path) -> None:
         """Write aside, then rename, so that a crash leaves the checkpoint before it."""
         state = {
-            "settings": self.settings(),
+            "settings": self.settings,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
@@ -289,7 +291,7 @@ class _Run:
             state = torch.load(path, map_location="cpu", weights_only=True)
             if not isinstance(state, dict):
                 raise TypeError
-            there, here = state["settings"], self.settings()
+            there, here = state["settings"], self.settings
             different = [name for name in here if there.get(name) != here[name]]
             if not different:
                 self.optimizer.load_state_dict(state["optimizer"])

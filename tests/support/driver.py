@@ -101,7 +101,7 @@ class LabPage:
         page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60_000)
         self._wait_until_idle(1)
 
-    def run_all(self, timeout: float = 120) -> None:
+    def run_all(self, timeout: float = 300) -> None:
         """Run every cell and wait until the last one has ended."""
         self.page.evaluate("jupyterapp.commands.execute('notebook:run-all-cells')")
         self._wait_until_idle(5, self._all_have_run, timeout)

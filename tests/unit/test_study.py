@@ -63,7 +63,6 @@ def tiny(monkeypatch):
         ("overfitting", "ours", "classic, dropout", {"train_accuracy", "test_accuracy"}),
         ("one side", "ours", "flatten", {"test_accuracy_left", "test_accuracy_right"}),
         ("article", "article, plain logits", "gap", {"test_accuracy"}),
-        ("batch norm", "ours", "gap, batch norm", {"test_accuracy"}),
     ],
 )
 def test_a_run(tiny, experiment, recipe, model, measures):

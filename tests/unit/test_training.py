@@ -249,6 +249,18 @@ def test_resumed_equals_uninterrupted(data, tmp_path, recipe, step):
     assert_same(weights(third), weights(uninterrupted))
 
 
+def test_a_resumed_run_that_is_interrupted_again_is_as_its_checkpoint(data, tmp_path):
+    path = tmp_path / "run.pt"
+    first = Stop(make_model(), 5)
+    history = train(first, data, 4, checkpoint=path)
+    assert len(history) == 1
+    second = Stop(make_model(dropout=0.5), 2)  # in the first epoch after the break
+    for parameter in second.parameters():
+        parameter.data.zero_()
+    assert train(second, data, 4, checkpoint=path).equals(history)
+    assert_same(weights(second), weights(first))
+
+
 def test_a_checkpoint_of_another_run_is_refused(data, tmp_path):
     path = tmp_path / "run.pt"
     model = make_model()
