@@ -6,6 +6,7 @@ What decides is the ratio: seconds alone depend on the machine.
 
 from __future__ import annotations
 
+import gzip
 import time
 from dataclasses import replace
 
@@ -45,9 +46,9 @@ def article_epoch(tmp_path_factory) -> float:
     root = tmp_path_factory.mktemp("data")
     raw = root / "FashionMNIST" / "raw"
     raw.mkdir(parents=True)
-    for path in DEBIAN.glob("*.gz"):
-        (raw / path.name).symlink_to(path)
-    sets = [FashionMNIST(root, train=t, download=True, transform=ToTensor()) for t in (True, False)]
+    for path in DEBIAN.glob("*.gz"):  # other gzip bytes than torchvision's, the same inside
+        (raw / path.stem).write_bytes(gzip.decompress(path.read_bytes()))
+    sets = [FashionMNIST(root, train=part, transform=ToTensor()) for part in (True, False)]
     train, test = (DataLoader(s, batch_size=ARTICLE.batch_size) for s in sets)
     network = new_network()
     optimizer = torch.optim.Adam(network.parameters(), ARTICLE.learning_rate)
@@ -113,7 +114,7 @@ def test_progressive_resizing(data):
         return replace(part, images=images)
 
     smaller = replace(data, train=small(data.train), validation=small(data.validation))
-    for before, after in [(0, 5), (2, 4), (3, 3), (4, 2)]:
+    for before, after in [(0, 4), (3, 2)]:
         network = new_network(batch_norm=True)
         seconds = 0.0
         if before:
