@@ -25,13 +25,13 @@ from gap_utils.widgets.lab import StateLab, button, side_by_side
 FARTHEST = 6  # pixels in any direction
 MOST_CLASSES = 10  # rows that the picture has room for
 # CSS pixels
-WIDTH, HEIGHT = 560, 300
+WIDTH, HEIGHT = 526, 278
 FRAME = (6, 24, 180)  # left, upper edge and side of the canvas that the picture moves on
-CURVE = (36, 226, 150, 54)  # left, upper edge, width and height of the curves
-NAMES, HEADER, ROW, BAR = 206, 46, 25, 84  # of the table of probabilities
+CURVE = (36, 220, 150, 40)  # left, upper edge, width and height of the curves
+NAMES, HEADER, ROW, BAR = 202, 46, 23, 74  # of the table of probabilities
 MARKS = (ACCENT, SHADES[-1], DARK)  # fill of each network's mark; its form differs too
 LARGEST = FRAME[2] * SCALE - 2 * FARTHEST  # pixels of a picture that still get one each
-WORDS = "max-width: 560px; min-height: 66px; line-height: 1.5"
+WORDS = "max-width: 526px; min-height: 66px; line-height: 1.5"
 
 
 @dataclass(frozen=True)

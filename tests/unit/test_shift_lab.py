@@ -108,7 +108,7 @@ def test_the_picture_and_its_words(part):
         "Picture 0, west, moved 1 px right and -2 px down. left says east (88%), wrong. "
         "Accuracy on many pictures moved by 2 px: left 70%."
     )
-    assert (picture.width, picture.height) == (560, 300)
+    assert (picture.width, picture.height) == (526, 278)
     assert picture.width * picture.height < 170_000  # more takes a browser over 50 ms
     assert picture.png == shift_picture(view_of(part, 0, 1, -2)).png
     assert picture.png != shift_picture(view_of(part, 0, 1, -1)).png
@@ -163,7 +163,7 @@ def test_colour_pictures_that_are_not_square_and_long_names():
     model = nn.Sequential(nn.Conv2d(3, 2, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     lab = ShiftLab({"global average pooling": model}, part, ["the first class of all", "b"])
     assert "global average pooling says" in words(lab)
-    assert (lab.picture().width, lab.picture().height) == (560, 300)
+    assert (lab.picture().width, lab.picture().height) == (526, 278)
 
 
 def test_a_diverged_network_is_shown():
