@@ -266,11 +266,11 @@ def check_winners(answer: Callable) -> Feedback:
     for (place, where), name in zip(asked.items(), said, strict=True):
         winner = _clear_winner(*where)
         right.append(name == winner)
-        ahead = "no head is clearly ahead of both others" if winner == "none" else None
-        lines.append(
-            f"{place}: {_accuracies(*where)}; {ahead or f'{winner} is clearly ahead of both'}, "
-            f"{'as you say' if right[-1] else f'and you say {name}'}."
-        )
+        ahead = f"{winner} is clearly ahead of both"
+        if winner == "none":
+            ahead = "no head is clearly ahead of both others"
+        verdict = "as you say" if right[-1] else f"and you say {name}"
+        lines.append(f"{place}: {_accuracies(*where)}; {ahead}, {verdict}.")
     return Feedback(all(right), "\n".join(["✓ Right:" if all(right) else "✗ Not so:", *lines]))
 
 
@@ -279,12 +279,9 @@ def check_supported_claims(answer: Callable) -> Feedback:
     problem, value = refused(answer)
     if problem:
         return problem
-    letters = set()
-    if isinstance(value, str):
-        letters = set(value.upper()) - set(", ")
-    elif _are_words(value):
-        letters = {item.upper() for item in value}
-    if not (isinstance(value, str) or _are_words(value)) or not letters <= set(CLAIMS):
+    words = [sign for sign in value if sign not in ", "] if isinstance(value, str) else value
+    letters = {word.upper() for word in words} if _are_words(words) else None
+    if letters is None or not letters <= set(CLAIMS):
         return Feedback(
             False,
             f'✗ Expected letters of {", ".join(CLAIMS)} in one string, such as "AB", or "" for '

@@ -168,6 +168,16 @@ def focus_slider(lab: Locator, label: str) -> Locator:
     return handle
 
 
+def step_slider(lab: Locator, label: str) -> str:
+    """Move a slider one step with the keyboard, wait for the new picture; its words."""
+    picture = lab.locator("img")
+    before = picture.get_attribute("src")
+    focus_slider(lab, label)
+    lab.page.keyboard.press("ArrowRight")
+    expect(picture).not_to_have_attribute("src", before)
+    return picture.get_attribute("alt")
+
+
 def press_button(within: Locator, name: str) -> None:
     """Press a button with the keyboard."""
     button = within.get_by_role("button", name=name)
