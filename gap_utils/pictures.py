@@ -27,6 +27,14 @@ WHITE, GREY, PALE, ACCENT, DARK = range(5)
 SHADES = range(5, 32)  # from white to BLUE
 INK_LEVELS = 8  # from no ink to all ink, for smooth edges of letters
 
+# On a canvas for maps nothing is written on the shades. So their ink bits are free, and
+# there is room for many more of them: shades of grey for pictures, and of two colours for
+# numbers of both signs, white at zero.
+MAP_SHADES = np.add.outer(32 * np.arange(INK_LEVELS), SHADES).ravel().astype(np.uint8)
+GREYS, SIGNED = MAP_SHADES[:65], MAP_SHADES[65:]
+BELOW_ZERO = ((127, 39, 4), (230, 120, 40), (253, 208, 162))  # dark to light
+ABOVE_ZERO = ((198, 219, 239), (66, 140, 200), (8, 48, 107))  # light to dark
+
 
 @dataclass(frozen=True)
 class Picture:
@@ -108,6 +116,36 @@ def shade(values: np.ndarray, low: float, high: float) -> np.ndarray:
     return np.round(SHADES[0] + part * (SHADES[-1] - SHADES[0])).astype(np.uint8)
 
 
+def shade_grey(values: np.ndarray) -> np.ndarray:
+    """Give each number a fill from black (the lowest) to white, on a canvas for maps.
+
+    Args:
+        values: a picture, any shape.
+
+    Returns:
+        Fills as uint8, in the shape of `values`.
+    """
+    low, span = values.min(), np.ptp(values)
+    part = (values - low) / span if span > 0 else np.zeros_like(values)
+    return GREYS[np.round(part * (len(GREYS) - 1)).astype(int)]
+
+
+def shade_signed(values: np.ndarray, limit: float | np.ndarray) -> np.ndarray:
+    """Give each number a fill, orange below zero, white at zero, blue above, for maps.
+
+    Args:
+        values: numbers, any shape.
+        limit: the distance from zero with the darkest fill, above 0; shape as for
+            broadcasting with `values`. Where it is 0, all is white.
+
+    Returns:
+        Fills as uint8, in the shape of `values`.
+    """
+    limit = np.asarray(limit)
+    part = np.clip(values / np.where(limit > 0, limit, np.inf), -1, 1)
+    return SIGNED[np.round((part + 1) / 2 * (len(SIGNED) - 1)).astype(int)]
+
+
 class Canvas:
     """A white page for squares and numbers that turns into a small PNG fast.
 
@@ -118,13 +156,17 @@ class Canvas:
     Args:
         width: in CSS pixels.
         height: in CSS pixels.
+        for_maps: whether its colour table is the one of `shade_grey` and `shade_signed`, on
+            whose fills nothing can be written, instead of the one of `shade`.
 
     Attributes:
         fills: draw fills here, numbers of the colour table; lengths in picture pixels.
     """
 
-    def __init__(self, width: int, height: int):
+    def __init__(self, width: int, height: int, for_maps: bool = False):
         size = width * SCALE, height * SCALE
+        self._for_maps = for_maps
+        self._photos: list[tuple[Image.Image, tuple[int, int]]] = []
         self._draw_on(Image.new("L", size, WHITE), Image.new("L", size, 0))
 
     def _draw_on(self, *layers: Image.Image) -> None:
@@ -156,9 +198,23 @@ class Canvas:
         squares = Image.fromarray(fills).resize((fills.shape[1] * side, fills.shape[0] * side), 0)
         self._layers[0].paste(squares, (left, top))
 
+    def photo(self, pixels: np.ndarray, left: int, top: int, width: int, height: int) -> None:
+        """Put a picture in true colour on top of all else; slower than `tiles`.
+
+        Args:
+            pixels: red, green and blue as uint8, shape (rows, columns, 3).
+            left: left edge, in picture pixels.
+            top: upper edge.
+            width: on the page.
+            height: on the page.
+        """
+        photo = Image.fromarray(pixels).resize((width, height), Image.Resampling.NEAREST)
+        self._photos.append((photo, (left, top)))
+
     def copy(self) -> Canvas:
         """Return another canvas with the same drawn on it."""
         twin = copy(self)
+        twin._photos = list(self._photos)
         twin._draw_on(*(layer.copy() for layer in self._layers))
         return twin
 
@@ -180,20 +236,42 @@ class Canvas:
         """
         fills, ink = map(np.asarray, self._layers)
         image = Image.fromarray(fills | (ink & 0b11100000))  # 5 bits of fill, 3 bits of ink
-        image.putpalette(_palette())
+        image.putpalette(_palette(self._for_maps))
+        if self._photos:
+            image = image.convert("RGB")
+        for photo, place in self._photos:
+            image.paste(photo, place)
         buffer = BytesIO()
         image.save(buffer, "PNG", compress_level=1)  # quick: it travels once
         return Picture(buffer.getvalue(), text, image.width // SCALE, image.height // SCALE)
 
 
 @lru_cache
-def _palette() -> bytes:
+def _palette(for_maps: bool) -> bytes:
     blues = np.linspace((255, 255, 255), BLUE, len(SHADES))
     fills = np.vstack(
         [(255, 255, 255), (206, 212, 218), (241, 243, 245), VERMILLION, (73, 80, 87), blues]
     )
     inks = np.linspace(0, 1, INK_LEVELS)[:, None, None]
-    return np.round(fills * (1 - inks) + np.array(INK) * inks).astype(np.uint8).tobytes()
+    table = (fills * (1 - inks) + np.array(INK) * inks).reshape(-1, 3)
+    if for_maps:
+        table[GREYS] = np.linspace(0, 255, len(GREYS))[:, None]
+        table[SIGNED] = signed_colours(np.linspace(-1, 1, len(SIGNED)))
+    return np.round(table).astype(np.uint8).tobytes()
+
+
+def signed_colours(values: np.ndarray) -> np.ndarray:
+    """Give each number from -1 to 1 the colour that `shade_signed` has for it.
+
+    Args:
+        values: any shape.
+
+    Returns:
+        Red, green and blue, 0 to 255 as floats, shape (*values.shape, 3).
+    """
+    colours = np.array([*BELOW_ZERO, (255, 255, 255), *ABOVE_ZERO])
+    places = np.linspace(-1, 1, len(colours))
+    return np.stack([np.interp(values, places, channel) for channel in colours.T], axis=-1)
 
 
 def draw_grid(

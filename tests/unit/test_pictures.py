@@ -7,9 +7,12 @@ from PIL import Image, ImageDraw, ImageFont
 
 from gap_utils.pictures import (
     BLUE,
+    DARK,
+    GREYS,
     INK,
     SCALE,
     SHADES,
+    SIGNED,
     VERMILLION,
     WHITE,
     Canvas,
@@ -18,6 +21,9 @@ from gap_utils.pictures import (
     format_number,
     plot_maps,
     shade,
+    shade_grey,
+    shade_signed,
+    signed_colours,
 )
 from nbval_pictures import picture_difference
 
@@ -51,6 +57,49 @@ def test_the_colour_table():
     assert (np.diff(colours[SHADES[0] :].astype(int), axis=0) <= 0).all()
     canvas.write(32, 1, "l", 2000, anchor="mm")  # its stem is wider than the page
     assert (pixels(canvas.picture("")) == INK).all()
+
+
+def test_numbers_of_both_signs_have_zero_in_the_middle():
+    fills = shade_signed(np.array([-3.0, -2, -0.001, 0, 0.001, 2, 3]), limit=2)
+    darkest, whitest, bluest = SIGNED[0], SIGNED[len(SIGNED) // 2], SIGNED[-1]
+    assert fills.tolist() == [darkest, darkest, whitest, whitest, whitest, bluest, bluest]
+    own = shade_signed(np.array([[1.0], [2.0], [0.0]]), limit=np.array([[1.0], [4.0], [0.0]]))
+    assert own.ravel().tolist() == [bluest, SIGNED[round(0.75 * (len(SIGNED) - 1))], whitest]
+
+
+def test_a_picture_runs_from_black_to_white():
+    assert shade_grey(np.array([5.0, 7.0, 9.0])).tolist() == [GREYS[0], GREYS[32], GREYS[-1]]
+    assert shade_grey(np.array([3.0, 3.0])).tolist() == [GREYS[0]] * 2
+
+
+def test_the_colours_of_a_canvas_for_maps():
+    canvas = Canvas(30, 10, for_maps=True)
+    values = np.array([[-1.0, 0.0, 1.0]])
+    canvas.tiles(shade_signed(values, 1.0), 0, 0, 10)
+    canvas.tiles(shade_grey(np.array([[0.0, 1.0]])), 30, 0, 10)
+    canvas.fills.rectangle((50, 0, 59, 9), fill=DARK)
+    row = pixels(canvas.picture(""))[5, 5::10]
+    expected = [(127, 39, 4), (255, 255, 255), (8, 48, 107), (0, 0, 0), (255, 255, 255)]
+    assert row.tolist() == [list(colour) for colour in [*expected, (73, 80, 87)]]
+    assert signed_colours(values).tolist() == [[[127, 39, 4], [255, 255, 255], [8, 48, 107]]]
+    lightness = signed_colours(np.linspace(0, 1, 50)) @ (0.299, 0.587, 0.114)
+    assert (np.diff(lightness) < 0).all()  # darker with every step away from zero
+    lightness = signed_colours(np.linspace(0, -1, 50)) @ (0.299, 0.587, 0.114)
+    assert (np.diff(lightness) < 0).all()
+
+
+def test_a_photo_lies_on_top_in_its_own_colours():
+    canvas = Canvas(20, 10)
+    canvas.write(0, 0, "below", 20)
+    photo = np.array([[[255, 0, 0], [0, 0, 255]]], dtype=np.uint8)
+    canvas.photo(photo, 10, 4, 20, 10)
+    twin = canvas.copy()
+    canvas.photo(photo[:, ::-1], 10, 4, 20, 10)
+    found = pixels(twin.picture(""))  # what is drawn later stays off the copy
+    assert found[8, 11].tolist() == [255, 0, 0]
+    assert found[8, 28].tolist() == [0, 0, 255]
+    assert set(found[8, 10:30, 0].tolist()) == {0, 255}
+    assert found[8, 35].tolist() == [255, 255, 255]
 
 
 @pytest.mark.parametrize("anchor", ["la", "mm", "ra"])
