@@ -75,7 +75,8 @@ def test_imports_run_one_way():
         "data": set(),
         "models": set(),
         "training": {"data", "device"},
-        "checks": {"pooling", "data", "models", "checks"},
+        "activations": {"training"},
+        "checks": {"pooling", "data", "models", "activations", "checks"},
         "widgets": {
             "pooling",
             "shapes",
@@ -83,6 +84,7 @@ def test_imports_run_one_way():
             "data",
             "models",
             "training",
+            "activations",
             "widgets",
         },
     }

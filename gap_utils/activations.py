@@ -1,0 +1,382 @@
+"""What a network computes on its way: maps of any layer, and class activation maps.
+
+Introduced in lessons 05 and 06.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+from itertools import count
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gap_utils.training import keeping_mode
+
+
+class Activations(dict):
+    """Name of a layer -> what it gave in the model's last forward pass."""
+
+    def __missing__(self, name: str):
+        raise KeyError(f"{name!r} has given nothing; layers that have: {list(self)}")
+
+
+@contextmanager
+def capture_activations(
+    model: nn.Module,
+    layers: str | nn.Module | Sequence[str | nn.Module],
+    detach: bool = True,
+) -> Iterator[Activations]:
+    """Keep what layers give while the model runs inside the `with` block.
+
+    The model runs as ever: its mode, its numbers, gradients and random state are not
+    touched, and the hooks are gone after the block, also after an error.
+
+    Args:
+        model: any module.
+        layers: which of its modules, one or several: a dotted name as in
+            `model.named_modules()`, a pattern such as "body.*" or "*", or the module itself.
+            The name of a repeated call, such as "relu_1", stands for all calls of "relu".
+        detach: give copies on the CPU without gradients. If False, give the very tensors
+            that the model goes on with, on their device and in the graph of gradients; a
+            later layer that works in place, such as `nn.ReLU(inplace=True)`, changes them.
+
+    Yields:
+        A dict, name -> tensor, in the order of the calls; where a layer gives a tuple, list
+        or dict, the same with its tensors. It is filled by a forward pass of `model` and
+        emptied by the next one. A layer that is called more than once in a pass gives
+        "name", "name_1", "name_2", ...
+
+    Raises:
+        ValueError: if a layer is not in the model.
+
+    Source:
+        The numbering of repeated calls is that of torchvision's `create_feature_extractor`,
+        which traces a model instead of hooking it.
+
+    Example:
+        >>> model = nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU())
+        >>> with capture_activations(model, "0") as maps:
+        ...     _ = model(torch.zeros(2, 1, 28, 28))
+        >>> maps["0"].shape
+        torch.Size([2, 8, 26, 26])
+    """
+    chosen = _choose(model, layers)
+    names = {name for name, _ in model.named_modules()}
+    maps = Activations()
+
+    def keep(name: str, given: Any) -> None:
+        if name in maps:  # "relu_1" may be another module's own name
+            numbered = (f"{name}_{number}" for number in count(1))
+            name = next(new for new in numbered if new not in maps and new not in names)
+        maps[name] = _copy(given) if detach else given
+
+    hooks = [model.register_forward_pre_hook(lambda *_: maps.clear())]
+    try:
+        for name, module in chosen.items():
+            hook = lambda _module, _inputs, given, name=name: keep(name, given)  # noqa: E731
+            hooks.append(module.register_forward_hook(hook))
+        yield maps
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _choose(model: nn.Module, layers: Any) -> dict[str, nn.Module]:
+    """Find modules by name, pattern or themselves; each once, under the first name asked for."""
+    known = dict(model.named_modules(remove_duplicate=False))
+    single = isinstance(layers, str | nn.Module) or not isinstance(layers, Iterable)
+    wanted = [layers] if single else list(layers)
+    if not wanted:
+        raise ValueError("expected at least one layer, got none")
+    found: dict[str, nn.Module] = {}
+    for layer in wanted:
+        if isinstance(layer, nn.Module):
+            fitting = [name for name, module in known.items() if module is layer][:1]
+        elif isinstance(layer, str):
+            called = layer if layer in known else re.sub(r"_[0-9]+$", "", layer)
+            fitting = [called] if called in known else _match(layer, known)
+        else:
+            raise ValueError(f"expected a layer's name, pattern or module, got {layer!r}")
+        if not fitting:
+            near = isinstance(layer, str) and get_close_matches(layer, known, n=5, cutoff=0.4)
+            names = near or [name for name in known if name][:10]
+            asked = repr(layer) if isinstance(layer, str) else f"a {type(layer).__name__}"
+            raise ValueError(
+                f"expected layers of the model, got {asked}; "
+                f"{'near ones are' if near else 'it has'} {', '.join(map(repr, names))}"
+            )
+        for name in fitting:
+            if not any(known[name] is module for module in found.values()):
+                found[name] = known[name]
+    return found
+
+
+def _match(pattern: str, names: Sequence[str]) -> list[str]:
+    return [name for name in names if fnmatchcase(name, pattern)]
+
+
+def _copy(given: Any) -> Any:
+    """Copy tensors to the CPU, inside tuples, lists and dicts too; leave the rest."""
+    if isinstance(given, Tensor):
+        return given.detach().to("cpu", copy=True)
+    if isinstance(given, dict):
+        return {key: _copy(value) for key, value in given.items()}
+    if isinstance(given, tuple) and hasattr(given, "_fields"):  # a named tuple
+        return type(given)._make(map(_copy, given))
+    if isinstance(given, tuple | list):  # its own kind may be made of other things
+        return [*map(_copy, given)] if isinstance(given, list) else tuple(map(_copy, given))
+    return given
+
+
+def class_activation_map(features: Tensor, weight: Tensor) -> Tensor:
+    """Weigh the maps in front of global average pooling by what a linear layer gives them.
+
+    The mean of a class's map over all positions, plus the class's bias, is its logit.
+
+    Args:
+        features: the maps that are pooled, shape (N, C, *spatial).
+        weight: of the linear layer behind the pooling, shape (K, C); or of a 1×1
+            convolution, shape (K, C, 1, 1).
+
+    Returns:
+        A map for each class, shape (N, K, *spatial), on the device of the features.
+
+    Raises:
+        ValueError: if the shapes do not fit.
+
+    Source:
+        Zhou, Khosla, Lapedriza, Oliva and Torralba (2016), "Learning Deep Features for
+        Discriminative Localization".
+
+    Example:
+        >>> features = torch.tensor([[[[1.0, 0.0]], [[0.0, 2.0]]]])  # two maps of 1×2
+        >>> class_activation_map(features, torch.tensor([[1.0, -1.0]]))
+        tensor([[[[ 1., -2.]]]])
+    """
+    if features.ndim < 3:
+        raise ValueError(f"expected features (N, C, *spatial), got {tuple(features.shape)}")
+    if weight.ndim < 2 or weight.shape[1] != features.shape[1] or weight.shape[2:].numel() != 1:
+        raise ValueError(
+            f"expected a weight (K, {features.shape[1]}) for features of "
+            f"{features.shape[1]} channels, got {tuple(weight.shape)}"
+        )
+    kind = torch.promote_types(features.dtype, weight.dtype)
+    weight = weight.flatten(1).to(features.device, kind)
+    return torch.einsum("nc...,kc->nk...", features.to(kind), weight)
+
+
+def grad_cam(features: Tensor, score: Tensor) -> Tensor:
+    """Weigh maps by the mean of the score's gradient on them, without the usual ReLU.
+
+    Args:
+        features: maps of any layer, shape (N, C, *spatial), in the graph of the score: from
+            `capture_activations(..., detach=False)`.
+        score: what is to be explained, one number for each picture, shape (N,), such as the
+            logits of one class. Its graph is kept.
+
+    Returns:
+        A map for each picture, shape (N, *spatial).
+
+    Raises:
+        ValueError: if the shapes do not fit, or the score does not depend on the features.
+
+    Source:
+        Selvaraju and others (2017), "Grad-CAM: Visual Explanations from Deep Networks via
+        Gradient-based Localization", equations 1 and 2; the ReLU is left to the caller.
+
+    Example:
+        >>> features = torch.tensor([[[[1.0, 3.0]]]], requires_grad=True)
+        >>> grad_cam(features, 5 * features.mean((1, 2, 3)))
+        tensor([[[2.5000, 7.5000]]])
+    """
+    if features.ndim < 3 or score.ndim > 1:
+        raise ValueError(
+            "expected features (N, C, *spatial) and a score (N,), got "
+            f"{tuple(features.shape)} and {tuple(score.shape)}"
+        )
+    try:
+        (slope,) = torch.autograd.grad(score.sum(), features, retain_graph=True)
+    except RuntimeError as error:
+        raise ValueError(
+            "expected features in the graph of the score: capture them with detach=False and "
+            f"compute the score with gradients ({error})"
+        ) from error
+    weight = slope.flatten(2).mean(2)
+    return torch.einsum("nc...,nc->n...", features.detach(), weight)
+
+
+def linear_from_conv(convolution: nn.Conv2d) -> nn.Linear:
+    """Turn the head "1×1 convolution → GAP" into "GAP → linear" with equal logits.
+
+    Args:
+        convolution: from C channels to K, kernel 1×1, stride 1, no padding, one group.
+
+    Returns:
+        A linear layer with copies of its weight and bias.
+
+    Raises:
+        ValueError: if the convolution is another.
+
+    Example:
+        >>> linear_from_conv(nn.Conv2d(64, 10, 1))
+        Linear(in_features=64, out_features=10, bias=True)
+    """
+    if not _is_one_by_one(convolution):
+        raise ValueError(
+            f"expected a 1×1 convolution of stride 1 without padding and groups, got {convolution}"
+        )
+    linear = nn.utils.skip_init(
+        nn.Linear,
+        convolution.in_channels,
+        convolution.out_channels,
+        bias=convolution.bias is not None,
+        device=convolution.weight.device,
+        dtype=convolution.weight.dtype,
+    )
+    return _take_over(linear, convolution)
+
+
+def conv_from_linear(linear: nn.Linear) -> nn.Conv2d:
+    """Turn the head "GAP → linear" into "1×1 convolution → GAP" with equal logits.
+
+    Args:
+        linear: from C features to K classes.
+
+    Returns:
+        A 1×1 convolution with copies of its weight and bias.
+
+    Raises:
+        ValueError: if it is no linear layer.
+
+    Example:
+        >>> conv_from_linear(nn.Linear(64, 10))
+        Conv2d(64, 10, kernel_size=(1, 1), stride=(1, 1))
+    """
+    if not isinstance(linear, nn.Linear):
+        raise ValueError(f"expected an nn.Linear, got {type(linear).__name__}")
+    convolution = nn.utils.skip_init(
+        nn.Conv2d,
+        linear.in_features,
+        linear.out_features,
+        1,
+        bias=linear.bias is not None,
+        device=linear.weight.device,
+        dtype=linear.weight.dtype,
+    )
+    return _take_over(convolution, linear)
+
+
+def _is_one_by_one(layer: nn.Module) -> bool:
+    return (
+        isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d)
+        and set((*layer.kernel_size, *layer.stride)) == {1}
+        and (layer.padding in ("valid", "same") or not any(layer.padding))
+        and layer.groups == 1
+    )
+
+
+def _take_over(new: nn.Module, old: nn.Module) -> nn.Module:
+    """Copy weight and bias; only their shape differs."""
+    with torch.no_grad():
+        for name, parameter in new.named_parameters():
+            source = getattr(old, name)
+            parameter.copy_(source.reshape(parameter.shape))
+            parameter.requires_grad_(source.requires_grad)
+    return new.train(old.training)
+
+
+@dataclass(frozen=True, eq=False)
+class CamHead:
+    """Where a network pools, and the linear map around it.
+
+    Attributes:
+        layer: name of the layer that gives the features, as `capture_activations` has it.
+        weight: shape (K, C).
+        bias: shape (K,).
+    """
+
+    layer: str
+    weight: Tensor
+    bias: Tensor
+
+
+def _are_maps(given: Any) -> bool:
+    """Whether it is (N, C, *spatial) with more than one position, so not yet pooled."""
+    return isinstance(given, Tensor) and given.shape[2:].numel() > 1
+
+
+def find_cam_head(model: nn.Module, images: Tensor) -> CamHead:
+    """Find the features whose class activation maps add up to the logits.
+
+    Looks for a linear layer or 1×1 convolution to as many outputs as there are logits, and
+    for a layer with maps of as many channels as it takes, the last of each first, and keeps
+    the first pair with `mean(CAM) + bias = logits` on the pictures. So nothing is taken for
+    granted of the kind of network.
+
+    Args:
+        model: pictures to logits (N, K); left as it was.
+        images: one or a few, shape (N, C, H, W).
+
+    Returns:
+        The features' layer, and the weight and bias, on the CPU.
+
+    Raises:
+        ValueError: if there is no such pair, with the reason.
+
+    Example:
+        >>> body, head = nn.Conv2d(1, 8, 3), nn.Linear(8, 10)
+        >>> model = nn.Sequential(body, nn.AdaptiveAvgPool2d(1), nn.Flatten(), head)
+        >>> find_cam_head(model, torch.rand(2, 1, 28, 28)).layer
+        '0'
+    """
+    device = next((p.device for p in model.parameters()), images.device)
+    with keeping_mode(model), torch.no_grad(), capture_activations(model, "*") as maps:
+        logits = model.eval()(images.to(device))
+    if not isinstance(logits, Tensor) or logits.ndim != 2 or not logits.numel():
+        found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise ValueError(f"expected a model that gives logits (N, K), got {found}")
+    kind, logits = logits.dtype, logits.cpu().float()
+    heads = [
+        (name, module)
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) or _is_one_by_one(module)
+        if len(module.weight) == logits.shape[1]
+    ]
+    tried = None
+    for name, module in reversed(heads):
+        weight = _copy(module.weight).float().flatten(1)
+        bias = torch.zeros(len(weight)) if module.bias is None else _copy(module.bias).float()
+        for layer, given in reversed(maps.items()):
+            if not _are_maps(given) or given.shape[:2] != (len(logits), weight.shape[1]):
+                continue
+            cam = class_activation_map(given.float(), weight)
+            error = (cam.flatten(2).mean(2) + bias - logits).abs().max().item()
+            # as exact as the parts of the sum are large; bfloat16 has no three digits
+            parts = class_activation_map(given.float().abs(), weight.abs()).flatten(2).mean(2)
+            kinds = [k for k in (torch.float32, given.dtype, kind) if k.is_floating_point]
+            rounding = max(torch.finfo(k).eps for k in kinds)
+            allowed = max(1e-4, rounding) * parts.max() + rounding * logits.abs().max()
+            if weight.any() and error <= allowed:
+                return CamHead(layer, weight, bias)
+            tried = tried or (layer, name, error)
+    reason = "no linear layer or 1×1 convolution gives as many numbers as there are logits"
+    if heads:
+        channels = heads[-1][1].weight.shape[1]
+        reason = (
+            f"no layer gives maps of the {channels} channels that {heads[-1][0]!r} takes, with "
+            "more than one position"
+        )
+    if tried:
+        layer, name, error = tried
+        reason = (
+            f"with the maps of {layer!r} and the weights of {name!r} that is up to {error:.3g} "
+            "off: something other than a mean is between them"
+        )
+    raise ValueError(f"expected a model whose logits are mean(CAM) + bias, but {reason}")
