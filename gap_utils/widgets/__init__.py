@@ -1,8 +1,10 @@
 """The labs: thin ipywidgets layers over the arithmetic of the other modules."""
 
+from gap_utils.widgets.cam_lab import CamLab
 from gap_utils.widgets.head_lab import HeadLab
+from gap_utils.widgets.map_lab import MapLab
 from gap_utils.widgets.pool_lab import PoolLab
 from gap_utils.widgets.prediction import Prediction
 from gap_utils.widgets.shift_lab import ShiftLab
 
-__all__ = ["HeadLab", "PoolLab", "Prediction", "ShiftLab"]
+__all__ = ["CamLab", "HeadLab", "MapLab", "PoolLab", "Prediction", "ShiftLab"]

@@ -379,7 +379,7 @@ class HeadLab(StateLab):
             "num_classes": "Classes K",
         }
         self._sliders = {
-            name: self._slider(label, *LIMITS[name], lambda n, name=name: self.set(**{name: n}))
+            name: self._slider(label, *LIMITS[name], self._setter(name))
             for name, label in labels.items()
         }
         self._heads = ipywidgets.ToggleButtons(

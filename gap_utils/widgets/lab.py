@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -12,16 +12,21 @@ import ipywidgets
 from gap_utils.pictures import Picture
 
 # ipywidgets gives the handle of a slider no accessible name: copy the visible label to it.
+# JupyterLab takes keys from dropdowns for its own shortcuts: tell it to leave them alone.
 # A lab's widgets reach the page one by one, some after the picture, so watch it for them.
-NAME_SLIDERS = """
+MEND_CONTROLS = """
 const watch = tries => {
   const lab = this.closest('.gap-lab');
   if (!lab && tries) setTimeout(watch, 200, tries - 1);
   if (!lab || lab.dataset.watched) return;
   lab.dataset.watched = 'yes';
-  const name = () => lab.querySelectorAll('.widget-slider').forEach(slider =>
-    slider.querySelector('[role=slider], .ui-slider-handle')?.setAttribute(
-      'aria-label', slider.querySelector('.widget-label').textContent));
+  const name = () => {
+    lab.querySelectorAll('.widget-slider').forEach(slider =>
+      slider.querySelector('[role=slider], .ui-slider-handle')?.setAttribute(
+        'aria-label', slider.querySelector('.widget-label').textContent));
+    lab.querySelectorAll('select').forEach(list =>
+      list.setAttribute('data-lm-suppress-shortcuts', 'true'));
+  };
   new MutationObserver(name).observe(lab, {childList: true, subtree: true});
   name();
 };
@@ -118,12 +123,23 @@ class StateLab(Lab):
 
         control.observe(moved, "value")
 
+    def _setter(self, field: str) -> Callable[[Any], None]:
+        """Make the action that sets one field of the state."""
+        return lambda value: self.set(**{field: value})
+
     def _slider(
         self, label: str, low: int, high: int, action: Callable[[int], None]
     ) -> ipywidgets.IntSlider:
         control = ipywidgets.IntSlider(
             value=low, min=low, max=high, description=label, layout={"width": "300px"}
         )
+        self._on_move(control, action)
+        return control
+
+    def _dropdown(
+        self, label: str, options: Sequence[str | tuple[str, Any]], action: Callable[[Any], None]
+    ) -> ipywidgets.Dropdown:
+        control = ipywidgets.Dropdown(options=options, description=label, layout={"width": "300px"})
         self._on_move(control, action)
         return control
 
@@ -138,7 +154,7 @@ class StateLab(Lab):
 
     def _draw(self, picture: Picture, words: str) -> None:
         """Put a picture and HTML on view: one widget, so one message and one layout."""
-        self._view.value = f"{picture.html(onload=NAME_SLIDERS)}<br>{words}"
+        self._view.value = f"{picture.html(onload=MEND_CONTROLS)}<br>{words}"
 
 
 def button(label: str, action: Callable[[], None]) -> ipywidgets.Button:

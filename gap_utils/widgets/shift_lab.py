@@ -335,7 +335,7 @@ class ShiftLab(StateLab):
             "dy": ("Down dy", -FARTHEST, FARTHEST),
         }
         self._sliders = {
-            name: self._slider(label, low, high, lambda n, name=name: self.set(**{name: n}))
+            name: self._slider(label, low, high, self._setter(name))
             for name, (label, low, high) in limits.items()
         }
         back = button("Back to the middle", lambda: self.set(dx=0, dy=0))

@@ -127,6 +127,71 @@ def show(number=0):
     plt.show()
 """
 
+MAP_LAB = """
+import torch
+from gap_utils.data import load_fashion_mnist
+from gap_utils.widgets import MapLab
+
+torch.manual_seed(0)
+MapLab(torch.nn.Conv2d(1, 64, 3, padding=1), load_fashion_mnist().test.images)
+"""
+
+# what a well-known article does: run the layer, an axes for each of its maps
+MAP_INTERACT = """
+import ipywidgets
+import torch
+from matplotlib import pyplot as plt
+from gap_utils.data import load_fashion_mnist
+
+torch.manual_seed(0)
+layer = torch.nn.Conv2d(1, 64, 3, padding=1)
+images = load_fashion_mnist().test.images
+
+@ipywidgets.interact(number=ipywidgets.IntSlider(max=999, description="Picture"))
+def show(number=0):
+    with torch.no_grad():
+        maps = layer(images[number : number + 1])[0]
+    figure, axes = plt.subplots(8, 8, figsize=(8, 8))
+    for axis, one in zip(axes.flat, maps):
+        axis.imshow(one, cmap="gray")
+        axis.axis("off")
+    plt.show()
+"""
+
+CAM_LAB = """
+from gap_utils.data import load_fashion_mnist
+from gap_utils.models import load_trained
+from gap_utils.widgets import CamLab
+
+data = load_fashion_mnist()
+CamLab(load_trained("gap_7x7"), data.test.images, data.test.labels, data.class_names)
+"""
+
+# what a learner would write: picture and map of two classes, laid over each other
+CAM_INTERACT = """
+import ipywidgets
+import torch
+from matplotlib import pyplot as plt
+from gap_utils.activations import capture_activations, class_activation_map
+from gap_utils.data import load_fashion_mnist
+from gap_utils.models import load_trained
+
+data, network = load_fashion_mnist(), load_trained("gap_7x7")
+
+@ipywidgets.interact(number=ipywidgets.IntSlider(max=999, description="Picture"))
+def show(number=0):
+    picture = data.test.images[number : number + 1]
+    with capture_activations(network, "body") as maps, torch.no_grad():
+        best = network(picture)[0].topk(2).indices
+    cam = class_activation_map(maps["body"], network.head[0].weight.detach())[0, best]
+    figure, axes = plt.subplots(1, 2, figsize=(8, 4))
+    for axis, number, heat in zip(axes, best, cam):
+        axis.imshow(picture[0, 0], cmap="gray", extent=(0, 7, 7, 0))
+        axis.imshow(heat, cmap="RdBu", alpha=0.6, vmin=-cam.abs().max(), vmax=cam.abs().max())
+        axis.set_title(data.class_names[number])
+    plt.show()
+"""
+
 # resolves with the milliseconds from the next key press to the next picture, decoded
 NEXT_PICTURE = """root => {
     const picture = () => root.querySelector('img')?.src;
@@ -163,6 +228,8 @@ def milliseconds_per_move(page, root, label: str) -> list[float]:
         ("PoolLab", "Window", POOL_LAB, POOL_INTERACT),
         ("HeadLab", "Height H", HEAD_LAB, HEAD_INTERACT),
         ("ShiftLab", "Picture", SHIFT_LAB, SHIFT_INTERACT),
+        ("MapLab", "Picture", MAP_LAB, MAP_INTERACT),
+        ("CamLab", "Picture", CAM_LAB, CAM_INTERACT),
     ],
 )
 def test_slider(open_lesson, tmp_path, name, label, ours, theirs):

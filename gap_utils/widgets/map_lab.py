@@ -1,0 +1,629 @@
+"""The maps of any layer of a network, on real pictures. Introduced in lesson 05.
+
+Three layers: `MapReader` and `look` compute, `map_picture` draws, `MapLab` holds the
+controls. The capturing itself is `gap_utils.activations.capture_activations`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from html import escape
+from operator import index
+
+import ipywidgets
+import numpy as np
+import torch
+from PIL import ImageFont
+from torch import Tensor, nn
+
+from gap_utils.activations import capture_activations
+from gap_utils.pictures import (
+    DARK,
+    GREY,
+    PALE,
+    SCALE,
+    WHITE,
+    Canvas,
+    Picture,
+    format_number,
+    shade_grey,
+    shade_signed,
+)
+from gap_utils.training import keeping_mode
+from gap_utils.widgets.lab import StateLab, button, side_by_side
+
+VIEWS = ("all maps", "one map")
+SCALES = ("one for all maps", "each map its own")
+POOLS = ("mean", "max")
+ORDERS = ("index", *POOLS)
+ON_A_PAGE = 64  # maps
+KEPT = 16e6  # bytes of maps; the oldest are computed again
+# CSS pixels
+WIDTH, HEIGHT = 504, 276
+IMAGE = (0, 18, 116)  # left and upper edge, side
+CLASSES = (0, 154, 116, 24)  # of the table: left and upper edge, width, height of a row
+MOST_CLASSES = 5
+GRID = (130, 18, 320, 256)  # left and upper edge, width, height
+COLOURS = (450, 40, 12, 204)  # of the colour bar: left and upper edge, width, height
+BAR = 5  # width of the bar beside each map
+NAMED = 4  # up to so many maps in a row have their numbers written beside them
+WORDS = "max-width: 504px; min-height: 66px; line-height: 1.5"
+
+
+@dataclass(frozen=True)
+class MapState:
+    """All that `MapLab` shows follows from this, the network and the pictures.
+
+    Attributes:
+        picture: which of the pictures.
+        layer: name of the layer; None is the last layer with maps.
+        place: which map is marked, or shown alone: its place in the order of `sort`.
+        view: "all maps", 64 at a time, or "one map".
+        scale: of the colours, "one for all maps" or "each map its own".
+        pool: what the bar beside a map shows, its "mean" or its "max".
+        sort: order of the maps: "index", or largest "mean" or "max" first.
+
+    Raises:
+        ValueError: if a setting is not one of these.
+    """
+
+    picture: int = 0
+    layer: str | None = None
+    place: int = 0
+    view: str = VIEWS[0]
+    scale: str = SCALES[0]
+    pool: str = POOLS[0]
+    sort: str = ORDERS[0]
+
+    def __post_init__(self):
+        for name in ("picture", "place"):
+            value = getattr(self, name)
+            try:
+                number = index(value)
+            except TypeError:
+                number = -1
+            if number < 0:
+                raise ValueError(f"expected {name} to be an integer from 0 on, got {value!r}")
+            object.__setattr__(self, name, number)
+        allowed = {"view": VIEWS, "scale": SCALES, "pool": POOLS, "sort": ORDERS}
+        for name, words in allowed.items():
+            if getattr(self, name) not in words:
+                options = " or ".join(map(repr, words))
+                raise ValueError(f"expected {name} to be {options}, got {getattr(self, name)!r}")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a layer gives for a picture.
+
+    Attributes:
+        maps: shape (C, H, W), float32.
+        means: of each map, shape (C,).
+        maxima: of each map, shape (C,).
+        limits: the largest distance of each map's finite numbers from zero, shape (C,).
+        logits: what the network gives, shape (K,), K > 1; None where that is another thing.
+    """
+
+    maps: np.ndarray
+    means: np.ndarray
+    maxima: np.ndarray
+    limits: np.ndarray
+    logits: np.ndarray | None
+
+
+class MapReader:
+    """Read the maps of a network's layers, and keep those of the last pictures.
+
+    Args:
+        model: any module that takes pictures; left as it was.
+        images: shape (N, C, H, W).
+        layers: as in `capture_activations`; when None, all modules without children.
+
+    Attributes:
+        layers: name -> kind and shape of its maps, such as ("ReLU", (8, 28, 28)), in the
+            order of the calls.
+
+    Raises:
+        ValueError: if there are no pictures, or no layer gives maps (1, C, H, W) for one.
+    """
+
+    def __init__(self, model: nn.Module, images: Tensor, layers=None):
+        if not isinstance(images, Tensor) or images.ndim != 4 or len(images) == 0:
+            found = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
+            raise ValueError(f"expected pictures (N, C, H, W), at least one, got {found}")
+        self._model, self._images = model, images
+        if layers is None:
+            layers = [name for name, module in model.named_modules() if not any(module.children())]
+        maps, _ = self._run(0, layers)
+        modules = model.named_modules(remove_duplicate=False)
+        kinds = {name: type(module).__name__ for name, module in modules}
+        self.layers = {
+            name: (kinds.get(name) or kinds[name.rpartition("_")[0]], tuple(given.shape[1:]))
+            for name, given in maps.items()
+            if isinstance(given, Tensor) and given.ndim == 4 and len(given) == 1
+        }
+        if not self.layers:
+            raise ValueError(
+                "expected a layer that gives maps (1, C, H, W), got "
+                + (", ".join(map(_layer_name, maps)) or "none")
+            )
+        self._kept: dict[tuple[int, str], Reading] = {}
+
+    def read(self, picture: int, layer: str) -> Reading:
+        """Read one layer's maps for a picture, or take them from those that are kept."""
+        key = picture, layer
+        if key not in self._kept:
+            self._kept[key] = self._read(picture, layer)
+            while sum(r.maps.nbytes for r in self._kept.values()) > KEPT and len(self._kept) > 1:
+                del self._kept[next(iter(self._kept))]
+        return self._kept[key]
+
+    def _run(self, picture: int, layers) -> tuple[dict, object]:
+        images = self._images[picture : picture + 1]
+        parameter = next((p for p in self._model.parameters() if p.is_floating_point()), images)
+        with (
+            keeping_mode(self._model),
+            torch.no_grad(),
+            capture_activations(self._model, layers) as maps,
+        ):
+            return maps, self._model.eval()(images.to(parameter.device, parameter.dtype))
+
+    def _read(self, picture: int, layer: str) -> Reading:
+        captured, output = self._run(picture, layer)
+        maps = captured[layer][0].float()
+        row = isinstance(output, Tensor) and output.ndim == 2 and output.shape[1] > 1
+        limits = maps.nan_to_num(posinf=0, neginf=0).abs().amax((1, 2))
+        means = maps.mean((1, 2))
+        means[means.abs() < 1e-6 * limits] = 0  # so little is what rounding leaves of 0
+        return Reading(
+            maps.numpy(),
+            means.numpy(),
+            maps.amax((1, 2)).numpy(),
+            limits.numpy(),
+            output[0].float().cpu().numpy() if row else None,
+        )
+
+
+@dataclass(frozen=True)
+class View:
+    """What is on view.
+
+    Attributes:
+        state: the state it follows from, with its layer.
+        kind: of the layer, such as "ReLU".
+        reading: what the layer gives.
+        order: the channels in the order of the state.
+        image: the picture, shape (H, W), the mean over its channels.
+        label: its class number; None where it is not known.
+        class_names: of the class numbers.
+    """
+
+    state: MapState
+    kind: str
+    reading: Reading
+    order: np.ndarray
+    image: np.ndarray
+    label: int | None
+    class_names: Sequence[str]
+
+    @property
+    def numbers(self) -> np.ndarray:
+        """What the bars show: the mean or the maximum of each channel's map."""
+        return self.reading.means if self.state.pool == "mean" else self.reading.maxima
+
+    @property
+    def channel(self) -> int:
+        """The channel of the marked map."""
+        return int(self.order[self.state.place])
+
+    @property
+    def page(self) -> np.ndarray:
+        """The channels on the same page as the marked map."""
+        first = self.state.place // ON_A_PAGE * ON_A_PAGE
+        return self.order[first : first + ON_A_PAGE]
+
+    @property
+    def are_logits(self) -> bool:
+        """Whether the bars are the logits, so that a map's channel is a class."""
+        logits = self.reading.logits
+        same = logits is not None and logits.shape == self.numbers.shape
+        return same and np.allclose(self.numbers, logits, rtol=1e-3, atol=1e-3)
+
+    @property
+    def probabilities(self) -> np.ndarray | None:
+        """The softmax of the logits; 0 for all where a logit is no number."""
+        if self.reading.logits is None:
+            return None
+        return torch.from_numpy(self.reading.logits).softmax(0).nan_to_num().numpy()
+
+
+def look(
+    state: MapState,
+    reader: MapReader,
+    images: Tensor,
+    labels: Sequence[int] | None,
+    class_names: Sequence[str],
+) -> View:
+    """Read what is to be shown."""
+    reading = reader.read(state.picture, state.layer)
+    numbers = {"index": None, "mean": reading.means, "max": reading.maxima}[state.sort]
+    count = len(reading.maps)
+    order = np.arange(count) if numbers is None else np.argsort(-numbers, kind="stable")
+    return View(
+        state,
+        reader.layers[state.layer][0],
+        reading,
+        order,
+        images[state.picture].detach().float().mean(0).cpu().numpy(),
+        None if labels is None else labels[state.picture],
+        class_names,
+    )
+
+
+def describe_view(view: View) -> str:
+    """Say what the marked map and the network say."""
+    state, reading, channel = view.state, view.reading, view.channel
+    count, height, width = reading.maps.shape
+    place = "" if state.sort == "index" else f", place {state.place} by {state.sort}"
+    text = (
+        f"{_layer_name(state.layer)} ({view.kind}) gives {count} maps of {height}×{width}. "
+        f"Channel {channel}{place}: mean {_number(reading.means[channel])}, "
+        f"max {_number(reading.maxima[channel])}."
+    )
+    if view.are_logits:
+        name, logit = view.class_names[channel], _number(reading.logits[channel])
+        text += f" Its {state.pool} is the logit of {name}, {logit}."
+    if view.probabilities is not None:
+        text += f" The network says {_verdict(view)}."
+    return text
+
+
+def _verdict(view: View) -> str:
+    best = int(view.probabilities.argmax())
+    text = f"{view.class_names[best]} ({view.probabilities[best]:.0%})"
+    if view.label is None:
+        return text
+    right = best == view.label
+    return f"{text}, {'right' if right else f'wrong: it is {view.class_names[view.label]}'}"
+
+
+def _number(value: float) -> str:
+    """Write a number with two or three decimals; with three digits where it is tiny."""
+    if 0 < abs(value) < 0.001:
+        return _power(f"{value:.3g}")
+    return format_number(value, 2 if abs(value) >= 0.1 else 3)
+
+
+def _power(text: str) -> str:
+    """Write 1.2e+06 as 1.2e6."""
+    number, exponent, power = text.partition("e")
+    return f"{number}e{int(power)}" if exponent else text
+
+
+def _fit_number(text: str, value: float, letters: int) -> str:
+    """Keep the text of a number if it is short enough; else write it with fewer digits."""
+    shorter = (_power(f"{value:.{digits}g}") for digits in (4, 3, 2, 1))
+    texts = [text, *shorter, _power(f"{value:.0e}")]
+    return next((text for text in texts if len(text) <= letters), texts[-1])
+
+
+def _layer_name(name: str) -> str:
+    return name or "the whole model"
+
+
+def map_picture(view: View) -> Picture:
+    """Draw the picture and its classes, the maps with a bar for each, and the colour bar.
+
+    Returns:
+        A picture whose text holds mean and maximum of every map on the page.
+    """
+    canvas = Canvas(WIDTH, HEIGHT, for_maps=True)
+    _draw_image(canvas, view)
+    limits = view.reading.limits
+    if view.state.scale == SCALES[0]:
+        limits = np.full_like(limits, limits.max())
+    if view.state.view == "all maps":
+        shown = view.page
+        _draw_all(canvas, view, limits)
+    else:
+        shown = view.order[view.state.place : view.state.place + 1]
+        _draw_one(canvas, view, limits)
+    _draw_colours(canvas, view, float(limits[view.channel]))
+    rows = [
+        f"{c}: {_number(view.reading.means[c])}, {_number(view.reading.maxima[c])}" for c in shown
+    ]
+    name = "" if view.label is None else f", {view.class_names[view.label]}"
+    return canvas.picture(
+        f"Picture {view.state.picture}{name}. {describe_view(view)} "
+        f"Mean and max of each map shown, by channel: {'; '.join(rows)}."
+    )
+
+
+def _fill(shape: tuple[int, int], width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
+    """Say which rows and columns to draw, again and again or not at all, to fill a space.
+
+    All are drawn equally often, unless that leaves more than a fifth of the space empty.
+    """
+    scale = min(height / shape[0], width / shape[1])
+    if int(scale) > 0.8 * scale:
+        scale = int(scale)
+    lengths = (max(1, round(count * scale)) for count in shape)
+    rows, columns = (np.arange(n) * count // n for n, count in zip(lengths, shape, strict=True))
+    return np.ix_(rows, columns)
+
+
+def _shade(maps: np.ndarray, limits: np.ndarray, space: tuple[np.ndarray, ...]) -> np.ndarray:
+    """Shade the maps (C, H, W) by their limits (C,), and fill spaces with them."""
+    limits = limits[:, None, None]
+    maps = np.clip(np.nan_to_num(maps), -limits, limits)
+    rows, columns = space
+    if len(rows) < maps.shape[1]:  # shade the fewer numbers
+        return shade_signed(maps[:, rows, columns], limits)
+    return shade_signed(maps, limits)[:, rows, columns]
+
+
+def _frame(canvas: Canvas, box: tuple[int, int, int, int], fill: int, width: int) -> None:
+    """A frame around a box, which ends where its right and lower edge begin."""
+    left, top, right, bottom = box
+    outside = (left - width, top - width, right + width - 1, bottom + width - 1)
+    canvas.fills.rectangle(outside, outline=fill, width=width)
+
+
+def _draw_image(canvas: Canvas, view: View) -> None:
+    """The picture, what the network says, and the most probable classes."""
+    left, top, side = (n * SCALE for n in IMAGE)
+    title = f"picture {view.state.picture}"
+    if view.label is not None:
+        title = _short(view.class_names[view.label], 13 * SCALE, (GRID[0] - 8) * SCALE)
+    canvas.write(left, 8 * SCALE, title, 13 * SCALE, "lm")
+    image = shade_grey(view.image)[_fill(view.image.shape, side, side)]
+    canvas.tiles(image, left, top, 1)
+    probabilities = view.probabilities
+    if probabilities is None:
+        return
+    best = np.argsort(-probabilities, kind="stable")
+    verdict = "the network says"
+    if view.label is not None:
+        verdict = f"the network is {'right' if best[0] == view.label else 'wrong'}"
+    left, top, width, row = (n * SCALE for n in CLASSES)
+    canvas.write(left, top - 3 * SCALE, verdict, 11 * SCALE, "lb")
+    for place, number in enumerate(best[:MOST_CLASSES]):
+        y = top + place * row
+        canvas.fills.rectangle((left, y, left + width - 1, y + row - 4 * SCALE), fill=PALE)
+        if length := round(width * float(probabilities[number])):
+            canvas.fills.rectangle((left, y, left + length - 1, y + row - 4 * SCALE), fill=GREY)
+        middle = y + (row - 4 * SCALE) // 2
+        name = _short(view.class_names[number], 11 * SCALE, width - 40 * SCALE)
+        canvas.write(left + 4 * SCALE, middle, name, 11 * SCALE, "lm")
+        percent = f"{probabilities[number]:.0%}"
+        canvas.write(left + width - 4 * SCALE, middle, percent, 11 * SCALE, "rm")
+
+
+@lru_cache(maxsize=512)  # measuring takes its time
+def _short(name: str, size: int, width: int) -> str:
+    """Cut a name that is wider than that in a font of that size, in picture pixels."""
+    font = ImageFont.load_default(size)
+    if font.getlength(name) <= width:
+        return name
+    fitting = (f"{name[:end].rstrip()}." for end in range(len(name) - 1, 0, -1))
+    return next((text for text in fitting if font.getlength(text) <= width), "")
+
+
+def _draw_all(canvas: Canvas, view: View, limits: np.ndarray) -> None:
+    """A page of maps, each with a bar beside it, and with its numbers where there is room."""
+    left, top, width, height = (n * SCALE for n in GRID)
+    page = view.page
+    columns = int(np.ceil(np.sqrt(len(page))))
+    rows = -(-len(page) // columns)
+    across, down = width // columns, height // rows
+    named = columns <= NAMED
+    caption = 13 * SCALE if named else 0  # above and below the map
+    gap, bar = 4 * SCALE, BAR * SCALE
+    maps = view.reading.maps[page]
+    # the bar is nearer to its own map than to the next
+    room = across - gap * 3 // 2 - bar - SCALE, down - gap - 2 * caption
+    fills = _shade(maps, limits[page], _fill(maps.shape[1:], *room))
+    tall, wide = fills.shape[1:]
+    numbers = np.nan_to_num(view.numbers).astype(float)
+    low = min(0.0, numbers.min())
+    span = (max(0.0, numbers.max()) - low) or 1.0
+    sheet = np.full((height, width), WHITE, np.uint8)  # much faster than drawing one by one
+    for place, channel in enumerate(page):
+        x = place % columns * across + gap // 2
+        y = place // columns * down + gap // 2 + caption
+        frame, fill = (2 * SCALE, DARK) if channel == view.channel else (SCALE, GREY)
+        sheet[y - frame : y + tall + frame, x - frame : x + wide + frame] = fill
+        sheet[y : y + tall, x : x + wide] = fills[place]
+        edge = x + wide + 2 * SCALE
+        sheet[y : y + tall, edge : edge + bar] = PALE
+        # the bar is between these two rows, and one thick if it is nothing
+        ends = [round(tall * (1 - (number - low) / span)) for number in (0.0, numbers[channel])]
+        first = min(*ends, tall - 1)
+        sheet[y + first : y + max(*ends, first + 1), edge : edge + bar] = DARK
+        if named:
+            name = str(channel)
+            if view.are_logits:
+                name = _short(f"{channel} {view.class_names[channel]}", 11 * SCALE, across - gap)
+            canvas.write(left + x, top + y - 5 * SCALE, name, 11 * SCALE, "ls")
+            pair = view.reading.means[channel], view.reading.maxima[channel]
+            words = " / ".join(_fit_number(_number(number), number, 6) for number in pair)
+            canvas.write(left + x, top + y + tall + SCALE, words, 11 * SCALE, "la")
+    canvas.tiles(sheet, left, top, 1)
+    below = ", mean / max below" if named else ""
+    canvas.write(left, 8 * SCALE, f"bars: {view.state.pool}{below}", 11 * SCALE, "lm")
+
+
+def _draw_one(canvas: Canvas, view: View, limits: np.ndarray) -> None:
+    """The marked map alone, as large as there is room, with a frame around its maximum."""
+    left, top, width, height = (n * SCALE for n in GRID)
+    reading, channel = view.reading, view.channel
+    maps = reading.maps[channel]
+    space = _fill(maps.shape, width, height - 18 * SCALE)
+    fills = _shade(maps[None], limits[channel, None], space)[0]
+    canvas.tiles(fills, left, top, 1)
+    tall, wide = fills.shape
+    _frame(canvas, (left, top, left + wide, top + tall), GREY, SCALE)
+    peak = np.unravel_index(maps.argmax(), maps.shape)
+    (y, x), (bottom, right) = (
+        [np.searchsorted(drawn.ravel(), at, side) for drawn, at in zip(space, peak, strict=True)]
+        for side in ("left", "right")
+    )
+    box = (left + x, top + y, left + right, top + bottom)
+    _frame(canvas, box, DARK, 3 * SCALE)
+    _frame(canvas, box, WHITE, SCALE)  # so that it is seen on every colour
+    pair = _number(reading.means[channel]), _number(reading.maxima[channel])
+    words = f"mean {pair[0]}, max {pair[1]}, min {_number(maps.min())}"
+    canvas.write(left, top + tall + 4 * SCALE, words, 12 * SCALE)
+
+
+def _draw_colours(canvas: Canvas, view: View, limit: float) -> None:
+    """The colour bar of the marked map's scale, with zero marked."""
+    left, top, width, height = (n * SCALE for n in COLOURS)
+    lowest = -limit if (view.reading.maps < 0).any() else 0.0
+    fills = shade_signed(np.linspace(limit, lowest, height)[:, None], limit)
+    canvas.tiles(fills.repeat(width, 1), left, top, 1)
+    _frame(canvas, (left, top, left + width, top + height), GREY, SCALE)
+    for value in {limit, 0.0, lowest}:
+        part = (limit - value) / (limit - lowest) if limit > lowest else 0
+        y = top + round(part * height)
+        canvas.fills.line((left, y, left + width + 3 * SCALE, y), fill=DARK, width=SCALE)
+        size = _fit_number(_power(f"{abs(value):.3g}"), abs(value), 5)
+        words = f"-{size}" if value < 0 else size
+        canvas.write(left + width + 5 * SCALE, y, words, 11 * SCALE, "lm")
+    whose = "all maps" if view.state.scale == SCALES[0] else f"map {view.channel}"
+    canvas.write((WIDTH - 1) * SCALE, 8 * SCALE, whose, 11 * SCALE, "rm")
+
+
+class MapLab(StateLab):
+    """See the maps of any layer of a network, and the number that pooling makes of each.
+
+    Orange is below zero, white is zero, blue is above. The bar beside a map is its mean or
+    its maximum. Of more than 64 maps those around the marked one are shown.
+
+    Args:
+        model: a network that takes pictures; in evaluation mode while it is read, and left
+            as it was.
+        images: shape (N, C, H, W).
+        labels: class numbers of the pictures, shape (N,); None if they are not known.
+        class_names: of the class numbers; when None, the numbers themselves.
+        layers: which to offer, as in `capture_activations`; when None, all modules without
+            children that give maps.
+        picture, layer, place, view, scale, pool, sort: as in `MapState`.
+
+    Attributes:
+        value: the `MapState` on view; it can be set. `lab.set(place=3)` changes single fields.
+
+    Raises:
+        ValueError: if pictures, labels and names do not fit, or a setting is not possible.
+
+    Example:
+        >>> MapLab(nn.Conv2d(1, 64, 3, padding=1), torch.zeros(1, 1, 28, 28))
+        MapLab(picture 0, the whole model (Conv2d): 64 maps of 28×28)
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        images: Tensor,
+        labels: Sequence[int] | Tensor | None = None,
+        class_names: Sequence[str] | None = None,
+        layers=None,
+        **settings,
+    ):
+        self._reader = MapReader(model, images, layers)
+        self._images = images
+        self._labels = None if labels is None else self._read_labels(labels)
+        state = MapState(**settings)
+        if state.layer is None:
+            # the last one that is not pooled yet
+            names = [name for name, (_, size) in self._reader.layers.items() if size[1:] > (1, 1)]
+            state = replace(state, layer=(names or list(self._reader.layers))[-1])
+        self._class_names = self._read_names(class_names)
+        super().__init__(state)
+
+    def _read_labels(self, labels: Sequence[int] | Tensor) -> list[int]:
+        numbers = labels.tolist() if hasattr(labels, "tolist") else list(labels)
+        if np.shape(numbers) != (len(self._images),):
+            raise ValueError(
+                f"expected a label for each of {len(self._images)} pictures, got shape "
+                f"{np.shape(numbers)}"
+            )
+        for number in numbers:
+            if not isinstance(number, int) or number < 0:
+                raise ValueError(f"expected labels to be integers from 0 on, got {number!r}")
+        return numbers
+
+    def _read_names(self, class_names: Sequence[str] | None) -> tuple[str, ...]:
+        """Check names against the labels and the network."""
+        classes = max(self._labels or [-1]) + 1
+        logits = self._reader.read(0, next(iter(self._reader.layers))).logits
+        if logits is not None:
+            classes = max(classes, len(logits))
+        names = range(classes) if class_names is None else class_names
+        names = tuple(" ".join(str(name).split()) for name in names)  # each in one line
+        if len(names) < classes:
+            raise ValueError(f"expected names of {classes} classes, got {len(names)}")
+        return names
+
+    def picture(self) -> Picture:
+        """Draw the state on view."""
+        return map_picture(self._look())
+
+    def __repr__(self) -> str:
+        kind, (count, height, width) = self._reader.layers[self._state.layer]
+        layer = _layer_name(self._state.layer)
+        return (
+            f"MapLab(picture {self._state.picture}, {layer} ({kind}): "
+            f"{count} maps of {height}×{width})"
+        )
+
+    def _check(self, state: MapState) -> None:
+        if state.picture >= len(self._images):
+            raise ValueError(
+                f"expected picture to be below {len(self._images)}, got {state.picture}"
+            )
+        if state.layer not in [*self._reader.layers]:  # it may be anything
+            names = ", ".join(map(repr, self._reader.layers))
+            raise ValueError(f"expected layer to be one of {names}, got {state.layer!r}")
+        count = self._reader.layers[state.layer][1][0]
+        if state.place >= count:
+            raise ValueError(f"expected place to be below {count}, got {state.place}")
+
+    def _look(self) -> View:
+        return look(self._state, self._reader, self._images, self._labels, self._class_names)
+
+    def _build(self) -> None:
+        layers = [
+            (f"{_layer_name(name)}: {kind} {'×'.join(map(str, size))}", name)
+            for name, (kind, size) in self._reader.layers.items()
+        ]
+        self._controls = {
+            "picture": self._slider("Picture", 0, len(self._images) - 1, self._setter("picture")),
+            "layer": self._dropdown("Layer", layers, self._to_layer),
+            "place": self._slider("Map", 0, 0, self._setter("place")),
+            "view": self._dropdown("View", VIEWS, self._setter("view")),
+            "scale": self._dropdown("Colours", SCALES, self._setter("scale")),
+            "pool": self._dropdown("Bars", POOLS, self._setter("pool")),
+            "sort": self._dropdown("Sort by", ORDERS, self._setter("sort")),
+        }
+        reset = button("Start again", self._start_again)
+        left = ipywidgets.VBox([*self._controls.values(), reset], layout={"width": "316px"})
+        self.box = side_by_side(left, self._view)
+
+    def _to_layer(self, layer: str) -> None:
+        """Go to a layer, which may have fewer maps."""
+        last = self._reader.layers[layer][1][0] - 1
+        self.set(layer=layer, place=min(self._state.place, last))
+
+    def _show(self) -> None:
+        """Bring controls, picture and words in line with the state."""
+        state = self._state
+        with self._controls_follow():
+            self._controls["place"].max = self._reader.layers[state.layer][1][0] - 1
+            for name, control in self._controls.items():
+                control.value = getattr(state, name)
+        view = self._look()
+        words = f'<div style="{WORDS}">{escape(describe_view(view))}</div>'
+        self._draw(map_picture(view), words)
