@@ -32,12 +32,27 @@ from gap_utils.checks.lesson_04 import (
     check_supported_claims,
     check_winners,
 )
+from gap_utils.checks.lesson_05 import (
+    check_from_14_to_7,
+    check_maps_of,
+    check_two_maps,
+    check_winning_maps,
+)
+from gap_utils.checks.lesson_06 import (
+    check_cam,
+    check_cam_families,
+    check_linear_head,
+    check_max_counterexample,
+)
 
 __all__ = [
     "check_accuracy",
     "check_any_size_network",
+    "check_cam",
+    "check_cam_families",
     "check_flatten_any_size",
     "check_flatten_parameters",
+    "check_from_14_to_7",
     "check_gap",
     "check_gap_after_change",
     "check_gap_from_windows",
@@ -45,7 +60,10 @@ __all__ = [
     "check_gap_parameters",
     "check_halvings",
     "check_keras_to_torch",
+    "check_linear_head",
     "check_loss_floor",
+    "check_maps_of",
+    "check_max_counterexample",
     "check_max_pool",
     "check_mended_loss",
     "check_min_pool",
@@ -57,5 +75,7 @@ __all__ = [
     "check_pool_then_linear",
     "check_pool_volumes",
     "check_supported_claims",
+    "check_two_maps",
     "check_winners",
+    "check_winning_maps",
 ]

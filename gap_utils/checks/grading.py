@@ -124,6 +124,20 @@ def refused(answer: Callable) -> tuple[Feedback | None, Any]:
     return None, outcome.value
 
 
+def numbers_of(value: Any) -> Tensor | None:
+    """Read lists, arrays and tensors, also lists of tensors, as float64; None if that fails."""
+
+    def plain(part: Any) -> Any:
+        if hasattr(part, "tolist"):
+            return part.tolist()
+        return [*map(plain, part)] if isinstance(part, list | tuple) else part
+
+    try:
+        return torch.tensor(plain(value), dtype=torch.float64, device="cpu")
+    except (TypeError, ValueError, RuntimeError):
+        return None
+
+
 def _not_callable(answer: Any) -> Feedback:
     return Feedback(
         False,

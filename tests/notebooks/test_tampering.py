@@ -19,6 +19,8 @@ LESSON = "notebooks/01_pool_a_4x4_map.ipynb"
 LESSON_02 = "notebooks/02_compare_flatten_and_gap.ipynb"
 LESSON_04 = "notebooks/04_train_on_fashion_mnist.ipynb"
 LESSON_03 = "notebooks/03_write_gap_in_pytorch.ipynb"
+LESSON_05 = "notebooks/05_look_inside_feature_maps.ipynb"
+LESSON_06 = "notebooks/06_explain_with_class_activation_maps.ipynb"
 PARTS = (
     "gap_utils",
     "notebooks",
@@ -178,6 +180,16 @@ def take_another_head(notebook):
     cell.source = cell.source.replace('"gap"', '"flatten"')
 
 
+def look_at_another_layer(notebook):
+    cell = find(notebook, "MapLab(model, images, labels, names, picture=2)")
+    cell.source = cell.source.replace("picture=2", "picture=2, layer='body.14'")
+
+
+def lose_what_speaks_against(notebook):
+    cell = find(notebook, "weight, bias = model.head[0].weight.detach()")
+    cell.source = cell.source.replace("weight.detach()", "weight.detach().relu()")
+
+
 @pytest.mark.parametrize(
     ("lesson", "change", "said"),
     [
@@ -188,6 +200,8 @@ def take_another_head(notebook):
         (LESSON_04, change_the_stored_floor, "1.46116"),
         (LESSON_04, show_other_clothes, "picture mismatch"),
         (LESSON_04, take_another_head, "not enough values to unpack"),
+        (LESSON_05, look_at_another_layer, "picture mismatch"),
+        (LESSON_06, lose_what_speaks_against, "all pictures and classes: False"),
         (LESSON_03, mend_an_error_shown_on_purpose, "Missing output fields"),
     ],
 )

@@ -168,13 +168,28 @@ def focus_slider(lab: Locator, label: str) -> Locator:
     return handle
 
 
-def step_slider(lab: Locator, label: str) -> str:
-    """Move a slider one step with the keyboard, wait for the new picture; its words."""
+@contextmanager
+def changed(lab: Locator):
+    """Wait, after the block, until the lab shows another picture than before; yields the image."""
     picture = lab.locator("img")
     before = picture.get_attribute("src")
-    focus_slider(lab, label)
-    lab.page.keyboard.press("ArrowRight")
+    yield picture
     expect(picture).not_to_have_attribute("src", before)
+
+
+def step_slider(lab: Locator, label: str) -> str:
+    """Move a slider one step with the keyboard, wait for the new picture; its words."""
+    with changed(lab) as picture:
+        focus_slider(lab, label)
+        lab.page.keyboard.press("ArrowRight")
+    return picture.get_attribute("alt")
+
+
+def choose(lab: Locator, label: str, key: str = "ArrowDown") -> str:
+    """Take the next entry of a dropdown with the keyboard, wait for the new picture; its words."""
+    with changed(lab) as picture:
+        lab.get_by_role("combobox", name=label, exact=True).focus()
+        lab.page.keyboard.press(key)
     return picture.get_attribute("alt")
 
 

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from gap_utils import checks
+from gap_utils.activations import capture_activations
 from gap_utils.checks.grading import NOT_ATTEMPTED
 
 
@@ -25,6 +26,33 @@ def first_rows_pool(image):
                 best = max(best, number.item())
             pooled[i, j] = best
     return pooled
+
+
+def maps_by_capture(model, layer, images):
+    with capture_activations(model, layer) as maps:
+        model(images)
+    return next(iter(maps.values()))
+
+
+def maps_with_try(model, layer, images, keep=lambda inputs, output: output.clone()):
+    kept = []
+    handle = layer.register_forward_hook(
+        lambda _, inputs, output: kept.append(keep(inputs, output))
+    )
+    try:
+        model(images)
+    finally:
+        handle.remove()
+    return kept[0]
+
+
+def winners(maps):
+    """The mean and the maximum of each map, (N, C) twice."""
+    return maps.mean((2, 3)), maps.amax((2, 3))
+
+
+def cams(features, weight):
+    return torch.einsum("nchw,kc->nkhw", features, weight)
 
 
 RIGHT = {
@@ -129,6 +157,17 @@ RIGHT = {
         lambda model, images: nn.Sequential(model.body, nn.AdaptiveAvgPool2d(3), *model.head)(
             images
         ),
+    ],
+    checks.check_maps_of: [
+        maps_by_capture,
+        maps_with_try,
+    ],
+    checks.check_winning_maps: [
+        lambda maps: torch.stack([maps.sum((2, 3)).argmax(1), maps.flatten(2).amax(2).argmax(1)]),
+    ],
+    checks.check_cam: [
+        lambda features, weight: torch.einsum("nchw,kc->nkhw", features, weight),
+        lambda features, weight: F.conv2d(features, weight[:, :, None, None]),
     ],
 }
 
@@ -551,9 +590,89 @@ WRONG = [
         lambda model, images: model(F.interpolate(images, (28, 28))),
         "the maps behind the body",
     ),
+    (checks.check_maps_of, lambda model, layer, images: layer(images), "to the layer yourself"),
+    (
+        checks.check_maps_of,
+        lambda *a: maps_with_try(*a, keep=lambda inputs, output: inputs[0]),
+        "what goes into the layer",
+    ),
+    (checks.check_maps_of, lambda model, layer, images: model(images), "the whole network gives"),
+    (
+        checks.check_maps_of,
+        lambda *a: maps_with_try(*a, keep=lambda inputs, output: output),
+        "Keep a copy: output.clone()",
+    ),
+    (
+        checks.check_maps_of,
+        lambda *a: maps_with_try(*a, keep=lambda inputs, output: (output.clone(),)),
+        "inside a tuple",
+    ),
+    (
+        checks.check_winning_maps,
+        lambda x: torch.stack([pooled.argmax(1) for pooled in reversed(winners(x))]),
+        "The rows are swapped",
+    ),
+    (
+        checks.check_winning_maps,
+        lambda x: torch.stack([winners(x)[0].argmax(1)] * 2),
+        "Both rows hold the map with the largest mean",
+    ),
+    (
+        checks.check_winning_maps,
+        lambda x: torch.stack([winners(x)[1].argmax(1)] * 2),
+        "Both rows hold the map with the largest number",
+    ),
+    (
+        checks.check_winning_maps,
+        lambda x: torch.stack([pooled.argmax(1) for pooled in winners(x)], 1),
+        "The rows are pictures here",
+    ),
+    (
+        checks.check_winning_maps,
+        lambda x: torch.stack([pooled.argmax(0) for pooled in winners(x)]),
+        "the winning picture of each map",
+    ),
+    (
+        checks.check_winning_maps,
+        lambda x: torch.stack([pooled.amax(1) for pooled in winners(x)]),
+        "argmax gives their places",
+    ),
+    (
+        checks.check_winning_maps,
+        lambda x: torch.stack(winners(x)),
+        "the pooled numbers of all maps",
+    ),
+    (
+        checks.check_winning_maps,
+        lambda x: torch.stack([pooled.argmax(1) for pooled in winners(x.abs())]),
+        "without the sign",
+    ),
+    (
+        checks.check_winning_maps,
+        lambda x: torch.stack([pooled.argmax(1) for pooled in winners(x.relu())]),
+        "Do not cut them off",
+    ),
+    (checks.check_cam, lambda f, w: torch.einsum("nchw,kc->nckhw", f, w), "leave c out"),
+    (checks.check_cam, lambda f, w: cams(f, w).mean((2, 3)), "the logits without the bias"),
+    (checks.check_cam, lambda f, w: cams(f, w).sum((2, 3)), "The positions have been added up"),
+    (checks.check_cam, lambda f, w: torch.einsum("nchw,kc->nhwk", f, w), "the classes come last"),
+    (checks.check_cam, lambda f, w: torch.einsum("nchw,kc->knhw", f, w), "the classes come first"),
+    (checks.check_cam, lambda f, w: torch.einsum("nchw,kc->nkwh", f, w), "rows and columns"),
+    (checks.check_cam, lambda f, w: F.relu(cams(f, w)), "The negative numbers are gone"),
+    (checks.check_cam, lambda f, w: torch.einsum("nchw,kc->nkchw", f, w), "leave c out"),
+    (checks.check_cam, lambda f, w: cams(f, w) / w.shape[1], "the mean over the channels"),
 ]
 
-STATEMENTS = [checks.check_winners, checks.check_supported_claims]  # tested in a file of their own
+# tested in files of their own
+STATEMENTS = [
+    checks.check_winners,
+    checks.check_supported_claims,
+    checks.check_from_14_to_7,
+    checks.check_two_maps,
+    checks.check_linear_head,
+    checks.check_max_counterexample,
+    checks.check_cam_families,
+]
 CHECKS = [
     check
     for name, check in inspect.getmembers(checks)

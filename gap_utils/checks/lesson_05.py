@@ -1,0 +1,242 @@
+"""The checks of lesson 05: keep a layer's maps, find a layer, say which map wins."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from gap_utils.activations import capture_activations
+from gap_utils.checks.grading import Feedback, features, grade, numbers_of, random_features, refused
+
+
+class _Doubling(nn.Module):
+    """A network that cannot be cut into slices, with a layer that works in place."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(1, 2, 1, device="meta").to_empty(device="cpu").float()
+        with torch.no_grad():
+            self.conv.weight.copy_(torch.tensor([1.0, -1.0]).reshape(2, 1, 1, 1))
+            self.conv.bias.zero_()
+        self.relu = nn.ReLU(inplace=True)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.relu(self.conv(2 * images)).mean((2, 3))
+
+
+def check_maps_of(answer: Callable) -> Feedback:
+    """Check exercise 1: keep what a layer gives, with a hook that does not stay."""
+    model = _Doubling()
+    images = features([[[[1, 2], [3, 4]]]])
+    feedback = grade(
+        answer,
+        right="a copy of the layer's maps, and no hook stays behind",
+        reference=_maps_of,
+        cases=[(model, model.conv, images), (model, model.conv, random_features(3, 1, 5, 4))],
+        mistakes=[
+            (
+                lambda model, layer, images: layer(images),
+                "You gave the pictures to the layer yourself. In the network it gets something "
+                "else: here twice the pictures.",
+            ),
+            (
+                lambda model, layer, images: 2 * images,
+                "That is what goes into the layer. A hook gets the module, its inputs and its "
+                "output, in this order.",
+            ),
+            (
+                lambda model, layer, images: model(images),
+                "That is what the whole network gives.",
+            ),
+            (
+                lambda model, layer, images: _maps_of(model, layer, images).relu(),
+                "The negative numbers are gone: the ReLU behind this layer works in place and has "
+                "changed the tensor that you kept. Keep a copy: output.clone().",
+            ),
+            (
+                lambda model, layer, images: (_maps_of(model, layer, images),),
+                "The maps are inside a tuple or list. Return the tensor itself.",
+            ),
+        ],
+    )
+    if not feedback.passed:
+        return feedback
+    model = _Doubling()
+    answer(model, model.conv, images)
+    if _has_hooks(model):
+        text = "The maps are right, but your hook stays on the layer. Call handle.remove()."
+        return Feedback(False, f"✗ {text}")
+    broken, error = torch.cat([images, images], 1), None  # one channel too many
+    try:
+        answer(model, model.conv, broken)
+    except Exception as raised:  # the network's own, if the answer lets it through
+        error = raised
+    if _has_hooks(model):
+        return Feedback(
+            False,
+            "✗ Where the network raises an error, your hook stays on the layer. Run the network "
+            "after try: and put handle.remove() after finally:.",
+        )
+    if not isinstance(error, RuntimeError):
+        return Feedback(
+            False,
+            "✗ Where the network raises an error, nobody hears of it. Use finally: and no except:.",
+        )
+    return feedback
+
+
+def _has_hooks(model: nn.Module) -> bool:
+    return any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+
+
+def _maps_of(model: nn.Module, layer: nn.Module, images: Tensor) -> Tensor:
+    with capture_activations(model, [layer]) as maps:
+        model(images)
+    return next(iter(maps.values()))
+
+
+def check_from_14_to_7(answer: Callable) -> Feedback:
+    """Check exercise 2: the layer of ResNet-18 that makes 7×7 out of 14×14."""
+    problem, name = refused(answer)
+    if problem:
+        return problem
+    sizes = _resnet_sizes()
+    if not isinstance(name, str) or name not in sizes:
+        return Feedback(
+            False,
+            "✗ Expected the name of one layer as a string, such as 'layer1.0.conv1', got "
+            f'{name!r}. capture_activations(resnet, "*") gives all names.',
+        )
+    taken, given = sizes[name]
+    if (taken, given) != ((14, 14), (7, 7)):
+        return Feedback(
+            False,
+            f"✗ {name} takes maps of {_show(taken)} and gives {_show(given)}. Look for the layer "
+            "whose maps are 7×7 while those of the layer before are still 14×14.",
+        )
+    inside = [other for other in sizes if other.startswith(f"{name}.")]
+    if inside:
+        one = min(inside, key=len)
+        return Feedback(False, f"✗ Yes, but {name} has layers inside, such as {one}. Which one?")
+    beside = " The other branch of the block has downsample.0 for the same."
+    return Feedback(
+        True,
+        f"✓ Right: {name} is a convolution with stride 2, so 14×14 becomes 7×7."
+        f"{beside if name == 'layer4.0.conv1' else ''}",
+    )
+
+
+def _show(size: tuple[int, ...]) -> str:
+    return "×".join(map(str, size)) if size else "a row of numbers"
+
+
+def _resnet_sizes() -> dict[str, tuple[tuple[int, ...], tuple[int, ...]]]:
+    """Name of each layer of ResNet-18 -> height and width that it takes, and gives, at 224."""
+    from torchvision.models import resnet18  # takes a second
+
+    sizes = {}
+
+    def watch(name: str, module: nn.Module) -> None:
+        def note(_module: nn.Module, inputs: tuple, output: Tensor) -> None:
+            sizes[name] = (tuple(inputs[0].shape[2:]), tuple(output.shape[2:]))
+
+        module.register_forward_hook(note)
+
+    with torch.device("meta"):  # sizes without numbers
+        model = resnet18().eval()
+        for name, module in model.named_modules():
+            if name:
+                watch(name, module)
+        model(torch.zeros(1, 3, 224, 224))
+    return sizes
+
+
+def check_winning_maps(answer: Callable) -> Feedback:
+    """Check exercise 3: which map wins under GAP, and which under GMP."""
+
+    def both(maps: Tensor) -> Tensor:
+        return torch.stack([maps.mean((2, 3)).argmax(1), maps.amax((2, 3)).argmax(1)])
+
+    bright, even = [[1, 7], [0, 1]], [[3, 2], [4, 3]]
+    return grade(
+        answer,
+        right="GAP takes the map with the largest mean, GMP the one with the largest number",
+        reference=both,
+        cases=[
+            (features([[bright, even]]),),
+            (features([[even, bright], [[[-1, -1], [-1, -9]], [[-2, -2], [-2, -2]]]]),),
+            (random_features(5, 4, 3, 3),),
+        ],
+        mistakes=[
+            (lambda maps: both(maps).flip(0), "The rows are swapped: GAP's comes first."),
+            (
+                lambda maps: both(maps)[:1].expand(2, -1),
+                "Both rows hold the map with the largest mean. GMP takes the largest number.",
+            ),
+            (
+                lambda maps: both(maps)[1:].expand(2, -1),
+                "Both rows hold the map with the largest number. GAP takes the largest mean.",
+            ),
+            (
+                lambda maps: both(maps).T,
+                "The rows are pictures here. The first row is GAP's winner of every picture, the "
+                "second GMP's: torch.stack puts them on top of each other.",
+            ),
+            (
+                lambda maps: torch.stack(
+                    [maps.mean((2, 3)).argmax(0), maps.amax((2, 3)).argmax(0)]
+                ),
+                "That is the winning picture of each map. The channels are axis 1 after pooling.",
+            ),
+            (
+                lambda maps: both(maps.abs()),
+                "Numbers below zero speak against a map. Do not take their size without the sign.",
+            ),
+            (
+                lambda maps: both(maps.relu()),
+                "Numbers below zero count in the mean. Do not cut them off.",
+            ),
+            (
+                lambda maps: torch.stack([maps.mean((2, 3)).amax(1), maps.amax((2, 3)).amax(1)]),
+                "Those are the largest numbers themselves. argmax gives their places.",
+            ),
+            (
+                lambda maps: torch.stack([maps.mean((2, 3)), maps.amax((2, 3))]),
+                "Those are the pooled numbers of all maps. argmax(1) gives the place of the "
+                "largest of each picture.",
+            ),
+        ],
+    )
+
+
+def check_two_maps(answer: Callable) -> Feedback:
+    """Check exercise 4: two maps of which GAP prefers the first and GMP the second."""
+    problem, value = refused(answer)
+    if problem:
+        return problem
+    maps = numbers_of(value)
+    if maps is None or maps.ndim != 3 or len(maps) != 2 or not maps.isfinite().all():
+        maps = torch.zeros(0)
+    if not maps.numel():
+        return Feedback(
+            False,
+            "✗ Expected two maps of the same size, such as [[[1, 2], [3, 4]], [[5, 6], [7, 8]]], "
+            f"got {value!r}.",
+        )
+    means, maxima = maps.mean((1, 2)).tolist(), maps.amax((1, 2)).tolist()
+    said = (
+        f"the means are {means[0]:.4g} and {means[1]:.4g}, the largest numbers {maxima[0]:.4g} and "
+        f"{maxima[1]:.4g}"
+    )
+    if means[0] > means[1] and maxima[0] < maxima[1]:
+        return Feedback(True, f"✓ Right: {said}.")
+    wrong = []
+    for pooling, numbers, first in (("GAP", means, True), ("GMP", maxima, False)):
+        if numbers[0] == numbers[1]:
+            wrong.append(f"{pooling} cannot decide")
+        elif (numbers[0] > numbers[1]) != first:
+            wrong.append(f"{pooling} prefers the {'second' if first else 'first'}")
+    hint = "One bright position makes the maximum; all positions together make the mean."
+    return Feedback(False, f"✗ {said[0].upper()}{said[1:]}: {' and '.join(wrong)}. {hint}")

@@ -1,0 +1,179 @@
+"""The checks of lesson 06: convert a head, write CAM, break the identity, sort networks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from gap_utils.activations import class_activation_map
+from gap_utils.checks.grading import Feedback, features, grade, numbers_of, random_features, refused
+
+# network -> letter of the family, and why
+FAMILIES = {
+    "our gap network": ("A", "its 1×1 convolution makes a map for each class, and GAP's mean of "
+                             "it is the logit"),
+    "ResNet": ("B", "GAP comes first, and the linear layer behind it has a weight for each map"),
+    "SqueezeNet": ("C", "a ReLU stands between the maps of the classes and their mean"),
+    "VGG": ("D", "it flattens its maps: each position has weights of its own"),
+}  # fmt: skip
+
+
+def check_linear_head(answer: Callable) -> Feedback:
+    """Check exercise 1: a linear layer behind GAP in place of a 1×1 convolution before it."""
+    if not callable(answer):
+        return refused(answer)[0]
+
+    def logits(convolution: nn.Conv2d, maps: Tensor) -> Tensor:
+        linear = answer(convolution)
+        if not isinstance(linear, nn.Linear):
+            raise TypeError(f"expected an nn.Linear, got {type(linear).__name__}")
+        return linear(maps.mean((2, 3)))
+
+    small = _convolution(features([[2, -1]]), features([1]))
+    large = _convolution(random_features(10, 64), random_features(10))
+
+    feedback = grade(
+        logits,
+        right="the same weights and the same bias give the same logits, with 650 parameters each",
+        reference=lambda convolution, maps: convolution(maps).mean((2, 3)),
+        cases=[(small, features([[[[1, 3]], [[2, 0]]]])), (large, random_features(4, 64, 7, 7))],
+        mistakes=[],
+    )
+    if feedback.passed or "the input" not in feedback.message:
+        return feedback
+    named = _what_was_not_copied(answer, small)
+    return Feedback(False, "\n".join([feedback.message, *([named] if named else [])]))
+
+
+def _what_was_not_copied(answer: Callable, convolution: nn.Conv2d) -> str | None:
+    try:
+        linear = answer(convolution)
+    except Exception:  # said already
+        return None
+    if not isinstance(linear, nn.Linear) or linear.weight.numel() != convolution.weight.numel():
+        return None
+    own = "nn.Linear draws random numbers of its own; copy the convolution's into it."
+    if linear.bias is None:
+        return "The convolution has a bias, and your linear layer has none."
+    if not torch.equal(linear.weight.flatten(), convolution.weight.flatten()):
+        return f"The weight is another. {own}"
+    return f"The weight is right, the bias is another. {own}"
+
+
+def _convolution(weight: Tensor, bias: Tensor) -> nn.Conv2d:
+    """A 1×1 convolution with these numbers; no random number is drawn."""
+    convolution = nn.Conv2d(*weight.T.shape, 1, device="meta").to_empty(device="cpu").float()
+    with torch.no_grad():
+        convolution.weight.copy_(weight[:, :, None, None])
+        convolution.bias.copy_(bias)
+    return convolution
+
+
+def check_cam(answer: Callable) -> Feedback:
+    """Check exercise 2: class activation maps in one einsum."""
+    return grade(
+        answer,
+        right="a map for each picture and class, of the size of the features",
+        reference=class_activation_map,
+        cases=[
+            (features([[[[1, 0]], [[0, 2]]]]), features([[1, -1], [3, 0], [0, 1]])),
+            (random_features(2, 3, 4, 5), random_features(6, 3)),
+        ],
+        mistakes=[
+            (
+                lambda maps, weight: class_activation_map(maps, weight).mean((2, 3)),
+                "That is the mean of each map, the logits without the bias. Keep h and w behind "
+                "the arrow.",
+            ),
+            (
+                lambda maps, weight: class_activation_map(maps, weight).sum((2, 3)),
+                "The positions have been added up. Keep h and w behind the arrow.",
+            ),
+            (
+                lambda maps, weight: class_activation_map(maps, weight).movedim(1, -1),
+                "The numbers are right, but the classes come last. Behind the arrow: nkhw.",
+            ),
+            (
+                lambda maps, weight: class_activation_map(maps, weight).transpose(0, 1),
+                "The numbers are right, but the classes come first. Behind the arrow: nkhw.",
+            ),
+            (
+                lambda maps, weight: class_activation_map(maps, weight).transpose(2, 3),
+                "The numbers are right, but rows and columns are swapped. Behind the arrow: nkhw.",
+            ),
+            (
+                lambda maps, weight: class_activation_map(maps, weight).relu(),
+                "The negative numbers are gone. They speak against a class and count in its logit.",
+            ),
+            (
+                lambda maps, weight: maps[:, None] * weight[None, :, :, None, None],
+                "The channels are still apart. A letter that is missing behind the arrow is "
+                "summed: leave c out.",
+            ),
+            (
+                lambda maps, weight: torch.einsum("nchw,kc->nckhw", maps, weight),
+                "The channels are still apart. A letter that is missing behind the arrow is "
+                "summed: leave c out.",
+            ),
+            (
+                lambda maps, weight: torch.einsum("nchw,kc->nkhw", maps, weight / weight.shape[1]),
+                "That is the mean over the channels. Their sum is wanted.",
+            ),
+        ],
+    )
+
+
+def check_max_counterexample(answer: Callable) -> Feedback:
+    """Check exercise 3: maps and weights for which max and matrix do not commute."""
+    problem, value = refused(answer)
+    if problem:
+        return problem
+    two = isinstance(value, list | tuple) and len(value) == 2
+    maps, weight = map(numbers_of, value) if two else (None, None)
+    fits = maps is not None and weight is not None and maps.ndim == 3 and maps.numel() > 0
+    if not fits or weight.shape != maps.shape[:1]:
+        return Feedback(
+            False,
+            "✗ Expected maps (C, H, W) and a weight for each of the C maps, such as "
+            f"[[[1, 0]], [[2, 0]]], [1, 1], got {value!r}.",
+        )
+    if not (maps.isfinite().all() and weight.isfinite().all()):
+        return Feedback(False, f"✗ Expected numbers that are finite, got {value!r}.")
+    first = class_activation_map(maps[None], weight[None]).amax().item() + 0.0  # no -0
+    last = (weight @ maps.amax((1, 2))).item() + 0.0
+    said = f"the largest number of the weighted map is {first:.4g}, the weighted maxima give"
+    if abs(first - last) > 1e-9 * max(1.0, abs(first), abs(last)):
+        return Feedback(True, f"✓ Right: {said} {last:.4g}. With max the order matters.")
+    return Feedback(
+        False,
+        f"✗ Here {said} {last:.4g} too. Let the two maps have their maxima at different positions, "
+        "or make a weight negative.",
+    )
+
+
+def check_cam_families(answer: Callable) -> Feedback:
+    """Check exercise 4: which of four networks have a CAM, and where it comes from."""
+    problem, value = refused(answer)
+    if problem:
+        return problem
+    letters = {letter for letter, _ in FAMILIES.values()}
+    if not isinstance(value, dict) or set(value) != set(FAMILIES):
+        return Feedback(
+            False, f"✗ Expected a dict with the keys {', '.join(FAMILIES)}, got {value!r}."
+        )
+    said = {name: str(letter).strip().upper() for name, letter in value.items()}
+    if not set(said.values()) <= letters:
+        return Feedback(
+            False, f"✗ Expected the letters {', '.join(sorted(letters))}, got {value!r}."
+        )
+    lines = []
+    for name, (letter, why) in FAMILIES.items():
+        if said[name] != letter:
+            lines.append(f"{name} is not {said[name]}: {why}.")
+    if lines:
+        return Feedback(False, "\n".join(["✗ Not so:", *lines]))
+    return Feedback(
+        True, "✓ Right: " + "; ".join(f"{n}: {why}" for n, (_, why) in FAMILIES.items())
+    )

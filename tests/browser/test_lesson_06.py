@@ -1,0 +1,56 @@
+"""A learner asks where a logit comes from with CamLab in lesson 06, and does an exercise."""
+
+from __future__ import annotations
+
+import pytest
+from playwright.sync_api import expect
+
+from driver import changed, choose, place_in_lab, press_button, step_slider
+
+LESSON = "06_explain_with_class_activation_maps.ipynb"
+
+
+def test_the_lesson_as_a_learner_does_it(lesson):
+    """One test, so that the lesson runs once."""
+    labs = lesson.page.locator(".gap-lab")
+    expect(labs).to_have_count(4)
+    lab = labs.first
+    lab.scroll_into_view_if_needed()
+    every_control_moves_and_nothing_jumps(lab)
+    press_button(lab, "Start again")
+    expect(lab).to_contain_text("mean of 49 contributions 6.956 + bias -0.190 = logit 6.766")
+    for arrow, said in [("nhwk", "the classes come last"), ("nkhw", "✓ Right: a map for each")]:
+        lesson.answer(
+            "def cam_by_einsum(features, weight)",
+            "def cam_by_einsum(features, weight):\n"
+            f'    return torch.einsum("nchw,kc->{arrow}", features, weight)',
+            "checks.check_cam(cam_by_einsum)",
+            said,
+        )
+
+
+def every_control_moves_and_nothing_jumps(lab):
+    expect(lab).to_contain_text("Picture 0: Ankle boot; predicted Ankle boot (99.6%), right.")
+    names = [handle.get_attribute("aria-label") for handle in lab.get_by_role("slider").all()]
+    assert names == ["Picture", "Strength %"]
+    assert lab.get_by_role("combobox").count() == 3
+    place = pytest.approx(place_in_lab(lab), abs=1)
+    height = lab.bounding_box()["height"]
+    for move, label, text in [
+        (step_slider, "Strength %", "Left, Ankle boot (99.6%): mean of 49 contributions 6.956"),
+        (choose, "Left class", "Left, Sneaker (0.4%): mean of 49 contributions 1.251"),
+        (choose, "Right class", "Right, Sandal (0.0%): mean of 49 contributions"),
+        (tick, "Smooth", "View: overlay"),
+        (choose, "View", "View: contributions. Left 1.0096 3.8338 "),
+        (step_slider, "Picture", "Picture 1: Pullover; predicted Pullover"),
+    ]:
+        assert text in move(lab, label)
+        assert place_in_lab(lab) == place
+        assert lab.bounding_box()["height"] == height
+
+
+def tick(lab, label):
+    with changed(lab) as picture:
+        lab.get_by_role("checkbox", name=label).focus()
+        lab.page.keyboard.press("Space")
+    return picture.get_attribute("alt")

@@ -1,0 +1,205 @@
+"""The checks of lessons 05 and 06 that ask for a name, an example or a layer."""
+
+from contextlib import suppress
+
+import pytest
+import torch
+from torch import nn
+
+from gap_utils import checks
+from gap_utils.activations import linear_from_conv
+
+NOT_ATTEMPTED = "not attempted yet"
+ASKING = [  # for something, without arguments
+    checks.check_from_14_to_7,
+    checks.check_two_maps,
+    checks.check_max_counterexample,
+    checks.check_cam_families,
+]
+FAMILIES = {"our gap network": "A", "ResNet": "B", "SqueezeNet": "C", "VGG": "D"}
+
+
+def raise_not_implemented(*arguments):
+    raise NotImplementedError
+
+
+@pytest.mark.parametrize("check", [*ASKING, checks.check_linear_head])
+def test_no_answer_is_no_mistake_and_no_function_is_one(check):
+    assert repr(check(raise_not_implemented)) == NOT_ATTEMPTED
+    feedback = check("layer4.0.conv1")
+    assert not feedback.passed
+    assert "needs your function itself, got a str" in feedback.message
+    assert "raised ZeroDivisionError" in check(lambda *a: 1 / 0).message
+
+
+@pytest.mark.parametrize("check", ASKING)
+@pytest.mark.parametrize("value", [0, "", "Z", [], {}, [[]], {"VGG": 1}, float("nan"), object()])
+def test_whatever_comes_back_gets_a_sentence(check, value):
+    feedback = check(lambda: value)
+    assert not feedback.passed
+    assert feedback.message.startswith("✗ Expected ")
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("layer4.0.conv1", "✓ Right: layer4.0.conv1 is a convolution with stride 2"),
+        ("layer4.0.downsample.0", "✓ Right: layer4.0.downsample.0 is"),
+        ("layer3.0.conv1", "layer3.0.conv1 takes maps of 28×28 and gives 14×14"),
+        ("layer4.1.conv1", "layer4.1.conv1 takes maps of 7×7 and gives 7×7"),
+        ("layer4", "Yes, but layer4 has layers inside, such as layer4.0. Which one?"),
+        ("layer4.0.downsample", "Yes, but layer4.0.downsample has layers inside"),
+        ("avgpool", "avgpool takes maps of 7×7 and gives 1×1"),
+        ("fc", "fc takes maps of a row of numbers and gives a row of numbers"),
+        ("layer4.0.conv", "Expected the name of one layer"),
+    ],
+)
+def test_the_layer_that_halves(name, said):
+    feedback = checks.check_from_14_to_7(lambda: name)
+    assert said in feedback.message
+    assert feedback.passed == said.startswith("✓")
+
+
+def test_naming_a_layer_leaves_the_random_state_alone():
+    state = torch.get_rng_state()
+    checks.check_from_14_to_7(lambda: "fc")
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize(
+    ("maps", "said"),
+    [
+        ([[[3, 3], [3, 3]], [[9, 0], [0, 0]]], "✓ Right: the means are 3 and 2.25, the largest"),
+        (torch.tensor([[[1.0, 1.0]], [[-9.0, 2.0]]]), "✓ Right: the means are 1 and -3.5"),
+        ([torch.ones(2, 2), torch.tensor([[2.0, 0], [0, 0]])], "✓ Right: the means are 1 and 0.5"),
+        ([[[9, 0], [0, 0]], [[3, 3], [3, 3]]], "GAP prefers the second and GMP prefers the first"),
+        ([[[5, 5]], [[1, 1]]], "GMP prefers the first. One bright position"),
+        ([[[1, 1]], [[9, 9]]], "GAP prefers the second. One bright position"),
+        ([[[1, 1]], [[0, 2]]], "GAP cannot decide."),
+        ([[[2, 2]], [[0, 2]]], "GMP cannot decide."),
+        ([[[1, 1]], [[1, 1]]], "GAP cannot decide and GMP cannot decide"),
+        ([[1, 2], [3, 4]], "Expected two maps of the same size"),
+        ([[[1, 2]], [[3]]], "Expected two maps of the same size"),
+        ([[[1.0]], [[float("inf")]]], "Expected two maps of the same size"),
+    ],
+)
+def test_two_maps(maps, said):
+    feedback = checks.check_two_maps(lambda: maps)
+    assert said in feedback.message
+    assert feedback.passed == said.startswith("✓")
+
+
+@pytest.mark.parametrize(
+    ("example", "said"),
+    [
+        (([[[1, 0]], [[0, 1]]], [1, 1]), "✓ Right: the largest number of the weighted map is 1, "),
+        ((torch.tensor([[[1.0, 2.0]]]), [-1]), "weighted maxima give -2. With max the order"),
+        (([torch.eye(2), 1 - torch.eye(2)], torch.ones(2)), "maxima give 2. With max the order"),
+        (
+            ([[[1, 0]]], [-1]),
+            "of the weighted map is 0, the weighted maxima give -1. With max the o",
+        ),
+        (([[[1, 0]], [[2, 0]]], [1, 1]), "✗ Here the largest number of the weighted map is 3, "),
+        (([[[1, 0]]], [0]), "weighted maxima give 0 too."),
+        (([[[1, 0]], [[0, 1]]], [1]), "Expected maps (C, H, W) and a weight for each"),
+        (([[1, 0], [0, 1]], [1, 1]), "Expected maps (C, H, W)"),
+        (([[[1.0, float("nan")]]], [1]), "Expected numbers that are finite"),
+        ([[[1, 0]], [[0, 1]]], "Expected maps (C, H, W)"),
+    ],
+)
+def test_an_example_against_the_maximum(example, said):
+    feedback = checks.check_max_counterexample(lambda: example)
+    assert said in feedback.message
+    assert feedback.passed == ("With max the order" in feedback.message)
+
+
+def test_the_families_of_networks():
+    assert checks.check_cam_families(lambda: FAMILIES).passed
+    assert checks.check_cam_families(lambda: {k: v.lower() for k, v in FAMILIES.items()}).passed
+    for name, letter in FAMILIES.items():
+        for other in set("ABCD") - {letter}:
+            feedback = checks.check_cam_families(lambda n=name, o=other: FAMILIES | {n: o})
+            assert not feedback.passed
+            assert f"{name} is not {other}: " in feedback.message
+            assert feedback.message.count(" is not ") == 1
+    assert "Expected the letters A, B, C, D" in (
+        checks.check_cam_families(lambda: FAMILIES | {"VGG": "E"}).message
+    )
+
+
+def copy_head(weight=1.0, bias=1.0):
+    def linear_head(convolution):
+        linear = linear_from_conv(convolution)
+        with torch.no_grad():
+            linear.weight.mul_(weight)
+            linear.bias.mul_(bias)
+        return linear
+
+    return linear_head
+
+
+def without_bias(convolution):
+    linear = nn.Linear(convolution.in_channels, convolution.out_channels, bias=False)
+    linear.weight.data.copy_(convolution.weight.flatten(1))
+    return linear
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (linear_from_conv, "✓ Right: the same weights and the same bias"),
+        (copy_head(bias=0), "The weight is right, the bias is another. nn.Linear draws random"),
+        (copy_head(bias=2), "The weight is right, the bias is another"),
+        (copy_head(weight=0), "The weight is another. nn.Linear draws random numbers"),
+        (copy_head(weight=1 / 49), "The weight is another"),
+        (lambda conv: nn.Linear(conv.in_channels, conv.out_channels), "The weight is another"),
+        (without_bias, "The convolution has a bias, and your linear layer has none"),
+        (lambda convolution: convolution, "expected an nn.Linear, got Conv2d"),
+        (lambda convolution: convolution.weight.flatten(1), "expected an nn.Linear"),
+        (lambda convolution: None, "expected an nn.Linear, got NoneType"),
+        (lambda convolution: nn.Linear(3, 3), "raised RuntimeError"),
+    ],
+)
+def test_a_linear_head(answer, said):
+    feedback = checks.check_linear_head(answer)
+    assert said in feedback.message
+    assert feedback.passed == said.startswith("✓")
+
+
+def keep_with_hook(model, layer, images):
+    kept = []
+    handle = layer.register_forward_hook(lambda _, inputs, output: kept.append(output.clone()))
+    model(images)
+    handle.remove()
+    return kept[0]
+
+
+def never_remove(model, layer, images):
+    kept = []
+    layer.register_forward_hook(lambda _, inputs, output: kept.append(output.clone()))
+    model(images)
+    return kept[0]
+
+
+def test_hooks_that_stay_are_found():
+    feedback = checks.check_maps_of(never_remove)
+    assert not feedback.passed
+    assert "your hook stays on the layer. Call handle.remove()" in feedback.message
+    feedback = checks.check_maps_of(keep_with_hook)
+    assert not feedback.passed
+    assert "Where the network raises an error, your hook stays" in feedback.message
+
+
+def swallow_the_error(model, layer, images):
+    kept = []
+    handle = layer.register_forward_hook(lambda _, inputs, output: kept.append(output.clone()))
+    with suppress(Exception):
+        model(images)
+    handle.remove()
+    return kept[0] if kept else None
+
+
+def test_an_error_of_the_network_must_come_out():
+    feedback = checks.check_maps_of(swallow_the_error)
+    assert not feedback.passed
+    assert "nobody hears of it. Use finally: and no except:" in feedback.message
