@@ -314,6 +314,20 @@ def _render(text: str, size: int, anchor: str) -> tuple[int, int, Image.Image]:
     return box[0] - width, box[1] - height, page.crop(box)
 
 
+@lru_cache(maxsize=2048)  # measuring takes its time
+def text_width(text: str, size: int) -> float:
+    """Say how wide a text is, in picture pixels, written in a font of that size."""
+    return _load_font(size).getlength(text)
+
+
+def shorten(text: str, size: int, width: float) -> str:
+    """Cut a text that is wider than that, in picture pixels, and end it with a full stop."""
+    if text_width(text, size) <= width:
+        return text
+    cuts = (f"{text[:end].rstrip()}." for end in range(len(text) - 1, 0, -1))
+    return next((cut for cut in cuts if text_width(cut, size) <= width), "")
+
+
 @lru_cache
 def _load_font(size: int) -> ImageFont.FreeTypeFont:
     """The font that ships inside Pillow, the same on every machine."""

@@ -134,7 +134,7 @@ def numbers_of(value: Any) -> Tensor | None:
 
     try:
         return torch.tensor(plain(value), dtype=torch.float64, device="cpu")
-    except (TypeError, ValueError, RuntimeError):
+    except (TypeError, ValueError, RuntimeError, OverflowError):
         return None
 
 

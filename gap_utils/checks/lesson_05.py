@@ -88,7 +88,10 @@ def check_maps_of(answer: Callable) -> Feedback:
 
 
 def _has_hooks(model: nn.Module) -> bool:
-    return any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+    return any(
+        module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module)
+        for module in model.modules()
+    )
 
 
 def _maps_of(model: nn.Module, layer: nn.Module, images: Tensor) -> Tensor:

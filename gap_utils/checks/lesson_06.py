@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import isfinite
 
 import torch
 from torch import Tensor, nn
@@ -57,9 +58,13 @@ def _what_was_not_copied(answer: Callable, convolution: nn.Conv2d) -> str | None
     own = "nn.Linear draws random numbers of its own; copy the convolution's into it."
     if linear.bias is None:
         return "The convolution has a bias, and your linear layer has none."
-    if not torch.equal(linear.weight.flatten(), convolution.weight.flatten()):
+    if not torch.equal(
+        linear.weight.flatten().to(convolution.weight), convolution.weight.flatten()
+    ):
         return f"The weight is another. {own}"
-    return f"The weight is right, the bias is another. {own}"
+    if not torch.equal(linear.bias.to(convolution.bias), convolution.bias):
+        return f"The weight is right, the bias is another. {own}"
+    return None
 
 
 def _convolution(weight: Tensor, bias: Tensor) -> nn.Conv2d:
@@ -144,6 +149,8 @@ def check_max_counterexample(answer: Callable) -> Feedback:
     first = class_activation_map(maps[None], weight[None]).amax().item() + 0.0  # no -0
     last = (weight @ maps.amax((1, 2))).item() + 0.0
     said = f"the largest number of the weighted map is {first:.4g}, the weighted maxima give"
+    if not isfinite(first) or not isfinite(last):
+        return Feedback(False, f"✗ Expected numbers of ordinary size, got {value!r}.")
     if abs(first - last) > 1e-9 * max(1.0, abs(first), abs(last)):
         return Feedback(True, f"✓ Right: {said} {last:.4g}. With max the order matters.")
     return Feedback(

@@ -33,10 +33,12 @@ from gap_utils.pictures import (
     format_number,
     join_rows,
     shade_signed,
+    shorten,
     signed_colours,
+    text_width,
 )
 from gap_utils.training import predict
-from gap_utils.widgets.lab import StateLab, button, side_by_side
+from gap_utils.widgets.lab import StateLab, button, read_labels, side_by_side
 
 RANKS = ("top 1", "top 2", "top 3", "top 4", "top 5")
 RANK_LABELS = ("most likely", *(f"{n} most likely" for n in ("2nd", "3rd", "4th", "5th")))
@@ -76,7 +78,7 @@ class CamState:
     left: int | str = "top 1"
     right: int | str = "top 2"
     view: str = "overlay"
-    strength: int = 60
+    strength: int = 80
     smooth: bool = False
 
     def __post_init__(self):
@@ -141,7 +143,7 @@ def run_model(model: nn.Module, head: CamHead, picture: Tensor) -> Seen:
         raise ValueError(
             f"expected features (N, C, h, w) from {layer!r}, got {tuple(features.shape)}"
         )
-    cams = class_activation_map(features, head.weight)[0].numpy()
+    cams = class_activation_map(features, head.weight)[0].float().numpy()
     return Seen(_for_showing(picture[0]), logits, cams, head.bias.numpy())
 
 
@@ -267,7 +269,7 @@ def cam_picture(view: View) -> Picture:
     """
     canvas = Canvas(WIDTH, HEIGHT, for_maps=True)
     best, number = int(view.logits.argmax()), view.state.picture
-    names = [_short(view.class_names[n], 12, 170) for n in (view.label or 0, best)]
+    names = [shorten(view.class_names[n], 12 * SCALE, 170 * SCALE) for n in (view.label or 0, best)]
     headline = f"picture {number}; predicted: {names[1]}"
     if view.label is not None:
         verdict = "right" if best == view.label else "wrong"
@@ -276,12 +278,16 @@ def cam_picture(view: View) -> Picture:
     for side, left in enumerate(LEFTS):
         number = view.classes[side]
         probability = f": {view.probabilities[number]:.1%}"
-        name = _short(view.class_names[number], 13, PANEL - _length(probability, 13))
+        name = shorten(
+            view.class_names[number],
+            13 * SCALE,
+            PANEL * SCALE - text_width(probability, 13 * SCALE),
+        )
         _write(canvas, left, 29, name + probability, 13)
         _draw_panel(canvas, view, side, left)
         for decimals in (3, 2, 1, 0):  # what fits; the exact sum is under the picture
             text = f"mean of {view.cams[side].size}: {_add_up(view, side, decimals, about='=')}"
-            if _length(text, 11) <= LEFTS[1] - LEFTS[0] - 8:
+            if text_width(text, 11 * SCALE) <= (LEFTS[1] - LEFTS[0] - 8) * SCALE:
                 _write(canvas, left, TOP + PANEL + 12, text, 11)
                 break
     _draw_bar(canvas, view.limit)
@@ -308,21 +314,6 @@ def _frame(canvas: Canvas, x: int, y: int, width: int, height: int) -> None:
     """Draw a line around a box, in picture pixels."""
     box = (x - SCALE, y - SCALE, x + width + SCALE - 1, y + height + SCALE - 1)
     canvas.fills.rectangle(box, outline=GREY, width=SCALE)
-
-
-@lru_cache(maxsize=512)
-def _length(text: str, size: int) -> float:
-    """How wide a text is, in CSS pixels."""
-    return ImageFont.load_default(size * SCALE).getlength(text) / SCALE
-
-
-@lru_cache(maxsize=512)
-def _short(name: str, size: int, room: float) -> str:
-    if _length(name, size) <= room:
-        return name
-    while name and _length(f"{name}…", size) > room:
-        name = name[:-1]
-    return f"{name}…"
 
 
 def _panel_size(view: View) -> tuple[int, int]:
@@ -383,7 +374,8 @@ def _numbers(view: View) -> tuple[list[list[list[str]]], int] | None:
     size = round(min(18, max(11, square / 3)))
     texts = [[[_brief(n, view.limit) for n in row] for row in cam] for cam in view.cams]
     longest = max((text for cam in texts for row in cam for text in row), key=len)
-    return (texts, size) if _length(longest, size) <= square - 2 and size < square else None
+    room = (square - 2) * SCALE - text_width(longest, size * SCALE)
+    return (texts, size) if room >= 0 and size < square else None
 
 
 def _brief(value: float, limit: float) -> str:
@@ -416,7 +408,7 @@ def _write_numbers(panel: Image.Image, view: View, side: int) -> None:
 
 @lru_cache(maxsize=1024)  # drawing letters is slow, and most numbers come again
 def _letters(text: str, size: int) -> Image.Image:
-    page = Image.new("L", (round(_length(text, size) * SCALE) + 2, 2 * size * SCALE), 0)
+    page = Image.new("L", (round(text_width(text, size * SCALE)) + 2, 2 * size * SCALE), 0)
     font = ImageFont.load_default(size * SCALE)
     ImageDraw.Draw(page).text((page.width / 2, page.height / 2), text, 255, font, anchor="mm")
     return page
@@ -473,7 +465,11 @@ class CamLab(StateLab):
         self._model, self._images = model, images
         self._head = find_cam_head(model, self._as_input(0))
         self._count = len(self._head.bias)  # of the classes
-        self._labels = None if labels is None else self._read_labels(labels)
+        self._labels = None if labels is None else read_labels(labels, len(images))
+        if self._labels and max(self._labels) >= self._count:
+            raise ValueError(
+                f"expected labels from 0 to {self._count - 1}, got {max(self._labels)}"
+            )
         names = range(self._count) if class_names is None else class_names
         self._class_names = tuple(" ".join(str(name).split()) for name in names)
         if len(self._class_names) != self._count:
@@ -491,18 +487,6 @@ class CamLab(StateLab):
 
     def _run(self, picture: int) -> Seen:
         return run_model(self._model, self._head, self._as_input(picture))
-
-    def _read_labels(self, labels: Sequence[int] | Tensor) -> list[int]:
-        numbers = labels.tolist() if hasattr(labels, "tolist") else list(labels)
-        if np.shape(numbers) != (len(self._images),):
-            raise ValueError(
-                f"expected a label for each of {len(self._images)} pictures, got shape "
-                f"{np.shape(numbers)}"
-            )
-        for number in numbers:
-            if number not in range(self._count):
-                raise ValueError(f"expected labels from 0 to {self._count - 1}, got {number!r}")
-        return [int(number) for number in numbers]
 
     def picture(self) -> Picture:
         """Draw the state on view."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from html import escape
+from operator import index
 from typing import Any
 
 import ipywidgets
@@ -72,6 +74,7 @@ class StateLab(Lab):
     """
 
     def __init__(self, state: Any):
+        state = self._complete(state)
         self._check(state)
         self._start = self._state = state
         self._following = False
@@ -89,6 +92,7 @@ class StateLab(Lab):
         wanted = type(self._start)
         if not isinstance(state, wanted):
             raise ValueError(f"expected a {wanted.__name__}, got {type(state).__name__}")
+        state = self._complete(state)
         self._check(state)
         before, self._state = self._state, state
         try:
@@ -105,6 +109,10 @@ class StateLab(Lab):
     def _start_again(self) -> None:
         self.value = self._start
 
+    def _complete(self, state: Any) -> Any:
+        """Fill in what a state leaves open."""
+        return state
+
     def _check(self, state: Any) -> None:
         """Raise ValueError for a state that this lab cannot show."""
 
@@ -118,8 +126,13 @@ class StateLab(Lab):
         """Call an action with the new value of a control when the learner moves it."""
 
         def moved(change):
-            if not self._following:
+            if self._following:
+                return
+            try:
                 action(change["new"])
+            except Exception as error:  # goes to a log that nobody sees
+                self._view.value += f"<br><b>{escape(f'{type(error).__name__}: {error}')}</b>"
+                raise
 
         control.observe(moved, "value")
 
@@ -155,6 +168,26 @@ class StateLab(Lab):
     def _draw(self, picture: Picture, words: str) -> None:
         """Put a picture and HTML on view: one widget, so one message and one layout."""
         self._view.value = f"{picture.html(onload=MEND_CONTROLS)}<br>{words}"
+
+
+def read_labels(labels: Any, count: int) -> list[int]:
+    """Read the class numbers of so many pictures from a list, an array or a tensor.
+
+    Raises:
+        ValueError: if they are not integers from 0 on, one for each picture.
+    """
+    found = list(labels)
+    if len(found) != count:
+        raise ValueError(f"expected a label for each of {count} pictures, got {len(found)}")
+    numbers = []
+    for label in found:
+        try:
+            numbers.append(index(label))
+        except TypeError:
+            numbers.append(-1)
+        if numbers[-1] < 0:
+            raise ValueError(f"expected labels to be integers from 0 on, got {label!r}")
+    return numbers
 
 
 def button(label: str, action: Callable[[], None]) -> ipywidgets.Button:

@@ -8,14 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from html import escape
 from operator import index
 
 import ipywidgets
 import numpy as np
 import torch
-from PIL import ImageFont
 from torch import Tensor, nn
 
 from gap_utils.activations import capture_activations
@@ -30,9 +28,10 @@ from gap_utils.pictures import (
     format_number,
     shade_grey,
     shade_signed,
+    shorten,
 )
 from gap_utils.training import keeping_mode
-from gap_utils.widgets.lab import StateLab, button, side_by_side
+from gap_utils.widgets.lab import StateLab, button, read_labels, side_by_side
 
 VIEWS = ("all maps", "one map")
 SCALES = ("one for all maps", "each map its own")
@@ -176,7 +175,7 @@ class MapReader:
         row = isinstance(output, Tensor) and output.ndim == 2 and output.shape[1] > 1
         limits = maps.nan_to_num(posinf=0, neginf=0).abs().amax((1, 2))
         means = maps.mean((1, 2))
-        means[means.abs() < 1e-6 * limits] = 0  # so little is what rounding leaves of 0
+        means[means.abs() < 1e-8 * limits] = 0  # so little is what rounding leaves of 0
         return Reading(
             maps.numpy(),
             means.numpy(),
@@ -228,8 +227,10 @@ class View:
     def are_logits(self) -> bool:
         """Whether the bars are the logits, so that a map's channel is a class."""
         logits = self.reading.logits
-        same = logits is not None and logits.shape == self.numbers.shape
-        return same and np.allclose(self.numbers, logits, rtol=1e-3, atol=1e-3)
+        if logits is None or logits.shape != self.numbers.shape:
+            return False
+        rounding = 0.01 * np.abs(logits).max()  # half precision has hardly three digits
+        return rounding > 0 and np.abs(self.numbers - logits).max() <= rounding
 
     @property
     def probabilities(self) -> np.ndarray | None:
@@ -256,7 +257,7 @@ def look(
         reader.layers[state.layer][0],
         reading,
         order,
-        images[state.picture].detach().float().mean(0).cpu().numpy(),
+        images[state.picture].detach().float().mean(0).nan_to_num().cpu().numpy(),
         None if labels is None else labels[state.picture],
         class_names,
     )
@@ -376,7 +377,7 @@ def _draw_image(canvas: Canvas, view: View) -> None:
     left, top, side = (n * SCALE for n in IMAGE)
     title = f"picture {view.state.picture}"
     if view.label is not None:
-        title = _short(view.class_names[view.label], 13 * SCALE, (GRID[0] - 8) * SCALE)
+        title = shorten(view.class_names[view.label], 13 * SCALE, (GRID[0] - 8) * SCALE)
     canvas.write(left, 8 * SCALE, title, 13 * SCALE, "lm")
     image = shade_grey(view.image)[_fill(view.image.shape, side, side)]
     canvas.tiles(image, left, top, 1)
@@ -395,20 +396,10 @@ def _draw_image(canvas: Canvas, view: View) -> None:
         if length := round(width * float(probabilities[number])):
             canvas.fills.rectangle((left, y, left + length - 1, y + row - 4 * SCALE), fill=GREY)
         middle = y + (row - 4 * SCALE) // 2
-        name = _short(view.class_names[number], 11 * SCALE, width - 40 * SCALE)
+        name = shorten(view.class_names[number], 11 * SCALE, width - 40 * SCALE)
         canvas.write(left + 4 * SCALE, middle, name, 11 * SCALE, "lm")
         percent = f"{probabilities[number]:.0%}"
         canvas.write(left + width - 4 * SCALE, middle, percent, 11 * SCALE, "rm")
-
-
-@lru_cache(maxsize=512)  # measuring takes its time
-def _short(name: str, size: int, width: int) -> str:
-    """Cut a name that is wider than that in a font of that size, in picture pixels."""
-    font = ImageFont.load_default(size)
-    if font.getlength(name) <= width:
-        return name
-    fitting = (f"{name[:end].rstrip()}." for end in range(len(name) - 1, 0, -1))
-    return next((text for text in fitting if font.getlength(text) <= width), "")
 
 
 def _draw_all(canvas: Canvas, view: View, limits: np.ndarray) -> None:
@@ -445,7 +436,7 @@ def _draw_all(canvas: Canvas, view: View, limits: np.ndarray) -> None:
         if named:
             name = str(channel)
             if view.are_logits:
-                name = _short(f"{channel} {view.class_names[channel]}", 11 * SCALE, across - gap)
+                name = shorten(f"{channel} {view.class_names[channel]}", 11 * SCALE, across - gap)
             canvas.write(left + x, top + y - 5 * SCALE, name, 11 * SCALE, "ls")
             pair = view.reading.means[channel], view.reading.maxima[channel]
             words = " / ".join(_fit_number(_number(number), number, 6) for number in pair)
@@ -504,7 +495,7 @@ class MapLab(StateLab):
 
     Args:
         model: a network that takes pictures; in evaluation mode while it is read, and left
-            as it was.
+            as it was. After more training, make a new lab: this one keeps what it has read.
         images: shape (N, C, H, W).
         labels: class numbers of the pictures, shape (N,); None if they are not known.
         class_names: of the class numbers; when None, the numbers themselves.
@@ -534,26 +525,16 @@ class MapLab(StateLab):
     ):
         self._reader = MapReader(model, images, layers)
         self._images = images
-        self._labels = None if labels is None else self._read_labels(labels)
-        state = MapState(**settings)
-        if state.layer is None:
-            # the last one that is not pooled yet
-            names = [name for name, (_, size) in self._reader.layers.items() if size[1:] > (1, 1)]
-            state = replace(state, layer=(names or list(self._reader.layers))[-1])
+        self._labels = None if labels is None else read_labels(labels, len(images))
         self._class_names = self._read_names(class_names)
-        super().__init__(state)
+        super().__init__(MapState(**settings))
 
-    def _read_labels(self, labels: Sequence[int] | Tensor) -> list[int]:
-        numbers = labels.tolist() if hasattr(labels, "tolist") else list(labels)
-        if np.shape(numbers) != (len(self._images),):
-            raise ValueError(
-                f"expected a label for each of {len(self._images)} pictures, got shape "
-                f"{np.shape(numbers)}"
-            )
-        for number in numbers:
-            if not isinstance(number, int) or number < 0:
-                raise ValueError(f"expected labels to be integers from 0 on, got {number!r}")
-        return numbers
+    def _complete(self, state: MapState) -> MapState:
+        if state.layer is not None:
+            return state
+        # the last one that is not pooled yet
+        names = [name for name, (_, size) in self._reader.layers.items() if size[1:] > (1, 1)]
+        return replace(state, layer=(names or list(self._reader.layers))[-1])
 
     def _read_names(self, class_names: Sequence[str] | None) -> tuple[str, ...]:
         """Check names against the labels and the network."""

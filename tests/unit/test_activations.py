@@ -427,6 +427,15 @@ def test_grad_cam_needs_the_features_in_the_graph(why):
         grad_cam(maps["4"], logits[:, 0])
 
 
+def test_a_compiled_model_that_has_run_is_captured_too():
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU())
+    compiled = torch.compile(model, backend="eager")
+    expected = compiled(torch.ones(1, 1, 5, 5))
+    with capture_activations(compiled, "*1") as maps:
+        compiled(torch.ones(1, 1, 5, 5))
+    torch.testing.assert_close(maps["_orig_mod.1"], expected.detach())
+
+
 @pytest.mark.parametrize(
     ("features", "score"), [((2, 3, 4, 4), (2, 5)), ((2, 3), (2,)), ((2, 3, 4), (2, 5, 4))]
 )

@@ -9,7 +9,7 @@ from torch import nn
 
 from gap_utils.data import CLASS_NAMES, load_fashion_mnist
 from gap_utils.models import load_trained
-from gap_utils.pictures import SCALE, Canvas, signed_colours
+from gap_utils.pictures import SCALE, Canvas, signed_colours, text_width
 from gap_utils.widgets import CamLab, cam_lab
 from gap_utils.widgets.cam_lab import BAR, LEFTS, PANEL, RANKS, TOP, VIEWS, WIDTH, CamState
 from lab_controls import control, walk, words
@@ -75,7 +75,7 @@ def test_the_words_add_up():
         "Right, east (1.1%): mean of 4 contributions -1.000 + bias 0.000 = logit -1.000; "
         "the largest is 2.000 at row 1, column 1.",
     ]
-    assert lab.picture().text == " ".join([*expected, "View: overlay of 60%."])
+    assert lab.picture().text == " ".join([*expected, "View: overlay of 80%."])
     assert "<br>".join(expected) in words(lab)
     lab.set(view="contributions", smooth=True)
     assert lab.picture().text == " ".join(
@@ -221,7 +221,7 @@ def test_numbers_are_written_where_they_fit(monkeypatch):
 )
 def test_numbers_in_few_characters(value, limit, text):
     assert cam_lab._brief(value, limit) == text
-    assert cam_lab._length(text, 11) <= WIDTH - sum(BAR) - 5
+    assert text_width(text, 11 * SCALE) / SCALE <= WIDTH - sum(BAR) - 5
 
 
 def test_controls_and_state_follow_each_other():
@@ -296,7 +296,7 @@ def test_names_are_text_and_may_be_long():
     ends = {}  # of each line, from left to right
     for x, y, text, size in sorted(written):
         assert size >= 11
-        right = x + cam_lab._length(text, int(size))
+        right = x + text_width(text, int(size) * SCALE) / SCALE
         assert right <= WIDTH
         for other, (start, end) in ends.items():
             assert other[1] != y or start == x or end < x or right < start
@@ -427,10 +427,10 @@ class FlatMaps(Tiny):
         ({"images": PICTURES[:0]}, r"a tensor \(N, C, H, W\), got \(0, 1, 2, 2\)"),
         ({"images": PICTURES[0]}, r"a tensor \(N, C, H, W\), got \(1, 2, 2\)"),
         ({"images": PICTURES.numpy()}, "got ndarray"),
-        ({"labels": [0]}, r"a label for each of 2 pictures, got shape \(1,\)"),
-        ({"labels": [[0], [1]]}, r"a label for each of 2 pictures, got shape \(2, 1\)"),
+        ({"labels": [0]}, "a label for each of 2 pictures, got 1"),
+        ({"labels": [[0], [1]]}, r"labels to be integers from 0 on, got \[0\]"),
         ({"labels": torch.tensor([0, 3])}, "labels from 0 to 2, got 3"),
-        ({"labels": [0.5, 1]}, "labels from 0 to 2, got 0.5"),
+        ({"labels": [0.5, 1]}, "labels to be integers from 0 on, got 0.5"),
         ({"class_names": ["a", "b"]}, "a name for each of 3 classes, got 2"),
         ({"class_names": "abcd"}, "a name for each of 3 classes, got 4"),
         ({"model": nn.Flatten()}, "no linear layer or 1×1 convolution"),

@@ -104,6 +104,8 @@ def test_two_maps(maps, said):
         (([[[1, 0]], [[0, 1]]], [1]), "Expected maps (C, H, W) and a weight for each"),
         (([[1, 0], [0, 1]], [1, 1]), "Expected maps (C, H, W)"),
         (([[[1.0, float("nan")]]], [1]), "Expected numbers that are finite"),
+        (([[[1e308, 0]], [[0, 1e308]]], [10, 10]), "Expected numbers of ordinary size"),
+        (([[[10**400, 0]]], [1]), "Expected maps (C, H, W)"),
         ([[[1, 0]], [[0, 1]]], "Expected maps (C, H, W)"),
     ],
 )
@@ -197,6 +199,17 @@ def swallow_the_error(model, layer, images):
         model(images)
     handle.remove()
     return kept[0] if kept else None
+
+
+def wrap_the_layer(model, layer, images):
+    kept, forward = [], layer.forward
+    layer.forward = lambda x: (kept.append(forward(x).clone()), forward(x))[1]
+    model(images)
+    return kept[0]
+
+
+def test_a_changed_layer_is_found():
+    assert "stays on the layer" in checks.check_maps_of(wrap_the_layer).message
 
 
 def test_an_error_of_the_network_must_come_out():

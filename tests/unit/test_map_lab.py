@@ -383,8 +383,8 @@ def test_only_the_layers_asked_for_are_offered():
         ({"images": TEST.images[0]}, r"pictures \(N, C, H, W\), at least one, got \(1, 28, 28\)"),
         ({"images": TEST.images[:0]}, r"at least one, got \(0, 1, 28, 28\)"),
         ({"images": TEST.images.numpy()}, "at least one, got ndarray"),
-        ({"labels": [1, 2]}, r"a label for each of 1000 pictures, got shape \(2,\)"),
-        ({"labels": torch.zeros(1000, 10).int()}, r"1000 pictures, got shape \(1000, 10\)"),
+        ({"labels": [1, 2]}, "a label for each of 1000 pictures, got 2"),
+        ({"labels": torch.zeros(1000, 10).int()}, r"integers from 0 on, got tensor\(\[0, 0"),
         ({"labels": [0.5] * 1000}, "labels to be integers from 0 on, got 0.5"),
         ({"labels": [-1] * 1000}, "labels to be integers from 0 on, got -1"),
         ({"class_names": ["a", "b"]}, "names of 10 classes, got 2"),
@@ -419,6 +419,34 @@ def test_what_a_notebook_keeps():
     assert metadata["image/png"] == {"width": 504, "height": 276, "alt": lab.picture().text}
     widget = {"model_id": lab.box.model_id, "version_major": 2, "version_minor": 0}
     assert data["application/vnd.jupyter.widget-view+json"] == widget
+
+
+def test_a_state_may_leave_the_layer_open():
+    lab = gap_lab(layer="body.0")
+    lab.value = MapState(picture=1)
+    assert lab.value == MapState(picture=1, layer="head.0")
+
+
+@pytest.mark.parametrize("labels", [[np.int64(1), torch.tensor(9)], np.array([1, 9])])
+def test_labels_of_many_kinds(labels):
+    lab = MapLab(GAP, TEST.images[:2], labels)
+    assert [lab._look().label, (lab.set(picture=1), lab._look().label)[1]] == [1, 9]
+
+
+def test_what_goes_wrong_in_a_move_is_said():
+    class Shy(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(1, 2, 1)
+
+        def forward(self, images):
+            return self.conv(images) if images.max() > 0 else images
+
+    lab = MapLab(Shy(), torch.stack([torch.ones(1, 4, 4), torch.zeros(1, 4, 4)]))
+    with pytest.raises(KeyError):
+        control(lab, "Picture").value = 1
+    assert "<b>KeyError: " in words(lab)
+    assert lab.value.picture == control(lab, "Picture").value == 0
 
 
 def test_two_thousand_moves_add_no_memory():

@@ -23,7 +23,9 @@ from gap_utils.pictures import (
     shade,
     shade_grey,
     shade_signed,
+    shorten,
     signed_colours,
+    text_width,
 )
 from nbval_pictures import picture_difference
 
@@ -113,6 +115,15 @@ def test_writing_is_pillows_own(anchor):
     ink = np.asarray(page) >> 5  # three bits of ink
     drawn = pixels(canvas.picture(""))[..., 0].astype(int)
     np.testing.assert_allclose(drawn, 255 + ink / 7 * (INK[0] - 255), atol=1)
+
+
+def test_a_text_is_cut_to_its_room():
+    assert shorten("Ankle boot", 22, text_width("Ankle boot", 22)) == "Ankle boot"
+    short = shorten("Ankle boot", 22, text_width("Ankle boot", 22) - 1)
+    assert short == "Ankle boo."
+    assert shorten("Ankle boot", 22, text_width("Ankle.", 22)) == "Ankle."  # no space at the end
+    assert shorten("Ankle boot", 22, 1) == ""
+    assert text_width("Ankle", 44) == pytest.approx(2 * text_width("Ankle", 22), rel=0.05)
 
 
 def test_black_numbers_can_be_read_on_the_darkest_shade():
