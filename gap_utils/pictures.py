@@ -198,6 +198,18 @@ class Canvas:
         squares = Image.fromarray(fills).resize((fills.shape[1] * side, fills.shape[0] * side), 0)
         self._layers[0].paste(squares, (left, top))
 
+    def frame(self, box: tuple[int, int, int, int], fill: int = GREY, width: int = SCALE) -> None:
+        """Draw a frame around a box.
+
+        Args:
+            box: left and upper edge; and where right and lower edge begin, in picture pixels.
+            fill: number of the colour table.
+            width: of the frame, outside the box.
+        """
+        left, top, right, bottom = box
+        outside = (left - width, top - width, right + width - 1, bottom + width - 1)
+        self.fills.rectangle(outside, outline=fill, width=width)
+
     def photo(self, pixels: np.ndarray, left: int, top: int, width: int, height: int) -> None:
         """Put a picture in true colour on top of all else; slower than `tiles`.
 

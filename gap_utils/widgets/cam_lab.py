@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from html import escape
-from operator import index
 
 import ipywidgets
 import numpy as np
@@ -26,7 +25,6 @@ from gap_utils.activations import (
     find_cam_head,
 )
 from gap_utils.pictures import (
-    GREY,
     SCALE,
     Canvas,
     Picture,
@@ -38,7 +36,7 @@ from gap_utils.pictures import (
     text_width,
 )
 from gap_utils.training import predict
-from gap_utils.widgets.lab import StateLab, button, read_labels, side_by_side
+from gap_utils.widgets.lab import StateLab, button, read_integer, read_labels, side_by_side
 
 RANKS = ("top 1", "top 2", "top 3", "top 4", "top 5")
 RANK_LABELS = ("most likely", *(f"{n} most likely" for n in ("2nd", "3rd", "4th", "5th")))
@@ -82,23 +80,17 @@ class CamState:
     smooth: bool = False
 
     def __post_init__(self):
-        a_class = f'a class number or "{RANKS[0]}" to "{RANKS[-1]}"'
-        for name, wanted, most in (
-            ("picture", "an integer from 0 on", math.inf),
-            ("left", a_class, math.inf),
-            ("right", a_class, math.inf),
-            ("strength", "an integer from 0 to 100", 100),
+        a_rank = f' or "{RANKS[0]}" to "{RANKS[-1]}"'
+        for name, limits, or_else in (
+            ("picture", (0, math.inf), ""),
+            ("left", (0, math.inf), a_rank),
+            ("right", (0, math.inf), a_rank),
+            ("strength", (0, 100), ""),
         ):
             value = getattr(self, name)
-            if wanted == a_class and isinstance(value, str) and value in RANKS:
-                continue
-            try:
-                number = index(value)
-            except TypeError:
-                number = -1
-            if not 0 <= number <= most:
-                raise ValueError(f"expected {name} to be {wanted}, got {value!r}")
-            object.__setattr__(self, name, number)
+            if not (or_else and isinstance(value, str) and value in RANKS):
+                value = read_integer(name, value, *limits, or_else)
+            object.__setattr__(self, name, value)
         if self.view not in VIEWS:
             raise ValueError(
                 f'expected view "map", "overlay" or "contributions", got {self.view!r}'
@@ -310,12 +302,6 @@ def _write(canvas: Canvas, x: float, y: float, text: str, size: int) -> None:
     canvas.write(x * SCALE, y * SCALE, text, size * SCALE, "lm")
 
 
-def _frame(canvas: Canvas, x: int, y: int, width: int, height: int) -> None:
-    """Draw a line around a box, in picture pixels."""
-    box = (x - SCALE, y - SCALE, x + width + SCALE - 1, y + height + SCALE - 1)
-    canvas.fills.rectangle(box, outline=GREY, width=SCALE)
-
-
 def _panel_size(view: View) -> tuple[int, int]:
     """Width and height that fit the panel, in CSS pixels."""
     rows, columns = view.image.shape[:2]
@@ -340,7 +326,7 @@ def _draw_panel(canvas: Canvas, view: View, side: int, left: int) -> None:
         else:
             panel = _lay_over(view, levels)
             canvas.photo(np.asarray(panel), x, y, width * SCALE, height * SCALE)
-    _frame(canvas, x, y, width * SCALE, height * SCALE)
+    canvas.frame((x, y, x + width * SCALE, y + height * SCALE))
 
 
 def _lay_over(view: View, levels: Image.Image) -> Image.Image:
@@ -418,7 +404,8 @@ def _draw_bar(canvas: Canvas, limit: float) -> None:
     left, width = BAR
     fills = shade_signed(np.linspace(1, -1, PANEL), 1)
     canvas.tiles(fills[:, None].repeat(width, 1), left * SCALE, TOP * SCALE, SCALE)
-    _frame(canvas, left * SCALE, TOP * SCALE, width * SCALE, PANEL * SCALE)
+    edges = left, TOP, left + width, TOP + PANEL
+    canvas.frame(tuple(SCALE * edge for edge in edges))
     for value, y in ((limit, TOP + 5), (0, TOP + PANEL / 2), (-limit, TOP + PANEL - 5)):
         _write(canvas, left + width + 4, y, _brief(value, limit) if value else "0", 11)
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from html import escape
 from math import prod
-from operator import index
 from types import MappingProxyType
 
 import ipywidgets
@@ -30,7 +29,7 @@ from gap_utils.pictures import (
     Picture,
 )
 from gap_utils.shapes import MisfitError, ShapeTrace, trace_shapes
-from gap_utils.widgets.lab import StateLab, button, side_by_side
+from gap_utils.widgets.lab import StateLab, button, read_integer, side_by_side
 
 LIMITS = {
     "batch": (1, 64),
@@ -71,11 +70,13 @@ class HeadState:
 
     def __post_init__(self):
         for name in LIMITS:
-            object.__setattr__(self, name, _within(name, getattr(self, name), name))
+            object.__setattr__(self, name, read_integer(name, getattr(self, name), *LIMITS[name]))
         if self.built_for is not None:
             try:
                 sizes = zip(("channels", "height", "width"), self.built_for, strict=True)
-                built_for = tuple(_within("built_for", size, name) for name, size in sizes)
+                built_for = tuple(
+                    read_integer("built_for", size, *LIMITS[name]) for name, size in sizes
+                )
             except (TypeError, ValueError) as error:
                 raise ValueError(
                     f"expected built_for to be None or (C, H, W) in the range of the sliders, "
@@ -87,17 +88,6 @@ class HeadState:
     def features(self) -> tuple[int, int, int, int]:
         """Shape (N, C, H, W) of the features."""
         return (self.batch, self.channels, self.height, self.width)
-
-
-def _within(name: str, value: int, limits: str) -> int:
-    low, high = LIMITS[limits]
-    try:
-        number = index(value)
-    except TypeError:
-        number = None
-    if number is None or not low <= number <= high:
-        raise ValueError(f"expected {name} to be an integer from {low} to {high}, got {value!r}")
-    return number
 
 
 def build_heads(

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from html import escape
+from math import inf
 from operator import index
 from typing import Any
 
@@ -168,6 +169,29 @@ class StateLab(Lab):
     def _draw(self, picture: Picture, words: str) -> None:
         """Put a picture and HTML on view: one widget, so one message and one layout."""
         self._view.value = f"{picture.html(onload=MEND_CONTROLS)}<br>{words}"
+
+
+def read_integer(name: str, value: Any, low: int, high: float = inf, or_else: str = "") -> int:
+    """Read a setting that is an integer from low to high.
+
+    Args:
+        name: of the setting, for the error.
+        value: what was given.
+        low: the lowest integer that is allowed.
+        high: the highest.
+        or_else: what else is allowed, for the error, such as ' or "top 1"'.
+
+    Raises:
+        ValueError: if it is another.
+    """
+    try:
+        number = index(value)
+    except TypeError:
+        number = None
+    if number is None or not low <= number <= high:
+        limits = f"from {low} on" if high == inf else f"from {low} to {high}"
+        raise ValueError(f"expected {name} to be an integer {limits}{or_else}, got {value!r}")
+    return number
 
 
 def read_labels(labels: Any, count: int) -> list[int]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from html import escape
-from operator import index
 
 import ipywidgets
 import numpy as np
@@ -31,7 +30,7 @@ from gap_utils.pictures import (
     shorten,
 )
 from gap_utils.training import keeping_mode
-from gap_utils.widgets.lab import StateLab, button, read_labels, side_by_side
+from gap_utils.widgets.lab import StateLab, button, read_integer, read_labels, side_by_side
 
 VIEWS = ("all maps", "one map")
 SCALES = ("one for all maps", "each map its own")
@@ -78,14 +77,7 @@ class MapState:
 
     def __post_init__(self):
         for name in ("picture", "place"):
-            value = getattr(self, name)
-            try:
-                number = index(value)
-            except TypeError:
-                number = -1
-            if number < 0:
-                raise ValueError(f"expected {name} to be an integer from 0 on, got {value!r}")
-            object.__setattr__(self, name, number)
+            object.__setattr__(self, name, read_integer(name, getattr(self, name), 0))
         allowed = {"view": VIEWS, "scale": SCALES, "pool": POOLS, "sort": ORDERS}
         for name, words in allowed.items():
             if getattr(self, name) not in words:
@@ -365,13 +357,6 @@ def _shade(maps: np.ndarray, limits: np.ndarray, space: tuple[np.ndarray, ...]) 
     return shade_signed(maps, limits)[:, rows, columns]
 
 
-def _frame(canvas: Canvas, box: tuple[int, int, int, int], fill: int, width: int) -> None:
-    """A frame around a box, which ends where its right and lower edge begin."""
-    left, top, right, bottom = box
-    outside = (left - width, top - width, right + width - 1, bottom + width - 1)
-    canvas.fills.rectangle(outside, outline=fill, width=width)
-
-
 def _draw_image(canvas: Canvas, view: View) -> None:
     """The picture, what the network says, and the most probable classes."""
     left, top, side = (n * SCALE for n in IMAGE)
@@ -455,15 +440,15 @@ def _draw_one(canvas: Canvas, view: View, limits: np.ndarray) -> None:
     fills = _shade(maps[None], limits[channel, None], space)[0]
     canvas.tiles(fills, left, top, 1)
     tall, wide = fills.shape
-    _frame(canvas, (left, top, left + wide, top + tall), GREY, SCALE)
+    canvas.frame((left, top, left + wide, top + tall))
     peak = np.unravel_index(maps.argmax(), maps.shape)
     (y, x), (bottom, right) = (
         [np.searchsorted(drawn.ravel(), at, side) for drawn, at in zip(space, peak, strict=True)]
         for side in ("left", "right")
     )
     box = (left + x, top + y, left + right, top + bottom)
-    _frame(canvas, box, DARK, 3 * SCALE)
-    _frame(canvas, box, WHITE, SCALE)  # so that it is seen on every colour
+    canvas.frame(box, DARK, 3 * SCALE)
+    canvas.frame(box, WHITE)  # so that it is seen on every colour
     pair = _number(reading.means[channel]), _number(reading.maxima[channel])
     words = f"mean {pair[0]}, max {pair[1]}, min {_number(maps.min())}"
     canvas.write(left, top + tall + 4 * SCALE, words, 12 * SCALE)
@@ -475,7 +460,7 @@ def _draw_colours(canvas: Canvas, view: View, limit: float) -> None:
     lowest = -limit if (view.reading.maps < 0).any() else 0.0
     fills = shade_signed(np.linspace(limit, lowest, height)[:, None], limit)
     canvas.tiles(fills.repeat(width, 1), left, top, 1)
-    _frame(canvas, (left, top, left + width, top + height), GREY, SCALE)
+    canvas.frame((left, top, left + width, top + height))
     for value in {limit, 0.0, lowest}:
         part = (limit - value) / (limit - lowest) if limit > lowest else 0
         y = top + round(part * height)

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from html import escape
-from operator import index
 
 import ipywidgets
 import numpy as np
@@ -20,9 +19,10 @@ from gap_utils.data import CLASS_NAMES, Part, load_fashion_mnist, load_study
 from gap_utils.models import HEADS, load_trained
 from gap_utils.pictures import ACCENT, DARK, GREY, PALE, SCALE, SHADES, Canvas, Picture, shade
 from gap_utils.training import predict, shift
-from gap_utils.widgets.lab import StateLab, button, side_by_side
+from gap_utils.widgets.lab import StateLab, button, read_integer, side_by_side
 
 FARTHEST = 6  # pixels in any direction
+FAR = -FARTHEST, FARTHEST
 MOST_CLASSES = 10  # rows that the picture has room for
 # CSS pixels
 WIDTH, HEIGHT = 526, 278
@@ -52,16 +52,8 @@ class ShiftState:
     dy: int = 0
 
     def __post_init__(self):
-        far = f"from {-FARTHEST} to {FARTHEST}"
-        for name, wanted in {"picture": "from 0 on", "dx": far, "dy": far}.items():
-            value = getattr(self, name)
-            try:
-                number = index(value)
-            except TypeError:
-                number = None
-            if number is None or (number < 0 if name == "picture" else abs(number) > FARTHEST):
-                raise ValueError(f"expected {name} to be an integer {wanted}, got {value!r}")
-            object.__setattr__(self, name, number)
+        for name, limits in {"picture": (0,), "dx": FAR, "dy": FAR}.items():
+            object.__setattr__(self, name, read_integer(name, getattr(self, name), *limits))
 
     @property
     def distance(self) -> int:

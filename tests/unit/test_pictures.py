@@ -117,6 +117,16 @@ def test_writing_is_pillows_own(anchor):
     np.testing.assert_allclose(drawn, 255 + ink / 7 * (INK[0] - 255), atol=1)
 
 
+def test_a_frame_lies_outside_its_box():
+    canvas = Canvas(10, 10)
+    canvas.frame((4, 6, 10, 8), DARK, 2)
+    dark = (pixels(canvas.picture("")) == (73, 80, 87)).all(-1)
+    expected = np.zeros((20, 20), bool)
+    expected[4:10, 2:12] = True
+    expected[6:8, 4:10] = False
+    assert (dark == expected).all()
+
+
 def test_a_text_is_cut_to_its_room():
     assert shorten("Ankle boot", 22, text_width("Ankle boot", 22)) == "Ankle boot"
     short = shorten("Ankle boot", 22, text_width("Ankle boot", 22) - 1)
