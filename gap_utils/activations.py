@@ -236,15 +236,7 @@ def linear_from_conv(convolution: nn.Conv2d) -> nn.Linear:
         raise ValueError(
             f"expected a 1×1 convolution of stride 1 without padding and groups, got {convolution}"
         )
-    linear = nn.utils.skip_init(
-        nn.Linear,
-        convolution.in_channels,
-        convolution.out_channels,
-        bias=convolution.bias is not None,
-        device=convolution.weight.device,
-        dtype=convolution.weight.dtype,
-    )
-    return _take_over(linear, convolution)
+    return _convert(convolution, nn.Linear, convolution.in_channels, convolution.out_channels)
 
 
 def conv_from_linear(linear: nn.Linear) -> nn.Conv2d:
@@ -265,16 +257,7 @@ def conv_from_linear(linear: nn.Linear) -> nn.Conv2d:
     """
     if not isinstance(linear, nn.Linear):
         raise ValueError(f"expected an nn.Linear, got {type(linear).__name__}")
-    convolution = nn.utils.skip_init(
-        nn.Conv2d,
-        linear.in_features,
-        linear.out_features,
-        1,
-        bias=linear.bias is not None,
-        device=linear.weight.device,
-        dtype=linear.weight.dtype,
-    )
-    return _take_over(convolution, linear)
+    return _convert(linear, nn.Conv2d, linear.in_features, linear.out_features, 1)
 
 
 def _is_one_by_one(layer: nn.Module) -> bool:
@@ -286,8 +269,10 @@ def _is_one_by_one(layer: nn.Module) -> bool:
     )
 
 
-def _take_over(new: nn.Module, old: nn.Module) -> nn.Module:
-    """Copy weight and bias; only their shape differs."""
+def _convert(old: nn.Module, kind: type[nn.Module], *sizes: int) -> nn.Module:
+    """Make a layer of another kind with copies of weight and bias; only their shape differs."""
+    bias, weight = old.bias is not None, old.weight
+    new = nn.utils.skip_init(kind, *sizes, bias=bias, device=weight.device, dtype=weight.dtype)
     with torch.no_grad():
         for name, parameter in new.named_parameters():
             source = getattr(old, name)

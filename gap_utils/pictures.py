@@ -183,7 +183,7 @@ class Canvas:
             size: font size in picture pixels.
             anchor: what of the text is at (x, y), as Pillow's `ImageDraw.text` has it.
         """
-        left, top, letters = _render(text, size, anchor)
+        left, top, letters = render_text(text, size, anchor)
         self._ink.bitmap((round(x) + left, round(y) + top), letters, fill=255)
 
     def tiles(self, fills: np.ndarray, left: int, top: int, side: int) -> None:
@@ -316,8 +316,18 @@ def draw_grid(
 
 
 @lru_cache(maxsize=512)  # most words are written again at every move of a slider
-def _render(text: str, size: int, anchor: str) -> tuple[int, int, Image.Image]:
-    """Draw the letters of a text; also where they begin, seen from the anchor."""
+def render_text(text: str, size: int, anchor: str) -> tuple[int, int, Image.Image]:
+    """Draw the letters of a text.
+
+    Args:
+        text: what to write.
+        size: font size in picture pixels.
+        anchor: as Pillow's `ImageDraw.text` has it.
+
+    Returns:
+        Where the letters begin, to the right of the anchor and below it, and the letters,
+        from 0 to 255.
+    """
     width, height = (len(text) + 1) * size, 2 * size  # no letter is wider than its size
     page = Image.new("L", (2 * width, 2 * height), 0)
     font = _load_font(size)

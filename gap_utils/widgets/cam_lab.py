@@ -15,7 +15,7 @@ from html import escape
 import ipywidgets
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from torch import Tensor, nn
 
 from gap_utils.activations import (
@@ -30,13 +30,22 @@ from gap_utils.pictures import (
     Picture,
     format_number,
     join_rows,
+    render_text,
     shade_signed,
     shorten,
     signed_colours,
     text_width,
 )
 from gap_utils.training import predict
-from gap_utils.widgets.lab import StateLab, button, read_integer, read_labels, side_by_side
+from gap_utils.widgets.lab import (
+    StateLab,
+    as_input,
+    button,
+    check_below,
+    read_integer,
+    read_labels,
+    read_names,
+)
 
 RANKS = ("top 1", "top 2", "top 3", "top 4", "top 5")
 RANK_LABELS = ("most likely", *(f"{n} most likely" for n in ("2nd", "3rd", "4th", "5th")))
@@ -384,20 +393,12 @@ def _write_numbers(panel: Image.Image, view: View, side: int) -> None:
         x = round(column * panel.width / columns)
         draw.line((x, 0, x, panel.height), "gray")
     for row, column in np.ndindex(rows, columns):
-        letters = _letters(texts[side][row][column], size)
+        left, top, letters = render_text(texts[side][row][column], size * SCALE, "mm")
         x, y = int((column + 0.5) * panel.width / columns), int((row + 0.5) * panel.height / rows)
         red, green, blue = ((n / 255) ** 2.2 for n in panel.getpixel((x, y)))
         light = 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.18  # WCAG's middle
         ink = "black" if light else "white"
-        panel.paste(ink, (x - letters.width // 2, y - letters.height // 2), letters)
-
-
-@lru_cache(maxsize=1024)  # drawing letters is slow, and most numbers come again
-def _letters(text: str, size: int) -> Image.Image:
-    page = Image.new("L", (round(text_width(text, size * SCALE)) + 2, 2 * size * SCALE), 0)
-    font = ImageFont.load_default(size * SCALE)
-    ImageDraw.Draw(page).text((page.width / 2, page.height / 2), text, 255, font, anchor="mm")
-    return page
+        panel.paste(ink, (x + left, y + top), letters)
 
 
 def _draw_bar(canvas: Canvas, limit: float) -> None:
@@ -457,8 +458,7 @@ class CamLab(StateLab):
             raise ValueError(
                 f"expected labels from 0 to {self._count - 1}, got {max(self._labels)}"
             )
-        names = range(self._count) if class_names is None else class_names
-        self._class_names = tuple(" ".join(str(name).split()) for name in names)
+        self._class_names = read_names(class_names, self._count)
         if len(self._class_names) != self._count:
             raise ValueError(
                 f"expected a name for each of {self._count} classes, got {len(self._class_names)}"
@@ -468,9 +468,8 @@ class CamLab(StateLab):
         super().__init__(CamState(**settings))
 
     def _as_input(self, picture: int) -> Tensor:
-        """One picture as a batch, in the number format of the model."""
-        kinds = (p.dtype for p in self._model.parameters() if p.is_floating_point())
-        return self._images[picture : picture + 1].to(next(kinds, torch.float32))
+        """One picture as a batch."""
+        return as_input(self._model, self._images[picture : picture + 1])
 
     def _run(self, picture: int) -> Seen:
         return run_model(self._model, self._head, self._as_input(picture))
@@ -490,10 +489,7 @@ class CamLab(StateLab):
         return look(self._state, self._see(number), label, self._class_names)
 
     def _check(self, state: CamState) -> None:
-        if state.picture >= len(self._images):
-            raise ValueError(
-                f"expected picture to be below {len(self._images)}, got {state.picture}"
-            )
+        check_below("picture", state.picture, len(self._images))
         for name in ("left", "right"):
             chosen = getattr(state, name)
             place = RANKS.index(chosen) if isinstance(chosen, str) else chosen
@@ -519,14 +515,12 @@ class CamLab(StateLab):
         }
         self._on_move(self._controls["smooth"], self._setter("smooth"))
         reset = button("Start again", self._start_again)
-        left = ipywidgets.VBox([*self._controls.values(), reset], layout={"width": "316px"})
-        self.box = side_by_side(left, self._view)
+        self._lay_out(*self._controls.values(), reset)
 
     def _show(self) -> None:
         """Bring controls, picture and words in line with the state."""
         with self._controls_follow():
-            for name, control in self._controls.items():
-                control.value = getattr(self._state, name)
+            self._move(self._controls)
             self._controls["strength"].disabled = self._state.view != "overlay"
             self._controls["smooth"].disabled = self._state.view == "contributions"
         view = self._look()

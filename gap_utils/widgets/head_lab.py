@@ -29,7 +29,7 @@ from gap_utils.pictures import (
     Picture,
 )
 from gap_utils.shapes import MisfitError, ShapeTrace, trace_shapes
-from gap_utils.widgets.lab import StateLab, button, read_integer, side_by_side
+from gap_utils.widgets.lab import StateLab, button, read_integer
 
 LIMITS = {
     "batch": (1, 64),
@@ -381,9 +381,7 @@ class HeadLab(StateLab):
         self._on_move(self._heads, self._keep)
         self._built = ipywidgets.HTML()
         reset = button("Start again", self._start_again)
-        controls = [*self._sliders.values(), self._heads, self._built, reset]
-        left = ipywidgets.VBox(controls, layout={"width": "316px"})
-        self.box = side_by_side(left, self._view)
+        self._lay_out(*self._sliders.values(), self._heads, self._built, reset)
 
     def _keep(self, keep: bool) -> None:
         self.set(built_for=self._state.features[1:] if keep else None)
@@ -392,8 +390,7 @@ class HeadLab(StateLab):
         """Bring controls, picture and words in line with the state."""
         state = self._state
         with self._controls_follow():
-            for name, slider in self._sliders.items():
-                slider.value = getattr(state, name)
+            self._move(self._sliders)
             self._heads.value = state.built_for is not None
         built = "Their weights follow the features."
         if state.built_for:

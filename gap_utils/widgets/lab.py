@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from html import escape
@@ -11,6 +11,7 @@ from operator import index
 from typing import Any
 
 import ipywidgets
+from torch import Tensor, nn
 
 from gap_utils.pictures import Picture
 
@@ -157,6 +158,16 @@ class StateLab(Lab):
         self._on_move(control, action)
         return control
 
+    def _lay_out(self, *controls: ipywidgets.Widget) -> None:
+        """Make the box: controls below each other, beside the picture."""
+        left = ipywidgets.VBox(controls, layout={"width": "316px"})
+        self.box = side_by_side(left, self._view)
+
+    def _move(self, controls: Mapping[str, ipywidgets.Widget]) -> None:
+        """Bring controls in line with the fields of the state that they are named after."""
+        for name, control in controls.items():
+            control.value = getattr(self._state, name)
+
     @contextmanager
     def _controls_follow(self):
         """Move controls without taking it for the learner's doing."""
@@ -192,6 +203,24 @@ def read_integer(name: str, value: Any, low: int, high: float = inf, or_else: st
         limits = f"from {low} on" if high == inf else f"from {low} to {high}"
         raise ValueError(f"expected {name} to be an integer {limits}{or_else}, got {value!r}")
     return number
+
+
+def check_below(name: str, value: int, count: int) -> None:
+    """Raise ValueError if there are not more than so many of what the setting chooses from."""
+    if value >= count:
+        raise ValueError(f"expected {name} to be below {count}, got {value}")
+
+
+def as_input(model: nn.Module, images: Tensor) -> Tensor:
+    """Bring pictures to the device and number format of a model's weights, if it has any."""
+    weights = next((p for p in model.parameters() if p.is_floating_point()), images)
+    return images.to(weights.device, weights.dtype)
+
+
+def read_names(class_names: Sequence[str] | None, count: int) -> tuple[str, ...]:
+    """Read class names, each in one line; when None, so many numbers."""
+    names = range(count) if class_names is None else class_names
+    return tuple(" ".join(str(name).split()) for name in names)
 
 
 def read_labels(labels: Any, count: int) -> list[int]:

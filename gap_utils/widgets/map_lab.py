@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from html import escape
 
-import ipywidgets
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -30,7 +30,15 @@ from gap_utils.pictures import (
     shorten,
 )
 from gap_utils.training import keeping_mode
-from gap_utils.widgets.lab import StateLab, button, read_integer, read_labels, side_by_side
+from gap_utils.widgets.lab import (
+    StateLab,
+    as_input,
+    button,
+    check_below,
+    read_integer,
+    read_labels,
+    read_names,
+)
 
 VIEWS = ("all maps", "one map")
 SCALES = ("one for all maps", "each map its own")
@@ -152,14 +160,13 @@ class MapReader:
         return self._kept[key]
 
     def _run(self, picture: int, layers) -> tuple[dict, object]:
-        images = self._images[picture : picture + 1]
-        parameter = next((p for p in self._model.parameters() if p.is_floating_point()), images)
+        images = as_input(self._model, self._images[picture : picture + 1])
         with (
             keeping_mode(self._model),
             torch.no_grad(),
             capture_activations(self._model, layers) as maps,
         ):
-            return maps, self._model.eval()(images.to(parameter.device, parameter.dtype))
+            return maps, self._model.eval()(images)
 
     def _read(self, picture: int, layer: str) -> Reading:
         captured, output = self._run(picture, layer)
@@ -215,7 +222,7 @@ class View:
         first = self.state.place // ON_A_PAGE * ON_A_PAGE
         return self.order[first : first + ON_A_PAGE]
 
-    @property
+    @cached_property
     def are_logits(self) -> bool:
         """Whether the bars are the logits, so that a map's channel is a class."""
         logits = self.reading.logits
@@ -224,7 +231,7 @@ class View:
         rounding = 0.01 * np.abs(logits).max()  # half precision has hardly three digits
         return rounding > 0 and np.abs(self.numbers - logits).max() <= rounding
 
-    @property
+    @cached_property
     def probabilities(self) -> np.ndarray | None:
         """The softmax of the logits; 0 for all where a logit is no number."""
         if self.reading.logits is None:
@@ -527,8 +534,7 @@ class MapLab(StateLab):
         logits = self._reader.read(0, next(iter(self._reader.layers))).logits
         if logits is not None:
             classes = max(classes, len(logits))
-        names = range(classes) if class_names is None else class_names
-        names = tuple(" ".join(str(name).split()) for name in names)  # each in one line
+        names = read_names(class_names, classes)
         if len(names) < classes:
             raise ValueError(f"expected names of {classes} classes, got {len(names)}")
         return names
@@ -546,16 +552,12 @@ class MapLab(StateLab):
         )
 
     def _check(self, state: MapState) -> None:
-        if state.picture >= len(self._images):
-            raise ValueError(
-                f"expected picture to be below {len(self._images)}, got {state.picture}"
-            )
+        check_below("picture", state.picture, len(self._images))
         if state.layer not in [*self._reader.layers]:  # it may be anything
             names = ", ".join(map(repr, self._reader.layers))
             raise ValueError(f"expected layer to be one of {names}, got {state.layer!r}")
         count = self._reader.layers[state.layer][1][0]
-        if state.place >= count:
-            raise ValueError(f"expected place to be below {count}, got {state.place}")
+        check_below("place", state.place, count)
 
     def _look(self) -> View:
         return look(self._state, self._reader, self._images, self._labels, self._class_names)
@@ -575,8 +577,7 @@ class MapLab(StateLab):
             "sort": self._dropdown("Sort by", ORDERS, self._setter("sort")),
         }
         reset = button("Start again", self._start_again)
-        left = ipywidgets.VBox([*self._controls.values(), reset], layout={"width": "316px"})
-        self.box = side_by_side(left, self._view)
+        self._lay_out(*self._controls.values(), reset)
 
     def _to_layer(self, layer: str) -> None:
         """Go to a layer, which may have fewer maps."""
@@ -588,8 +589,7 @@ class MapLab(StateLab):
         state = self._state
         with self._controls_follow():
             self._controls["place"].max = self._reader.layers[state.layer][1][0] - 1
-            for name, control in self._controls.items():
-                control.value = getattr(state, name)
+            self._move(self._controls)
         view = self._look()
         words = f'<div style="{WORDS}">{escape(describe_view(view))}</div>'
         self._draw(map_picture(view), words)

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from html import escape
 
-import ipywidgets
 import numpy as np
 from torch import nn
 
@@ -19,7 +18,7 @@ from gap_utils.data import CLASS_NAMES, Part, load_fashion_mnist, load_study
 from gap_utils.models import HEADS, load_trained
 from gap_utils.pictures import ACCENT, DARK, GREY, PALE, SCALE, SHADES, Canvas, Picture, shade
 from gap_utils.training import predict, shift
-from gap_utils.widgets.lab import StateLab, button, read_integer, side_by_side
+from gap_utils.widgets.lab import StateLab, button, check_below, read_integer
 
 FARTHEST = 6  # pixels in any direction
 FAR = -FARTHEST, FARTHEST
@@ -314,8 +313,7 @@ class ShiftLab(StateLab):
         return f"ShiftLab(picture {state.picture} moved by {state.dx}, {state.dy}: {names})"
 
     def _check(self, state: ShiftState) -> None:
-        if state.picture >= len(self._part):
-            raise ValueError(f"expected picture to be below {len(self._part)}, got {state.picture}")
+        check_below("picture", state.picture, len(self._part))
 
     def _look(self) -> View:
         return look(self._state, self._models, self._part, self._class_names, self._curves)
@@ -332,14 +330,12 @@ class ShiftLab(StateLab):
         }
         back = button("Back to the middle", lambda: self.set(dx=0, dy=0))
         reset = button("Start again", self._start_again)
-        left = ipywidgets.VBox([*self._sliders.values(), back, reset], layout={"width": "316px"})
-        self.box = side_by_side(left, self._view)
+        self._lay_out(*self._sliders.values(), back, reset)
 
     def _show(self) -> None:
         """Bring controls, picture and words in line with the state."""
         with self._controls_follow():
-            for name, slider in self._sliders.items():
-                slider.value = getattr(self._state, name)
+            self._move(self._sliders)
         view = self._look()
         words = f'<div style="{WORDS}">{escape(describe_view(view))}</div>'
         self._draw(shift_picture(view), words)

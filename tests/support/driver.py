@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Callable, Iterable
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -191,6 +192,16 @@ def choose(lab: Locator, label: str, key: str = "ArrowDown") -> str:
         lab.get_by_role("combobox", name=label, exact=True).focus()
         lab.page.keyboard.press(key)
     return picture.get_attribute("alt")
+
+
+def make_moves(lab: Locator, moves: Iterable[tuple[Callable, str, str]]) -> None:
+    """Make moves, each by its control's label; each shows its words, and nothing jumps."""
+    before, height = place_in_lab(lab), lab.bounding_box()["height"]
+    for move, label, text in moves:
+        assert text in move(lab, label), f"{label} did not show {text!r}"
+        drift = max(abs(a - b) for a, b in zip(place_in_lab(lab), before, strict=True))
+        assert drift <= 1, f"{label} moved the picture by {drift} pixels"
+        assert lab.bounding_box()["height"] == height, f"{label} changed the height of the lab"
 
 
 def press_button(within: Locator, name: str) -> None:

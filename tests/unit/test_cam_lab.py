@@ -194,7 +194,9 @@ def test_squares_or_a_smooth_passage():
 def test_numbers_are_written_where_they_fit(monkeypatch):
     written = []
     monkeypatch.setattr(
-        cam_lab, "_letters", lambda text, size: written.append(text) or Image.new("L", (1, 1))
+        cam_lab,
+        "render_text",
+        lambda text, *how: written.append(text) or (0, 0, Image.new("L", (1, 1))),
     )
     tiny_lab(view="contributions")
     assert written == ["12.0", "0.0", "6.0", "-6.0", "-4.0", "0.0", "-2.0", "2.0"]
