@@ -1,4 +1,4 @@
-"""The checks of lesson 06: convert a head, write CAM, break the identity, sort networks."""
+"""The checks of lesson 06: convert a head, write CAM, break the equation, sort networks."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ FAMILIES = {
     "our gap network": ("A", "its 1×1 convolution makes a map for each class, and GAP's mean of "
                              "it is the logit"),
     "ResNet": ("B", "GAP comes first, and the linear layer behind it has a weight for each map"),
+    "NiN": ("C", "its paper puts a ReLU between the maps of the classes and their mean"),
     "SqueezeNet": ("C", "a ReLU stands between the maps of the classes and their mean"),
     "VGG": ("D", "it flattens its maps: each position has weights of its own"),
 }  # fmt: skip
@@ -161,7 +162,7 @@ def check_max_counterexample(answer: Callable) -> Feedback:
 
 
 def check_cam_families(answer: Callable) -> Feedback:
-    """Check exercise 4: which of four networks have a CAM, and where it comes from."""
+    """Check exercise 4: which of five networks have a CAM, and where it comes from."""
     problem, value = refused(answer)
     if problem:
         return problem

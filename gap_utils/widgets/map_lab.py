@@ -268,7 +268,7 @@ def describe_view(view: View) -> str:
     count, height, width = reading.maps.shape
     place = "" if state.sort == "index" else f", place {state.place} by {state.sort}"
     text = (
-        f"{_layer_name(state.layer)} ({view.kind}) gives {count} maps of {height}×{width}. "
+        f"{state.layer or 'The whole model'} ({view.kind}) gives {count} maps of {height}×{width}. "
         f"Channel {channel}{place}: mean {_number(reading.means[channel])}, "
         f"max {_number(reading.maxima[channel])}."
     )

@@ -133,6 +133,7 @@ def test_a_single_layer_has_no_classes():
     layer = nn.Conv2d(1, 64, 3, padding=1)
     lab = MapLab(layer, TEST.images[:3], picture=1)
     assert repr(lab) == "MapLab(picture 1, the whole model (Conv2d): 64 maps of 28×28)"
+    assert "Picture 1. The whole model (Conv2d) gives 64 maps of 28×28." in words(lab)
     close(lab._look().reading.maps, layer(TEST.images[1:2]).detach()[0])
     assert lab._look().probabilities is None and not lab._look().are_logits
     # the softmax of a single logit would always be 100%
