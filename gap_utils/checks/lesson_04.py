@@ -20,9 +20,10 @@ from gap_utils.models import HEADS, load_trained
 CLEAR = 3  # a lead counts when it is over so many times the spread between the seeds
 # letter -> measure, where, the head that is said to be ahead, the other
 CLAIMS = {
-    "A": ("test_accuracy", 0, "flatten", "gap"),
-    "B": ("test_accuracy", 0, "gap", "gmp"),
-    "C": ("accuracy_against_shift", 4, "gap", "flatten"),
+    "A": ("accuracy_against_shift", 3, "gap", "gmp"),
+    "B": ("accuracy_against_shift", 5, "gap", "gmp"),
+    "C": ("accuracy_against_shift", 5, "gmp", "flatten"),
+    "D": ("difference", 1000, "gap", "flatten"),
 }
 PARTS = ("__iter__", "__getitem__", "tolist")  # ways to take a tensor apart
 SQUASHED = "still squeezes the logits before cross_entropy, which has its own softmax inside"
@@ -134,7 +135,7 @@ def _labels(*classes: int) -> Tensor:
 
 
 def check_accuracy(answer: Callable) -> Feedback:
-    """Check exercise 3: the part of the pictures that logits (N, K) name correctly."""
+    """Check exercise 3: the share of the pictures that logits (N, K) name correctly."""
     cases = [
         (features([[2, 0], [0, 1], [3, 1]]), _labels(0, 1, 1)),
         (features([[0, 1, 5], [3, 1, 0]]), _labels(2, 0)),
@@ -142,7 +143,7 @@ def check_accuracy(answer: Callable) -> Feedback:
     ]
     feedback = grade(
         answer,
-        right="the part of the pictures whose largest logit is that of their class",
+        right="the share of the pictures whose largest logit is that of their class",
         reference=lambda x, y: (x.argmax(1) == y).float().mean().item(),
         cases=cases,
         mistakes=[
@@ -164,7 +165,7 @@ def check_accuracy(answer: Callable) -> Feedback:
             ),
             (
                 lambda x, y: (x.argmax(1) != y).float().mean(),
-                "That is the part of the pictures that it names wrongly.",
+                "That is the share of the pictures that it names wrongly.",
             ),
             (
                 lambda x, y: (x.max(1).values == y).float().mean(),
@@ -225,12 +226,23 @@ def _heads() -> Any:
     return rows.groupby(["measure", "at", "model"]).value.agg(["mean", "std"])
 
 
+@lru_cache(maxsize=1)
+def _differences() -> Any:
+    """Training minus test accuracy: mean and spread by number of pictures and model."""
+    study = load_study()
+    both = study.measure.isin(["train_accuracy", "test_accuracy"])
+    rows = study[(study.experiment == "overfitting") & both]
+    rows = rows.pivot(index=["pictures", "model", "seed"], columns="measure", values="value")
+    difference = rows.train_accuracy - rows.test_accuracy
+    return difference.groupby(["pictures", "model"]).agg(["mean", "std"])
+
+
 def _lead(measure: str, at: int, first: str, second: str) -> tuple[float, float]:
     """How far one head is ahead of another, and the larger spread of the two."""
-    (one, spread), (other, other_spread) = (
-        _heads().loc[(measure, at, head)] for head in (first, second)
-    )
-    return one - other, max(spread, other_spread)
+    is_difference = measure == "difference"  # then the smaller one is ahead
+    table = _differences() if is_difference else _heads().loc[measure]
+    (one, spread), (other, other_spread) = (table.loc[(at, head)] for head in (first, second))
+    return other - one if is_difference else one - other, max(spread, other_spread)
 
 
 def _clear_winner(measure: str, at: int) -> str:
@@ -284,7 +296,7 @@ def check_supported_claims(answer: Callable) -> Feedback:
     if letters is None or not letters <= set(CLAIMS):
         return Feedback(
             False,
-            f'✗ Expected letters of {", ".join(CLAIMS)} in one string, such as "AB", or "" for '
+            f'✗ Expected letters of {", ".join(CLAIMS)} in one string, such as "AD", or "" for '
             f"none; your function returned {value!r}.",
         )
     lines, supported = [], set()
@@ -292,9 +304,10 @@ def check_supported_claims(answer: Callable) -> Feedback:
         lead, spread = _lead(*claim)
         if lead > CLEAR * spread:
             supported.add(letter)
+        is_how = "smaller" if claim[0] == "difference" else "ahead"
         lines.append(
-            f"{letter}: ahead by {100 * lead:.1f} points, {lead / spread:.1f} times the spread of "
-            f"{100 * spread:.1f}; {'clearly ahead' if letter in supported else 'not clearly'}."
+            f"{letter}: {is_how} by {100 * lead:.1f} points, {lead / spread:.1f} times the spread "
+            f"of {100 * spread:.1f}; {'clearly' if letter in supported else 'not clearly'}."
         )
     if letters != supported:
         said = ", ".join(sorted(letters)) or "none"
