@@ -356,7 +356,7 @@ def find_cam_head(model: nn.Module, images: Tensor) -> CamHead:
             allowed = exact * parts.max() + rounding * logits.abs().max()
             if weight.any() and error <= allowed:
                 return CamHead(layer, weight, bias)
-            tried = tried or (layer, name, error)
+            tried = tried or (layer, name, error if weight.any() else None)
     reason = "no linear layer or 1×1 convolution gives as many numbers as there are logits"
     if heads:
         channels = heads[-1][1].weight.shape[1]
@@ -369,5 +369,7 @@ def find_cam_head(model: nn.Module, images: Tensor) -> CamHead:
         reason = (
             f"with the maps of {layer!r} and the weights of {name!r} that is up to {error:.3g} "
             "off: something other than a mean is between them"
+            if error is not None
+            else f"the weights of {name!r} are all zero, which fits any maps"
         )
     raise ValueError(f"expected a model whose logits are mean(CAM) + bias, but {reason}")

@@ -44,12 +44,21 @@ from gap_utils.checks.lesson_06 import (
     check_linear_head,
     check_max_counterexample,
 )
+from gap_utils.checks.lesson_07 import (
+    check_feature_side,
+    check_features_of,
+    check_mean_of_patches,
+    check_new_head,
+    check_places,
+)
 
 __all__ = [
     "check_accuracy",
     "check_any_size_network",
     "check_cam",
     "check_cam_families",
+    "check_feature_side",
+    "check_features_of",
     "check_flatten_any_size",
     "check_flatten_parameters",
     "check_from_14_to_7",
@@ -65,10 +74,13 @@ __all__ = [
     "check_maps_of",
     "check_max_counterexample",
     "check_max_pool",
+    "check_mean_of_patches",
     "check_mended_loss",
     "check_min_pool",
+    "check_new_head",
     "check_numbers_per_map",
     "check_output_size",
+    "check_places",
     "check_pool_any_batch",
     "check_pool_any_size",
     "check_pool_channels_last",

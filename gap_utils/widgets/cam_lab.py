@@ -451,7 +451,7 @@ class CamLab(StateLab):
             got = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
             raise ValueError(f"expected pictures, a tensor (N, C, H, W), got {got}")
         self._model, self._images = model, images
-        self._head = find_cam_head(model, self._as_input(0))
+        self._head = self._find_head()
         self._count = len(self._head.bias)  # of the classes
         self._labels = None if labels is None else read_labels(labels, len(images))
         if self._labels and max(self._labels) >= self._count:
@@ -467,6 +467,9 @@ class CamLab(StateLab):
         settings.setdefault("right", RANKS[min(2, self._count) - 1])
         super().__init__(CamState(**settings))
 
+    def _find_head(self) -> CamHead:
+        return find_cam_head(self._model, self._as_input(0))
+
     def _as_input(self, picture: int) -> Tensor:
         """One picture as a batch."""
         return as_input(self._model, self._images[picture : picture + 1])
@@ -481,7 +484,8 @@ class CamLab(StateLab):
     def __repr__(self) -> str:
         view = self._look()
         left, right = (view.class_names[number] for number in view.classes)
-        return f"CamLab(picture {view.state.picture}, {view.state.view}: {left}, {right})"
+        name, state = type(self).__name__, view.state
+        return f"{name}(picture {state.picture}, {state.view}: {left}, {right})"
 
     def _look(self) -> View:
         number = self._state.picture

@@ -165,6 +165,22 @@ RIGHT = {
     checks.check_winning_maps: [
         lambda maps: torch.stack([maps.sum((2, 3)).argmax(1), maps.flatten(2).amax(2).argmax(1)]),
     ],
+    checks.check_feature_side: [
+        lambda size: -(-size // 32),
+        lambda size: math.ceil(size / 32),
+        lambda size: (size + 31) // 32,
+        lambda size: len(F.max_pool1d(torch.zeros(1, 1, size), 32, ceil_mode=True)[0, 0]),
+    ],
+    checks.check_features_of: [
+        lambda model, images: model.forward_features(images),
+        lambda model, images: model.final_act(model.final_conv(model.stages(model.stem(images)))),
+        lambda model, images: maps_by_capture(model, "final_act", images),
+    ],
+    checks.check_mean_of_patches: [
+        lambda tokens, prefix: tokens[:, prefix:].mean(1),
+        lambda tokens, prefix: tokens[:, prefix:].mT.mean(2),
+        lambda tokens, prefix: tokens[:, prefix:].sum(1) / (tokens.shape[1] - prefix),
+    ],
     checks.check_cam: [
         lambda features, weight: torch.einsum("nchw,kc->nkhw", features, weight),
         lambda features, weight: F.conv2d(features, weight[:, :, None, None]),
@@ -661,6 +677,56 @@ WRONG = [
     (checks.check_cam, lambda f, w: F.relu(cams(f, w)), "The negative numbers are gone"),
     (checks.check_cam, lambda f, w: torch.einsum("nchw,kc->nkchw", f, w), "leave c out"),
     (checks.check_cam, lambda f, w: cams(f, w) / w.shape[1], "the mean over the channels"),
+    (checks.check_feature_side, lambda size: size // 32, "25 becomes 13. // rounds down"),
+    (checks.check_feature_side, lambda size: round(size / 32), "what is below .5 too"),
+    (checks.check_feature_side, lambda size: size / 32, "A side is a whole number"),
+    (checks.check_feature_side, lambda size: math.ceil(size / 16), "That is four halvings"),
+    (checks.check_feature_side, lambda size: size // 32 + 1, "there is nothing to round up"),
+    (checks.check_feature_side, lambda size: math.ceil(size / 32) + 1, "returned 11, expected 10"),
+    (checks.check_feature_side, lambda size: float(math.ceil(size / 32)), "expected the integer"),
+    (
+        checks.check_features_of,
+        lambda m, x: m.final_conv(m.stages(m.stem(x))),
+        "the numbers before final_act",
+    ),
+    (
+        checks.check_features_of,
+        lambda m, x: F.relu(m.final_conv(m.stages(m.stem(x)))),
+        "The activation of this network is no ReLU",
+    ),
+    (
+        checks.check_features_of,
+        lambda m, x: m.stages(m.stem(x)),
+        "final_conv and final_act are missing",
+    ),
+    (
+        checks.check_features_of,
+        lambda m, x: m.forward_features(x).mean((2, 3)),
+        "That is pooled already",
+    ),
+    (checks.check_features_of, lambda m, x: m(x), "These are the logits"),
+    (checks.check_features_of, lambda m, x: m.stem(x), "returned shape (1, "),
+    (checks.check_mean_of_patches, lambda t, prefix: t.mean(1), "leave the first `prefix` of them"),
+    (checks.check_mean_of_patches, lambda t, prefix: t[:, 1:].mean(1), "leaves one token out, al"),
+    (checks.check_mean_of_patches, lambda t, prefix: t[:, prefix:].mean(2), "are on axis 1."),
+    (checks.check_mean_of_patches, lambda t, prefix: t[:, prefix:].mean((1, 2)), "is one number"),
+    (checks.check_mean_of_patches, lambda t, prefix: t[:, 0], "That is the first token"),
+    (checks.check_mean_of_patches, lambda t, prefix: t.mean((2, 3)), "raised IndexError"),
+    (checks.check_mean_of_patches, lambda t, prefix: t[:, prefix:].mean((2, 3)), "no height and"),
+    (
+        checks.check_mean_of_patches,
+        lambda t, prefix: t[:, prefix:].sum(1) / t.shape[1],
+        "divided by the number of all tokens",
+    ),
+    (checks.check_mean_of_patches, lambda t, prefix: t[prefix:].mean(1), "the first pictures"),
+    (checks.check_mean_of_patches, lambda t, prefix: t[..., prefix:].mean(1), "the first channels"),
+    (checks.check_mean_of_patches, lambda t, prefix: t[:, prefix:].sum(1), "That is the sum"),
+    (checks.check_mean_of_patches, lambda t, prefix: t[:, prefix:].amax(1), "That is the maximum"),
+    (
+        checks.check_mean_of_patches,
+        lambda t, prefix: t[:, prefix:].mean(1, keepdim=True),
+        "no keepdim",
+    ),
 ]
 
 # tested in files of their own
@@ -672,6 +738,8 @@ STATEMENTS = [
     checks.check_linear_head,
     checks.check_max_counterexample,
     checks.check_cam_families,
+    checks.check_places,
+    checks.check_new_head,
 ]
 CHECKS = [
     check

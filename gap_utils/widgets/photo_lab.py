@@ -1,0 +1,93 @@
+"""`CamLab` for a pretrained network and photographs, the learner's own too. Lesson 07."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import ipywidgets
+import torch
+from PIL import Image
+from torch import Tensor
+
+from gap_utils.activations import CamHead
+from gap_utils.backbones import Backbone
+from gap_utils.photos import read_photo
+from gap_utils.widgets.cam_lab import CamLab
+
+
+class PhotoLab(CamLab):
+    """Class activation maps of photographs, with a button for more of them.
+
+    Args:
+        backbone: from `load_backbone`.
+        photos: Pillow pictures in RGB, or tensors (3, size, size) from `backbone.preprocess`.
+        size: sides of the square that the network gets; None for its own.
+        crop_pct: how much of a photograph it gets, as for `backbone.preprocess`.
+        settings: as in `CamLab`.
+
+    Raises:
+        ValueError: if the maps of this network do not add up to its logits, with the reason;
+            or if the photographs are of several sizes.
+
+    Example:
+        >>> from gap_utils.backbones import load_backbone
+        >>> from gap_utils.photos import load_photo
+        >>> PhotoLab(load_backbone(), [load_photo("espresso")])
+        PhotoLab(picture 0, overlay: espresso, cup)
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        photos: Sequence[Image.Image | Tensor],
+        size: int | None = None,
+        crop_pct: float | None = None,
+        **settings,
+    ):
+        self._backbone, self._square = backbone, (size, crop_pct)
+        images = [p if isinstance(p, Tensor) else self._prepare(p) for p in photos]
+        shapes = {tuple(image.shape) for image in images}
+        if len(shapes) != 1:
+            raise ValueError(f"expected photographs of one size, got {sorted(shapes) or 'none'}")
+        images = torch.stack(images)
+        super().__init__(backbone.model, images, class_names=backbone.class_names, **settings)
+
+    def add(self, photo: Image.Image) -> None:
+        """Put another photograph on view, behind those that are there."""
+        image = self._prepare(photo)
+        if image.shape != self._images.shape[1:]:
+            expected, got = tuple(self._images.shape[1:]), tuple(image.shape)
+            raise ValueError(f"expected size= to fit the photographs, {expected}, got {got}")
+        self._images = torch.cat([self._images, image[None]])
+        if self._labels is not None:
+            self._labels.append(None)
+        self._controls["picture"].max = len(self._images) - 1
+        self.set(picture=len(self._images) - 1)
+
+    def _prepare(self, photo: Image.Image) -> Tensor:
+        return self._backbone.preprocess(photo, *self._square)
+
+    def _find_head(self) -> CamHead:
+        return self._backbone.cam_head  # its refusal says more
+
+    def _build(self) -> None:
+        super()._build()
+        self._upload = ipywidgets.FileUpload(
+            accept=".jpg,.jpeg,.png", description="Your photograph", layout={"width": "auto"}
+        )
+        self._on_move(self._upload, self._take)
+        controls = self.box.children[0]
+        controls.children = (*controls.children, self._upload)
+
+    def _take(self, files: Any) -> None:
+        """Read what was uploaded; ipywidgets 7 has a dict of files by name, 8 a tuple."""
+        files = [*files.values()] if isinstance(files, dict) else files
+        with self._controls_follow():  # so that the same file can be chosen again
+            if isinstance(self._upload.value, dict):
+                self._upload.value.clear()
+                self._upload._counter = 0
+            else:
+                self._upload.value = ()
+        for photo in [read_photo(bytes(file["content"])) for file in files]:
+            self.add(photo)

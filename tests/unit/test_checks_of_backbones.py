@@ -1,0 +1,170 @@
+"""The checks of lesson 07 that ask for names or for a module."""
+
+import pytest
+import torch
+from torch import nn
+
+from gap_utils import checks
+from gap_utils.backbones import find_pooling, load_backbone
+
+PLACES = {
+    "efficientnet_b0": "avgpool",
+    "maxvit_t": "classifier.0",
+    "mobilenet_v2": "forward",
+    "alexnet": "none",
+}
+
+
+def raise_not_implemented(*arguments):
+    raise NotImplementedError
+
+
+@pytest.mark.parametrize("check", [checks.check_places, checks.check_new_head])
+def test_no_answer_is_no_mistake_and_no_function_is_one(check):
+    assert repr(check(raise_not_implemented)) == "not attempted yet"
+    assert "needs your function itself, got a str" in check("avgpool").message
+    assert "raised ZeroDivisionError" in check(lambda *a: 1 / 0).message
+    assert "returned None" in check(lambda *a: None).message
+
+
+@pytest.mark.parametrize("value", [0, "", [], {}, {"alexnet": "none"}, float("nan"), object()])
+def test_whatever_comes_back_gets_a_sentence(value):
+    for check in (checks.check_places, checks.check_new_head):
+        feedback = check(lambda *a: value)
+        assert not feedback.passed
+        assert feedback.message.startswith("✗ Expected ")
+
+
+def test_the_places_of_the_pooling():
+    feedback = checks.check_places(lambda: PLACES)
+    assert feedback.passed
+    assert feedback.message.startswith("✓ Right: ")
+    assert checks.check_places(lambda: PLACES | {"alexnet": "None"}).passed
+    assert checks.check_places(lambda: PLACES | {"mobilenet_v2": "_forward_impl"}).passed
+    for name, place in PLACES.items():
+        for other in {*PLACES.values(), "features", ""} - {place}:
+            feedback = checks.check_places(lambda n=name, o=other: PLACES | {n: o})
+            assert not feedback.passed
+            assert f"{name}: not {other!r}; " in feedback.message
+            assert feedback.message.count(": not ") == 1
+    for short in ("0", "classifier[0]"):
+        feedback = checks.check_places(lambda s=short: PLACES | {"maxvit_t": s})
+        assert "its full name is classifier.0" in feedback.message
+
+
+def test_the_places_are_what_the_networks_do():
+    for name, place in PLACES.items():
+        pooling = find_pooling(load_backbone(name, weights="random").model)
+        found = (pooling.module or "forward") if pooling.kind == "mean" else "none"
+        assert found == place
+
+
+class Head(nn.Module):
+    """Parts of a head in an order to be given; `pick` takes the layers by name."""
+
+    def __init__(self, channels, classes, *order):
+        super().__init__()
+        self.norm, self.linear = nn.BatchNorm1d(channels), nn.Linear(channels, classes)
+        self.order = order
+
+    def forward(self, x):
+        for step in self.order:
+            x = getattr(self, step)(x) if isinstance(step, str) else step(x)
+        return x
+
+
+def head(*order):
+    return lambda channels, classes: Head(channels, classes, *order)
+
+
+def mean(x):
+    return x.mean((2, 3))
+
+
+def behind(*layers):
+    """GAP, BatchNorm and a linear layer, and more."""
+    return lambda c, k: nn.Sequential(
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.BatchNorm1d(c), nn.Linear(c, k), *layers
+    )
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        behind(),
+        head(mean, "norm", "linear"),
+        lambda c, k: nn.Sequential(
+            nn.AdaptiveAvgPool2d(1), nn.BatchNorm2d(c), nn.Flatten(), nn.Linear(c, k)
+        ),
+        lambda c, k: nn.Sequential(
+            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.LazyBatchNorm1d(), nn.LazyLinear(k)
+        ),
+        lambda c, k: nn.Sequential(
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.BatchNorm1d(c, affine=False),
+            nn.Linear(c, k, bias=False),
+        ),
+    ],
+)
+def test_right_heads_pass(answer):
+    random_state = torch.get_rng_state()
+    feedback = checks.check_new_head(answer)
+    assert feedback.passed, feedback
+    assert feedback.message.startswith("✓ Right: ")
+    assert torch.equal(torch.get_rng_state(), random_state)
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (head(lambda x: x.amax((2, 3)), "norm", "linear"), "That is the maximum of each map"),
+        (head(mean, "linear"), "nothing goes through it"),
+        (head(mean, "norm", torch.relu, "linear"), "a ReLU in front of the linear layer"),
+        (head(lambda x: x.mean((2, 3)).squeeze(), "norm", "linear"), "one picture): your head"),
+        (head(lambda x: x.mean((1, 2)), "norm", "linear"), "your head raised"),
+        (head(mean, "norm", "linear", lambda x: x[:, None]), "expected logits (4, 3), got"),
+        (head(mean, "norm", "linear", lambda x: x * 2), "the logits are others."),
+        (behind(nn.Softmax(1)), "Softmax does not belong here"),
+        (behind(nn.Sigmoid()), "A sigmoid does not belong here"),
+        (behind(nn.ReLU()), "A ReLU cuts the logits off at 0"),
+        (
+            lambda c, k: nn.Sequential(
+                nn.BatchNorm2d(c), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(c, k)
+            ),
+            "BatchNorm comes before GAP here",
+        ),
+        (
+            lambda c, k: nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(c, k)),
+            "Expected one BatchNorm, got 0",
+        ),
+        (
+            lambda c, k: nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.BatchNorm1d(c)),
+            "Expected one linear layer, got 0",
+        ),
+        (
+            lambda c, k: nn.Sequential(nn.Flatten(), nn.BatchNorm1d(35 * c), nn.Linear(35 * c, k)),
+            "Got a BatchNorm of 280 and a linear layer from 280 to 3",
+        ),
+        (behind(nn.Linear(3, 3)), "Expected one linear layer, got 2"),
+        (behind(nn.Dropout()), "got a Dropout too"),
+        (
+            lambda c, k: nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.BatchNorm1d(c), nn.Linear(c, k)),
+            "the shape is (N, C, 1, 1): flatten it",
+        ),
+        (
+            lambda c, k: nn.Sequential(
+                nn.AvgPool2d((5, 7)), nn.Flatten(), nn.BatchNorm1d(c), nn.Linear(c, k)
+            ),
+            "On maps (4, 8, 1, 1) (training): your head raised",
+        ),
+        (
+            lambda c, k: nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.BatchNorm1d(k)),
+            "On maps (4, 8, 5, 7) your head raised",
+        ),
+    ],
+)
+def test_wrong_heads_are_named(answer, said):
+    feedback = checks.check_new_head(answer)
+    assert not feedback.passed
+    assert said in feedback.message
