@@ -175,9 +175,13 @@ def _load_torchvision(name: str, random: bool) -> Backbone:
     from torchvision import models
 
     trained = models.get_model_weights(name).DEFAULT
-    # drawing random weights takes these two a minute
-    quick = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
-    model = models.get_model(name, weights=None, **quick)
+    shown = trained.transforms()
+    options: dict[str, Any] = {}
+    if name in ("googlenet", "inception_v3"):
+        options["init_weights"] = False  # drawing them takes a minute
+    if name.startswith("vit_"):
+        options["image_size"] = shown.crop_size[0]  # not 224 for all
+    model = models.get_model(name, weights=None, **options)
     if not random:
         stored = Path(torch.hub.get_dir(), "checkpoints", Path(trained.url).name)
         with _fetching(name, trained.url, stored.exists()):
@@ -185,7 +189,6 @@ def _load_torchvision(name: str, random: bool) -> Backbone:
         model.load_state_dict(state)
         if hasattr(model, "transform_input"):  # these weights were trained by Google
             model.transform_input = True
-    shown = trained.transforms()
     config = {
         "input_size": (3, shown.crop_size[0], shown.crop_size[0]),
         "interpolation": shown.interpolation.value,

@@ -16,6 +16,13 @@ def alt(lab) -> str:
     return lab.locator("img").get_attribute("alt")
 
 
+def test_the_stored_picture_shows_before_anything_runs(open_lesson):
+    lesson = open_lesson(LESSON)
+    output = lesson.cell("PoolLab(numbers)").locator(".jp-OutputArea-output")
+    expect(output.locator("img")).to_be_visible()
+    assert "Error displaying widget" not in lesson.page.locator(".jp-Notebook").inner_text()
+
+
 def test_pool_lab_with_the_keyboard(lesson, lab):
     page = lesson.page
     expect(lab).to_contain_text("max(2, 2, 9, 4) = 9")
@@ -102,10 +109,3 @@ def test_a_prediction_says_what_is_behind_each_answer(lesson):
         press_button(question, answer)
         expect(question.get_by_role("status")).to_contain_text(said)
         expect(question.get_by_role("button", name=f"● {answer}")).to_be_focused()
-
-
-def test_the_stored_picture_shows_before_anything_runs(open_lesson):
-    lesson = open_lesson(LESSON)
-    output = lesson.cell("PoolLab(numbers)").locator(".jp-OutputArea-output")
-    expect(output.locator("img")).to_be_visible()
-    assert "Error displaying widget" not in lesson.page.locator(".jp-Notebook").inner_text()

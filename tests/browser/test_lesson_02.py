@@ -13,6 +13,13 @@ def alt(lab) -> str:
     return lab.locator("img").get_attribute("alt")
 
 
+def test_the_stored_picture_shows_before_anything_runs(open_lesson):
+    lesson = open_lesson(LESSON)
+    output = lesson.cell("HeadLab(channels=32").locator(".jp-OutputArea-output")
+    expect(output.locator("img")).to_be_visible()
+    assert "Error displaying widget" not in lesson.page.locator(".jp-Notebook").inner_text()
+
+
 def test_every_slider_moves_and_nothing_jumps(lesson, lab):
     expect(lab).to_contain_text("has 8.8 times the parameters")
     moves = [
@@ -53,10 +60,3 @@ def test_heads_that_are_kept_break(lesson, lab):
 def test_every_control_has_a_name(lab):
     names = [handle.get_attribute("aria-label") for handle in lab.get_by_role("slider").all()]
     assert names == ["Batch N", "Channels C", "Height H", "Width W", "Classes K"]
-
-
-def test_the_stored_picture_shows_before_anything_runs(open_lesson):
-    lesson = open_lesson(LESSON)
-    output = lesson.cell("HeadLab(channels=32").locator(".jp-OutputArea-output")
-    expect(output.locator("img")).to_be_visible()
-    assert "Error displaying widget" not in lesson.page.locator(".jp-Notebook").inner_text()

@@ -66,17 +66,26 @@ def open_lesson(project, server, page):
         lesson.close()
 
 
-@pytest.fixture
-def lesson(open_lesson, request):
-    """The lesson that the test's module names, with all cells run."""
-    lesson = open_lesson(request.module.LESSON)
-    lesson.run_all()
-    return lesson
+@pytest.fixture(scope="module")
+def lesson(project, server, request):
+    """The lesson that the test's module names, with all cells run, once for its tests."""
+    from driver import LabPage, open_browser
+
+    name = request.module.LESSON
+    shutil.copy(ROOT / "notebooks" / name, project / "notebooks" / name)
+    with open_browser() as page:
+        lesson = LabPage(page, server, f"notebooks/{name}")
+        lesson.run_all()
+        yield lesson
+        lesson.close()
 
 
 @pytest.fixture
 def lab(lesson):
-    """The lab of that lesson, in view."""
+    """The lab of that lesson, in view, as it is when it is made."""
+    from driver import press_button
+
     lab = lesson.page.locator(".gap-lab")
     lab.scroll_into_view_if_needed()
+    press_button(lab, "Start again")
     return lab

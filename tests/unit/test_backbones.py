@@ -1242,6 +1242,14 @@ def test_weights_of_torchvision_in_the_cache(name, no_network, tmp_path, capsys)
     same(run(backbone.model, noise(64)), run(expected, noise(64)))
 
 
+@pytest.mark.parametrize(("name", "side"), [("vit_h_14", 518), ("vit_b_32", 224)])
+def test_a_vit_of_torchvision_takes_pictures_of_the_size_of_its_weights(name, side):
+    with torch.device("meta"):
+        backbone = load_backbone(name, weights="random")
+    assert backbone.model.image_size == side
+    assert backbone.config["input_size"] == (3, side, side)
+
+
 def cached_by_the_hub(name, tmp_path, monkeypatch):
     """Store drawn weights as the Hugging Face hub stores what it has downloaded."""
     model = from_timm(name)
