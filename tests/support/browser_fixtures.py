@@ -72,7 +72,11 @@ def lesson(project, server, request):
     from driver import LabPage, open_browser
 
     name = request.module.LESSON
-    shutil.copy(ROOT / "notebooks" / name, project / "notebooks" / name)
+    text = (ROOT / "notebooks" / name).read_text(encoding="utf-8")
+    for long, short in getattr(request.module, "SHORTER", {}).items():
+        assert long in text
+        text = text.replace(long, short)
+    (project / "notebooks" / name).write_text(text, encoding="utf-8")
     with open_browser() as page:
         lesson = LabPage(page, server, f"notebooks/{name}")
         lesson.run_all()
