@@ -214,8 +214,9 @@ def _load_timm(name: str, random: bool) -> Backbone:
             f"expected a network whose weights timm has on the Hugging Face hub, got {name!r}; "
             f'for shapes only: load_backbone({name!r}, weights="random")'
         )
-    # given the file, timm does not ask the network, and reads no pickle
-    overlay = {"file": str(_fetch_from_hub(name, trained.hf_hub_id))}
+    # given the file, timm does not ask the network; it holds tensors, whatever it was made of
+    path = _fetch_from_hub(name, trained.hf_hub_id)
+    overlay = {"file": str(path), "custom_load": False}
     model = timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay)
     return _from_timm(model, name, f"weights {trained.hf_hub_id}")
 

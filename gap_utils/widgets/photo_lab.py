@@ -85,7 +85,7 @@ class PhotoLab(CamLab):
         files = [*files.values()] if isinstance(files, dict) else files
         with self._controls_follow():  # so that the same file can be chosen again
             if isinstance(self._upload.value, dict):
-                self._upload.value.clear()
+                self._upload.data, self._upload.metadata = [], []
                 self._upload._counter = 0
             else:
                 self._upload.value = ()

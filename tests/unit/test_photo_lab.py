@@ -70,9 +70,15 @@ def as_uploaded(content, name="mine.png"):
 
 
 def upload(lab, *contents):
-    upload_of(lab).value = tuple(
-        as_uploaded(content, f"{number}.png") for number, content in enumerate(contents)
-    )
+    """Do what a page does: ipywidgets 7 makes its value of other traits."""
+    button = upload_of(lab)
+    files = [as_uploaded(content, f"{number}.png") for number, content in enumerate(contents)]
+    if isinstance(button.value, dict):
+        button.metadata = [{"name": file["name"]} for file in files]
+        button.data = list(contents)
+        button._counter += len(files)
+    else:
+        button.value = tuple(files)
 
 
 @pytest.fixture(scope="module")
