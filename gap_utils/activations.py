@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
@@ -78,18 +78,22 @@ def capture_activations(
             name = next(new for new in numbered if new not in maps and new not in names)
         maps[name] = _copy(given) if detach else given
 
-    # a compiled model that has run once would run past the hooks
-    compiler = "torch._dynamo" in sys.modules
     hooks = [model.register_forward_pre_hook(lambda *_: maps.clear())]
     try:
         for name, module in chosen.items():
             hook = lambda _module, _inputs, given, name=name: keep(name, given)  # noqa: E731
             hooks.append(module.register_forward_hook(hook))
-        with torch.compiler.set_stance("force_eager") if compiler else nullcontext():
+        with uncompiled():
             yield maps
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def uncompiled() -> AbstractContextManager:
+    """Run compiled models layer by layer: one that has run once would run past hooks."""
+    compiler = "torch._dynamo" in sys.modules
+    return torch.compiler.set_stance("force_eager") if compiler else nullcontext()
 
 
 def _choose(model: nn.Module, layers: Any) -> dict[str, nn.Module]:
@@ -327,7 +331,8 @@ def find_cam_head(model: nn.Module, images: Tensor) -> CamHead:
     """
     device = next((p.device for p in model.parameters()), images.device)
     with keeping_mode(model), torch.no_grad(), capture_activations(model, "*") as maps:
-        logits = model.eval()(images.to(device))
+        model.eval()
+        logits = model(images.to(device))
     if not isinstance(logits, Tensor) or logits.ndim != 2 or not logits.numel():
         found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise ValueError(f"expected a model that gives logits (N, K), got {found}")

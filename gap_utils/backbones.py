@@ -13,15 +13,18 @@ from copy import deepcopy
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property
+from itertools import count, islice
 from math import isqrt
+from operator import index
 from pathlib import Path
+from threading import get_ident
 from typing import Any
 from urllib.request import Request, urlopen
 
 import torch
 from torch import Tensor, nn
 
-from gap_utils.activations import CamHead, find_cam_head
+from gap_utils.activations import CamHead, find_cam_head, uncompiled
 from gap_utils.training import keeping_mode
 
 EMBEDDED = "efficientnet_lite0"  # its weights are installed with this package
@@ -84,15 +87,17 @@ class Backbone:
             Shape (3, size, size).
 
         Raises:
-            ValueError: if size or crop_pct cannot be.
+            ValueError: if photo, size or crop_pct cannot be.
         """
         from timm.data import create_transform
 
         config = dict(self.config)
+        if getattr(photo, "mode", None) != "RGB":
+            got = getattr(photo, "mode", type(photo).__name__)
+            raise ValueError(f"expected a Pillow picture in RGB, as from read_photo, got {got}")
         if size is not None:
-            if not isinstance(size, int) or size < 1:
-                raise ValueError(f"expected size to be a number of pixels, got {size!r}")
-            config["input_size"] = (3, size, size)
+            side = _read_count("size", size)
+            config["input_size"] = (3, side, side)
         if crop_pct is not None:
             if not 0 < crop_pct <= 1:
                 raise ValueError(f"expected crop_pct above 0 and at most 1, got {crop_pct!r}")
@@ -106,6 +111,16 @@ class Backbone:
         if weights == "random":
             weights = "RANDOM weights: good for shapes, not for answers"
         return f"{self.name}: {count:,} parameters, {size} pictures, {weights}"
+
+
+def _read_count(name: str, value: Any) -> int:
+    try:
+        number = index(value)
+    except TypeError:
+        number = 0
+    if number < 1:
+        raise ValueError(f"expected {name} to be an integer from 1 on, got {value!r}")
+    return number
 
 
 def load_backbone(name: str = EMBEDDED, weights: str = "pretrained") -> Backbone:
@@ -400,15 +415,24 @@ def _look(model: nn.Module, images: Tensor | None) -> tuple[_Trail, Tensor]:
     if len(images) < 2:
         raise ValueError(f"expected two pictures or more, got {len(images)}")
     images = _like_weights(model, images)
-    trail = _Trail(len(images))
-    hooks = [hook for name, layer in model.named_modules() for hook in trail.follow(name, layer)]
+    layers = dict(model.named_modules())
+    trail, hooks = _Trail(len(images), set(layers)), []
     try:
-        with keeping_mode(model), torch.no_grad():
-            model.eval()(images)
+        for name, layer in layers.items():
+            hooks.extend(trail.follow(name, layer))
+        _run(model, images)
     finally:
         for hook in hooks:
             hook.remove()
     return trail, images
+
+
+def _run(model: nn.Module, images: Tensor) -> Tensor:
+    """Give pictures to a model in eval mode, with the numbers that its weights have."""
+    exact = torch.autocast(images.device.type, enabled=False)
+    with keeping_mode(model), torch.no_grad(), uncompiled(), exact:
+        model.eval()
+        return model(images)
 
 
 @dataclass
@@ -424,45 +448,50 @@ class _Step:
 class _Trail:
     """What a network gives, from the last features on."""
 
-    def __init__(self, count: int):
-        self._count = count
+    def __init__(self, count: int, names: set[str]):
+        self._count, self._names = count, names
         self.calls: Counter[str] = Counter()  # of each layer
         self._restart()
 
-    def _restart(self, before: str = "", features: Any = None) -> None:
-        self.before, self.features = before, features
+    def _restart(self, place: str = "", features: Tensor | None = None) -> None:
+        self.place, self.call = place, self.calls[place]  # "relu", 2: its second call
+        self.features = features
         self.earlier = set(self.calls)  # the layers that the features need
         self.grid: tuple[str, Tensor] | None = None  # features pooled to fewer positions
         self.steps: list[_Step] = []
 
+    @property
+    def before(self) -> str:
+        """The layer that gives the features, with its call as `capture_activations` has it."""
+        numbered = (f"{self.place}_{number}" for number in count(1))
+        free = (name for name in numbered if name not in self._names)
+        return self.place if self.call < 2 else next(islice(free, self.call - 2, None))
+
     def follow(self, name: str, layer: nn.Module) -> Iterator[Any]:
         """Hook a layer."""
 
-        def enter(_layer, given):
-            if given:
-                self._take(name, layer, given[0], 0)
+        def enter(_layer, given, named):
+            for tensor in (*given, *named.values()):
+                self._take(name, layer, tensor, 0)
 
-        def leave(_layer, given, output):
+        def leave(_layer, given, named, output):
             self.calls[name] += 1
-            numbers = sum(tensor.numel() for tensor in given if isinstance(tensor, Tensor))
-            self._take(name, layer, output, numbers)
+            tensors = [t for t in (*given, *named.values()) if isinstance(t, Tensor)]
+            self._take(name, layer, output, sum(tensor.numel() for tensor in tensors))
 
-        yield layer.register_forward_pre_hook(enter)
-        yield layer.register_forward_hook(leave)
+        yield layer.register_forward_pre_hook(enter, with_kwargs=True)
+        yield layer.register_forward_hook(leave, with_kwargs=True)
 
     def _take(self, name: str, layer: nn.Module, tensor: Any, given: int) -> None:
         if not isinstance(tensor, Tensor) or tensor.ndim < 2 or len(tensor) != self._count:
             return
-        copy = tensor.detach().clone()  # a later layer may work in place
+        # copies, since a later layer may work in place
         if _is_vector(tensor):
-            self.steps.append(_Step(name, layer, copy.flatten(1), given))
-        elif not given:
-            return
-        elif isinstance(layer, nn.AdaptiveAvgPool2d):
-            self.grid = (name, copy)
-        elif not isinstance(layer, nn.Identity):
-            again = self.calls[name] - 1
-            self._restart(f"{name}_{again}" if again else name, copy)
+            self.steps.append(_Step(name, layer, tensor.clone().flatten(1), given))
+        elif given and isinstance(layer, nn.AdaptiveAvgPool2d):
+            self.grid = (name, tensor.clone())
+        elif given and not isinstance(layer, nn.Identity):
+            self._restart(name, tensor.clone())
 
     def read(self, prefix: int | None) -> Pooling:
         """Tell how the first vector comes from the features."""
@@ -488,21 +517,21 @@ class _Trail:
             if not made or not f"{step.name}.".startswith(f"{module}.")
         ]
         shape = tuple(self.features.shape[1:])
-        scale = self.features.abs().max() * max(1e-5, 8 * torch.finfo(vector.dtype).eps)
-        fitting = [
-            way
-            for *way, tried in self._ways()
-            if tried.shape == vector.shape and (tried - vector).abs().max() <= scale
-        ]
-        if {"mean", "maximum"} <= {kind for kind, *_ in fitting}:
+        exact = max(1e-5, 8 * torch.finfo(vector.dtype).eps)
+        fitting = []
+        for *way, tried, size in self._ways():
+            if tried.shape == vector.shape:
+                error = ((tried - vector).abs() / size.clamp(min=1e-12)).max().item()
+                fitting += [(error, way)] if error <= exact else []
+        if {"mean", "maximum"} <= {way[0] for _, way in fitting}:
             raise ValueError(
                 f"expected features that differ from place to place, but {self.before!r} gives "
                 "the same everywhere: try other pictures"
             )
         if not fitting and made and self._fills_the_map(made[0].layer):
-            fitting = [["flatten", 1, False, 0]]
+            fitting = [(0, ["flatten", 1, False, 0])]
         if fitting:
-            kind, axis, relu, skipped = fitting[0]
+            _, (kind, axis, relu, skipped) = min(fitting, key=lambda found: found[0])
             if kind == "class token":
                 skipped = prefix or shape[0] - isqrt(shape[0]) ** 2
             if kind == "flatten" and self.grid:
@@ -522,20 +551,25 @@ class _Trail:
             layer.kernel_size == self.features.shape[2:] and not any(layer.padding)
         )
 
-    def _ways(self) -> Iterator[tuple[str, int, bool, int, Tensor]]:
-        """Try what may make a vector of the features: kind, axis, ReLU, prefix, vector."""
+    def _ways(self) -> Iterator[tuple[str, int, bool, int, Tensor, Tensor]]:
+        """Try what may make a vector of the features.
+
+        Yields:
+            Kind, axis, ReLU, prefix; the vector; how large the numbers are that went into it.
+        """
         for relu in (False, True):
             features = self.features.relu() if relu else self.features
             for axis in (1, -1):
                 flat = features.movedim(axis, 1).flatten(2)
+                size = flat.abs().amax(2)
                 tokens = axis == -1 and features.ndim == 3
                 for skipped in range(min(MOST_PREFIX_TOKENS, flat.shape[2])) if tokens else [0]:
-                    yield "mean", axis, relu, skipped, flat[..., skipped:].mean(2)
-                    yield "maximum", axis, relu, skipped, flat[..., skipped:].amax(2)
+                    yield "mean", axis, relu, skipped, flat[..., skipped:].mean(2), size
+                    yield "maximum", axis, relu, skipped, flat[..., skipped:].amax(2), size
                 if tokens:
-                    yield "class token", axis, relu, 0, flat[..., 0]
-            grid = self.grid[1] if self.grid else features
-            yield "flatten", 1, relu, 0, grid.flatten(1)
+                    yield "class token", axis, relu, 0, flat[..., 0], size
+            grid = (self.grid[1] if self.grid else features).flatten(1)
+            yield "flatten", -1 if features.ndim == 3 else 1, relu, 0, grid, grid.abs()
 
 
 def _is_vector(tensor: Tensor) -> bool:
@@ -561,7 +595,8 @@ def replace_head(
         Layers `body` (pictures to maps (N, C, h, w)), `pool`, `flatten`, `norm` (if wanted) and
         `linear`; pictures (N, 3, H, W) to logits (N, num_classes). To train the head alone:
         `new.body.requires_grad_(False)`, and `new.body.eval()` for what its BatchNorm layers
-        remember. (The copy keeps layers that only training uses, as GoogLeNet has.)
+        remember. (The copy keeps layers that only training uses, as GoogLeNet has. To hook the
+        maps, hook `body`; its pass ends inside the old model, so `torch.export` refuses it.)
 
     Raises:
         ValueError: if the pooling is not found, or the body cannot be cut off.
@@ -573,12 +608,13 @@ def replace_head(
         >>> new(torch.rand(4, 3, 32, 32)).shape, [name for name, _ in new.named_children()]
         (torch.Size([4, 2]), ['body', 'pool', 'flatten', 'norm', 'linear'])
     """
-    if num_classes < 1:
-        raise ValueError(f"expected at least one class, got {num_classes}")
+    num_classes = _read_count("num_classes", num_classes)
     trail, images = _look(model, images)
     body = _Body(deepcopy(model), trail)
-    with keeping_mode(body), torch.no_grad():
-        maps = body.eval()(images)
+    try:
+        maps = _run(body, images)
+    except Exception as error:
+        raise ValueError(f"expected a body that runs without its head, got {error!r}") from error
     if maps.ndim != 4:
         raise ValueError(f"expected maps (N, C, h, w), got {tuple(maps.shape)} of {trail.before!r}")
     layers = {"body": body, "pool": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten()}
@@ -604,22 +640,25 @@ class _Body(nn.Module):
         pooling = trail.read(_prefix(model))
         self._relu, self._axis = pooling.relu, pooling.axis
         self._prefix = pooling.prefix or _prefix(model) or 0
-        self._layer, self._calls = pooling.before, 1
-        if self._layer not in trail.calls:  # "relu_1" is the second call of "relu"
-            self._layer, _, number = pooling.before.rpartition("_")
-            self._calls = int(number) + 1
-        for name in set(trail.calls) - trail.earlier - {""}:  # the old head
-            if not any(True for _ in model.get_submodule(name).children()):
-                nothing = nn.Identity().train(model.training)  # needs no weights
-                model.set_submodule(name, nothing)
+        self._layer, self._call = trail.place, trail.call
+        # sides of a patch, which a ViT cuts out with its first convolution
+        cuts = (layer for layer in model.modules() if isinstance(layer, nn.Conv2d))
+        self._patch = next((cut.stride for cut in cuts if cut.stride == cut.kernel_size), (1, 1))
+        old = {model.get_submodule(name) for name in set(trail.calls) - trail.earlier - {""}}
+        for name, layer in list(model.named_modules(remove_duplicate=False)):
+            if layer in old and not any(True for _ in layer.children()):
+                model.set_submodule(name, nn.Identity().train(model.training))  # has no weights
         self.model = model
 
     def forward(self, images: Tensor) -> Tensor:
         given: list[Tensor] = []
+        thread = get_ident()
 
         def keep(_layer, _inputs, output):
+            if get_ident() != thread:  # another pass of the same layers
+                return
             given.append(output)
-            if len(given) == self._calls:
+            if len(given) == self._call:
                 raise _Enough
 
         hook = self.model.get_submodule(self._layer).register_forward_hook(keep)
@@ -629,12 +668,18 @@ class _Body(nn.Module):
             pass
         finally:
             hook.remove()
+        if len(given) < self._call:
+            raise RuntimeError(
+                f"expected {self._layer!r} to be called {self._call} times, got {len(given)}: the "
+                "network takes another way in this mode or with these pictures"
+            )
         maps = (given[-1].relu() if self._relu else given[-1]).movedim(self._axis, 1)
         return self._lay_out(maps, images) if maps.ndim == 3 and self._axis == -1 else maps
 
     def _lay_out(self, tokens: Tensor, images: Tensor) -> Tensor:
         """Put patch tokens (N, C, L) into rows and columns; one column where that fails."""
         patches = tokens[..., self._prefix :]
-        count, (height, width) = patches.shape[2], images.shape[2:]
-        rows = round((count * height / width) ** 0.5)
-        return patches.unflatten(2, (count if count % rows else rows, -1))
+        number, (height, width) = patches.shape[2], images.shape[2:]
+        shape = (height / self._patch[0]) / (width / self._patch[1])
+        rows = max(1, round((number * shape) ** 0.5))
+        return patches.unflatten(2, (number if number % rows else rows, -1))

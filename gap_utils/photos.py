@@ -45,7 +45,7 @@ def load_photo(name: str) -> Image.Image:
     raise ValueError(f"expected one of {', '.join(map(repr, (*SHIPPED, HOPPER)))}, got {name!r}")
 
 
-def read_photo(source: str | Path | bytes) -> Image.Image:
+def read_photo(source: str | Path | bytes | bytearray | memoryview) -> Image.Image:
     """Read a JPEG or PNG file as anybody would see it.
 
     A photograph is turned as its EXIF data say, what is transparent becomes white, grey and
@@ -68,7 +68,8 @@ def read_photo(source: str | Path | bytes) -> Image.Image:
         >>> read_photo(file.getvalue()).getpixel((0, 0))
         (128, 128, 128)
     """
-    data = source if isinstance(source, bytes) else Path(source).read_bytes()
+    held = isinstance(source, bytes | bytearray | memoryview)
+    data = bytes(source) if held else Path(source).read_bytes()
     try:
         with warnings.catch_warnings():  # what is too large is refused below
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)

@@ -89,5 +89,5 @@ class PhotoLab(CamLab):
                 self._upload._counter = 0
             else:
                 self._upload.value = ()
-        for photo in [read_photo(bytes(file["content"])) for file in files]:
+        for photo in [read_photo(file["content"]) for file in files]:
             self.add(photo)

