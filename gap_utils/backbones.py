@@ -673,7 +673,8 @@ class _Body(nn.Module):
                 f"expected {self._layer!r} to be called {self._call} times, got {len(given)}: the "
                 "network takes another way in this mode or with these pictures"
             )
-        maps = (given[-1].relu() if self._relu else given[-1]).movedim(self._axis, 1)
+        features = given[self._call - 1]
+        maps = (features.relu() if self._relu else features).movedim(self._axis, 1)
         return self._lay_out(maps, images) if maps.ndim == 3 and self._axis == -1 else maps
 
     def _lay_out(self, tokens: Tensor, images: Tensor) -> Tensor:
