@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from gap_utils.activations import CamHead, find_cam_head, uncompiled
-from gap_utils.training import keeping_mode
+from gap_utils.training import as_input, keeping_mode
 
 EMBEDDED = "efficientnet_lite0"  # its weights are installed with this package
 EMBEDDED_SHA256 = "57934424"  # the first digits, as in the name of the file
@@ -394,12 +394,7 @@ def _noise(model: nn.Module, size: Sequence[int]) -> Tensor:
     convolutions = (layer for layer in model.modules() if isinstance(layer, nn.Conv2d))
     channels = next((layer.in_channels for layer in convolutions), size[0])
     noise = torch.rand(2, channels, *size[1:], generator=torch.Generator().manual_seed(0))
-    return _like_weights(model, noise)
-
-
-def _like_weights(model: nn.Module, images: Tensor) -> Tensor:
-    weights = next((p for p in model.parameters() if p.is_floating_point()), images)
-    return images.to(weights.device, weights.dtype)
+    return as_input(model, noise)
 
 
 def _prefix(model: nn.Module) -> int | None:
@@ -414,7 +409,7 @@ def _look(model: nn.Module, images: Tensor | None) -> tuple[_Trail, Tensor]:
         images = _noise(model, config.get("input_size", (3, 224, 224)))
     if len(images) < 2:
         raise ValueError(f"expected two pictures or more, got {len(images)}")
-    images = _like_weights(model, images)
+    images = as_input(model, images)
     layers = dict(model.named_modules())
     trail, hooks = _Trail(len(images), set(layers)), []
     try:

@@ -408,6 +408,12 @@ def keeping_mode(model: nn.Module) -> Iterator[None]:
             module.training = training
 
 
+def as_input(model: nn.Module, images: Tensor) -> Tensor:
+    """Bring pictures to the device and number format of a model's weights, if it has any."""
+    weights = next((p for p in model.parameters() if p.is_floating_point()), images)
+    return images.to(weights.device, weights.dtype)
+
+
 def predict(model: nn.Module, images: Tensor, batch_size: int = 500) -> Tensor:
     """Return the logits of pictures, in evaluation mode; the model is left as it was.
 

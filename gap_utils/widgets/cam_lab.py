@@ -36,10 +36,9 @@ from gap_utils.pictures import (
     signed_colours,
     text_width,
 )
-from gap_utils.training import predict
+from gap_utils.training import as_input, predict
 from gap_utils.widgets.lab import (
     StateLab,
-    as_input,
     button,
     check_below,
     read_integer,

@@ -11,7 +11,6 @@ from operator import index
 from typing import Any
 
 import ipywidgets
-from torch import Tensor, nn
 
 from gap_utils.pictures import Picture
 
@@ -209,12 +208,6 @@ def check_below(name: str, value: int, count: int) -> None:
     """Raise ValueError if there are not more than so many of what the setting chooses from."""
     if value >= count:
         raise ValueError(f"expected {name} to be below {count}, got {value}")
-
-
-def as_input(model: nn.Module, images: Tensor) -> Tensor:
-    """Bring pictures to the device and number format of a model's weights, if it has any."""
-    weights = next((p for p in model.parameters() if p.is_floating_point()), images)
-    return images.to(weights.device, weights.dtype)
 
 
 def read_names(class_names: Sequence[str] | None, count: int) -> tuple[str, ...]:

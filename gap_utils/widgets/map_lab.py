@@ -29,10 +29,9 @@ from gap_utils.pictures import (
     shade_signed,
     shorten,
 )
-from gap_utils.training import keeping_mode
+from gap_utils.training import as_input, keeping_mode
 from gap_utils.widgets.lab import (
     StateLab,
-    as_input,
     button,
     check_below,
     read_integer,

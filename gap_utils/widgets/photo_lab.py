@@ -71,14 +71,12 @@ class PhotoLab(CamLab):
     def _find_head(self) -> CamHead:
         return self._backbone.cam_head  # its refusal says more
 
-    def _build(self) -> None:
-        super()._build()
+    def _lay_out(self, *controls: ipywidgets.Widget) -> None:
         self._upload = ipywidgets.FileUpload(
             accept=".jpg,.jpeg,.png", description="Your photograph", layout={"width": "auto"}
         )
         self._on_move(self._upload, self._take)
-        controls = self.box.children[0]
-        controls.children = (*controls.children, self._upload)
+        super()._lay_out(*controls, self._upload)
 
     def _take(self, files: Any) -> None:
         """Read what was uploaded; ipywidgets 7 has a dict of files by name, 8 a tuple."""

