@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import re
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
-from itertools import count
+from itertools import count, islice
 from typing import Any
 
 import torch
@@ -70,15 +71,17 @@ def capture_activations(
     """
     chosen = _choose(model, layers)
     names = {name for name, _ in model.named_modules()}
-    maps = Activations()
+    maps, calls = Activations(), Counter()
+
+    def begin(*_) -> None:
+        maps.clear()
+        calls.clear()
 
     def keep(name: str, given: Any) -> None:
-        if name in maps:  # "relu_1" may be another module's own name
-            numbered = (f"{name}_{number}" for number in count(1))
-            name = next(new for new in numbered if new not in maps and new not in names)
-        maps[name] = _copy(given) if detach else given
+        calls[name] += 1
+        maps[name_of_call(name, calls[name], names)] = _copy(given) if detach else given
 
-    hooks = [model.register_forward_pre_hook(lambda *_: maps.clear())]
+    hooks = [model.register_forward_pre_hook(begin)]
     try:
         for name, module in chosen.items():
             hook = lambda _module, _inputs, given, name=name: keep(name, given)  # noqa: E731
@@ -88,6 +91,19 @@ def capture_activations(
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def name_of_call(name: str, call: int, names: set[str]) -> str:
+    """Name the first, second, ... call of a layer: "relu", "relu_1", ...
+
+    Args:
+        name: of the layer.
+        call: which one, from 1 on.
+        names: of all layers of the model; "relu_1" may be one of them.
+    """
+    numbered = (f"{name}_{number}" for number in count(1))
+    free = (new for new in numbered if new not in names)
+    return name if call == 1 else next(islice(free, call - 2, None))
 
 
 def uncompiled() -> AbstractContextManager:

@@ -13,7 +13,6 @@ from copy import deepcopy
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property
-from itertools import count, islice
 from math import isqrt
 from operator import index
 from pathlib import Path
@@ -24,7 +23,7 @@ from urllib.request import Request, urlopen
 import torch
 from torch import Tensor, nn
 
-from gap_utils.activations import CamHead, find_cam_head, uncompiled
+from gap_utils.activations import CamHead, find_cam_head, name_of_call, uncompiled
 from gap_utils.training import as_input, keeping_mode
 
 EMBEDDED = "efficientnet_lite0"  # its weights are installed with this package
@@ -458,9 +457,7 @@ class _Trail:
     @property
     def before(self) -> str:
         """The layer that gives the features, with its call as `capture_activations` has it."""
-        numbered = (f"{self.place}_{number}" for number in count(1))
-        free = (name for name in numbered if name not in self._names)
-        return self.place if self.call < 2 else next(islice(free, self.call - 2, None))
+        return name_of_call(self.place, self.call, self._names)
 
     def follow(self, name: str, layer: nn.Module) -> Iterator[Any]:
         """Hook a layer."""
