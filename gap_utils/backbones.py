@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property
 from math import isqrt
-from operator import index
 from pathlib import Path
 from threading import get_ident
 from typing import Any
@@ -24,7 +23,8 @@ import torch
 from torch import Tensor, nn
 
 from gap_utils.activations import CamHead, find_cam_head, name_of_call, uncompiled
-from gap_utils.training import as_input, keeping_mode
+from gap_utils.inference import as_input, evaluation_mode
+from gap_utils.values import read_whole_number
 
 EMBEDDED = "efficientnet_lite0"  # its weights are installed with this package
 EMBEDDED_SHA256 = "57934424"  # the first digits, as in the name of the file
@@ -95,7 +95,7 @@ class Backbone:
             got = getattr(photo, "mode", type(photo).__name__)
             raise ValueError(f"expected a Pillow picture in RGB, as from read_photo, got {got}")
         if size is not None:
-            side = _read_count("size", size)
+            side = read_whole_number("size", size, 1)
             config["input_size"] = (3, side, side)
         if crop_pct is not None:
             if not 0 < crop_pct <= 1:
@@ -110,16 +110,6 @@ class Backbone:
         if weights == "random":
             weights = "RANDOM weights: good for shapes, not for answers"
         return f"{self.name}: {count:,} parameters, {size} pictures, {weights}"
-
-
-def _read_count(name: str, value: Any) -> int:
-    try:
-        number = index(value)
-    except TypeError:
-        number = 0
-    if number < 1:
-        raise ValueError(f"expected {name} to be an integer from 1 on, got {value!r}")
-    return number
 
 
 def load_backbone(name: str = EMBEDDED, weights: str = "pretrained") -> Backbone:
@@ -424,8 +414,7 @@ def _look(model: nn.Module, images: Tensor | None) -> tuple[_Trail, Tensor]:
 def _run(model: nn.Module, images: Tensor) -> Tensor:
     """Give pictures to a model in eval mode, with the numbers that its weights have."""
     exact = torch.autocast(images.device.type, enabled=False)
-    with keeping_mode(model), torch.no_grad(), uncompiled(), exact:
-        model.eval()
+    with evaluation_mode(model), uncompiled(), exact:
         return model(images)
 
 
@@ -600,7 +589,7 @@ def replace_head(
         >>> new(torch.rand(4, 3, 32, 32)).shape, [name for name, _ in new.named_children()]
         (torch.Size([4, 2]), ['body', 'pool', 'flatten', 'norm', 'linear'])
     """
-    num_classes = _read_count("num_classes", num_classes)
+    num_classes = read_whole_number("num_classes", num_classes, 1)
     trail, images = _look(model, images)
     body = _Body(deepcopy(model), trail)
     try:
