@@ -133,14 +133,14 @@ def _split_png(data: bytes) -> tuple[bytes, bytes, bytes, bytes]:
         if checksum == _number(data[end - 4 : end]):
             chunks[name[0]].append(data[place:end])
             place = end
-        elif name[0] in needed:
+        elif name[0] in needed and end <= len(data):
             raise ValueError(f"its {name[0].decode()} chunk is damaged")
         elif chunks[b"IDAT"]:
             break  # what is damaged here may be pixels; some may be missing in what follows
         else:
             place += 1  # its length may be wrong: the next one may begin anywhere
     if missing := [name.decode() for name in needed if not chunks[name]]:
-        raise ValueError(f"it has no {missing[0]} chunk")
+        raise ValueError(f"it has no whole {missing[0]} chunk")
     profile, exif, key = (
         chunks[name][0][8:-4] if chunks[name] else b"" for name in (b"iCCP", b"eXIf", b"tRNS")
     )
