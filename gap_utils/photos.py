@@ -21,7 +21,7 @@ HOPPER = "hopper"
 MOST_PIXELS = 80_000_000  # of a file
 LARGEST_SIDE = 1024  # what is kept of it
 MAX_ASPECT_RATIO = 20
-MOST_OF_PROFILE = 2**24  # bytes; that of a printer may have millions
+MAX_PROFILE_BYTES = 2**24  # that of a printer may have millions
 PNG, JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"  # how files begin
 PNG_NAME = re.compile(rb"[A-Za-z]{4}")  # of a chunk
 JPEG_MARKER = re.compile(rb"\xff+([\xc0-\xcf\xd8\xda-\xfe])")  # of a segment, or a second start
@@ -105,7 +105,7 @@ def read_photo(source: str | Path | bytes | bytearray | memoryview) -> Image.Ima
     with _naming_broken_files():
         photo.draft("RGB", (2 * LARGEST_SIDE, 2 * LARGEST_SIDE))  # decodes large JPEGs faster
         photo.load()
-        photo, alpha = _part_png(photo, pixels, key) if is_png else (photo, None)
+        photo, alpha = _split_alpha(photo, pixels, key) if is_png else (photo, None)
     photo = _as_srgb(photo, profile)
     if alpha:
         photo = Image.composite(photo, Image.new("RGB", photo.size, "white"), alpha)
@@ -146,7 +146,7 @@ def _split_png(data: bytes) -> tuple[bytes, bytes, bytes, bytes]:
     )
     unpacking = zlib.decompressobj()
     try:
-        profile = unpacking.decompress(profile.partition(b"\0")[2][1:], MOST_OF_PROFILE)
+        profile = unpacking.decompress(profile.partition(b"\0")[2][1:], MAX_PROFILE_BYTES)
     except zlib.error:  # a damaged profile is as good as none
         profile = b""
     pixels = PNG + b"".join(chunk for name in needed for chunk in chunks[name])
@@ -162,13 +162,13 @@ def _split_jpeg(data: bytes) -> tuple[bytes, bytes, bytes, bytes]:
         content = data[start + 2 : place]
         if code == 0xDA:  # here the pixels begin
             order = sorted(pieces)  # by number, with how many there are
-            complete = order == [bytes([n + 1, len(order)]) for n in range(len(order))]
+            complete = order == [(n + 1, len(order)) for n in range(len(order))]
             profile = b"".join(pieces[piece] for piece in order) if complete else b""
             return b"".join([*kept, data[start - 2 :]]), profile, exif, b""
         if code == 0xE1 and content.startswith(b"Exif\0\0"):
             exif = exif or content
         elif code == 0xE2 and content.startswith(b"ICC_PROFILE\0"):
-            pieces[content[12:14]] = content[14:]
+            pieces[tuple(content[12:14])] = content[14:]
         elif code not in JPEG_ABOUT or JPEG_COLOURS.match(content):
             kept.append(data[start - 2 : place])
     raise ValueError("it has no pixels")
@@ -178,17 +178,17 @@ def _number(big_endian: bytes) -> int:
     return int.from_bytes(big_endian, "big")
 
 
-def _part_png(
+def _split_alpha(
     photo: Image.Image, pixels: bytes, key: bytes
 ) -> tuple[Image.Image, Image.Image | None]:
-    """Give grey or colours in 8 bits, and an alpha channel; `key` is compared at all its bits."""
+    """Give a PNG's grey or colours in 8 bits, and its alpha channel, made at the file's depth."""
     (depth, kind), alpha = pixels[24:26], None
     if photo.mode in ("LA", "RGBA"):
         alpha = photo.getchannel("A")
-    elif kind == 3:  # a palette
+    elif kind == 3 and key:  # of a palette's entries
         opacity = np.frombuffer(key[:256].ljust(256, b"\xff"), np.uint8)
         alpha = Image.fromarray(opacity[np.asarray(photo)])
-    elif len(key) == {0: 2, 2: 6}[kind]:  # one grey or colour
+    elif len(key) == {0: 2, 2: 6}.get(kind):  # one grey or colour
         levels = np.asarray(photo)
         if depth < 8:
             levels = np.asarray(photo.convert("L")) // (255 // (2**depth - 1))

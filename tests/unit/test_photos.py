@@ -504,6 +504,10 @@ def test_a_profile_in_pieces():
     for order, count in (((0, 1), 3), ((0, 2), 3), ((1, 2), 3), ((0, 1, 2), 4), ((0, 1, 2), 2)):
         found = read(jpeg_with(in_pieces(ADOBE, size, order, count)))
         assert differ(found, GREEN) <= 2, (order, count)
+    too_many = b"".join(
+        segment(0xE2, b"ICC_PROFILE\0" + bytes([n % 256, n // 256])) for n in range(300)
+    )
+    assert differ(read(jpeg_with(too_many)), GREEN) <= 2
 
 
 @pytest.mark.parametrize(
