@@ -106,7 +106,7 @@ def grade(
     return Feedback(True, f"✓ Right: {right}.")
 
 
-def refused(answer: Callable) -> tuple[Feedback | None, Any]:
+def call_answer(answer: Callable) -> tuple[Feedback | None, Any]:
     """Call an answer without arguments.
 
     Returns:

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gap_utils.checks.grading import Feedback, features, grade, random_features, refused
+from gap_utils.checks.grading import Feedback, call_answer, features, grade, random_features
 from gap_utils.data import load_study
 from gap_utils.models import HEADS, load_trained
 
@@ -263,7 +263,7 @@ def _accuracies(measure: str, at: int) -> str:
 
 def check_winners(answer: Callable) -> Feedback:
     """Check exercise 4: which head is clearly ahead of both others, as they are and moved."""
-    problem, value = refused(answer)
+    problem, value = call_answer(answer)
     if problem:
         return problem
     names = (*HEADS, "none")
@@ -288,7 +288,7 @@ def check_winners(answer: Callable) -> Feedback:
 
 def check_supported_claims(answer: Callable) -> Feedback:
     """Check exercise 5: the letters of the claims that the study supports."""
-    problem, value = refused(answer)
+    problem, value = call_answer(answer)
     if problem:
         return problem
     words = [sign for sign in value if sign not in ", "] if isinstance(value, str) else value

@@ -8,7 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from gap_utils.activations import capture_activations
-from gap_utils.checks.grading import Feedback, features, grade, numbers_of, random_features, refused
+from gap_utils.checks.grading import (
+    Feedback,
+    call_answer,
+    features,
+    grade,
+    numbers_of,
+    random_features,
+)
 
 
 class _Doubling(nn.Module):
@@ -100,9 +107,9 @@ def _maps_of(model: nn.Module, layer: nn.Module, images: Tensor) -> Tensor:
     return next(iter(maps.values()))
 
 
-def check_from_14_to_7(answer: Callable) -> Feedback:
+def check_halving_layer(answer: Callable) -> Feedback:
     """Check exercise 2: the layer of ResNet-18 that makes 7×7 out of 14×14."""
-    problem, name = refused(answer)
+    problem, name = call_answer(answer)
     if problem:
         return problem
     sizes = _resnet_sizes()
@@ -216,7 +223,7 @@ def check_winning_maps(answer: Callable) -> Feedback:
 
 def check_two_maps(answer: Callable) -> Feedback:
     """Check exercise 4: two maps of which GAP prefers the first and GMP the second."""
-    problem, value = refused(answer)
+    problem, value = call_answer(answer)
     if problem:
         return problem
     maps = numbers_of(value)

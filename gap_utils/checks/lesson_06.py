@@ -9,7 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from gap_utils.activations import class_activation_map
-from gap_utils.checks.grading import Feedback, features, grade, numbers_of, random_features, refused
+from gap_utils.checks.grading import (
+    Feedback,
+    call_answer,
+    features,
+    grade,
+    numbers_of,
+    random_features,
+)
 
 # network -> letter of the family, and why
 FAMILIES = {
@@ -25,7 +32,7 @@ FAMILIES = {
 def check_linear_head(answer: Callable) -> Feedback:
     """Check exercise 1: a linear layer behind GAP in place of a 1×1 convolution before it."""
     if not callable(answer):
-        return refused(answer)[0]
+        return call_answer(answer)[0]
 
     def logits(convolution: nn.Conv2d, maps: Tensor) -> Tensor:
         linear = answer(convolution)
@@ -133,7 +140,7 @@ def check_cam(answer: Callable) -> Feedback:
 
 def check_max_counterexample(answer: Callable) -> Feedback:
     """Check exercise 3: maps and weights for which max and matrix do not commute."""
-    problem, value = refused(answer)
+    problem, value = call_answer(answer)
     if problem:
         return problem
     two = isinstance(value, list | tuple) and len(value) == 2
@@ -163,7 +170,7 @@ def check_max_counterexample(answer: Callable) -> Feedback:
 
 def check_cam_families(answer: Callable) -> Feedback:
     """Check exercise 4: which of five networks have a CAM, and where it comes from."""
-    problem, value = refused(answer)
+    problem, value = call_answer(answer)
     if problem:
         return problem
     letters = {letter for letter, _ in FAMILIES.values()}

@@ -11,10 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from gap_utils.checks.grading import Feedback, grade, random_features, refused
+from gap_utils.checks.grading import Feedback, call_answer, grade, random_features
 
 # network -> where its GAP is, and why
-PLACES = {
+LOCATIONS = {
     "efficientnet_b0": ("avgpool", "the layer avgpool averages the maps of `features`"),
     "maxvit_t": ("classifier.0", "GAP is the first layer of the classifier; its full name is "
                                  "classifier.0"),
@@ -25,24 +25,24 @@ PLACES = {
 }  # fmt: skip
 
 
-def check_places(answer: Callable) -> Feedback:
+def check_gap_locations(answer: Callable) -> Feedback:
     """Check exercise 1: where four networks pool."""
-    problem, value = refused(answer)
+    problem, value = call_answer(answer)
     if problem:
         return problem
-    if not isinstance(value, dict) or set(value) != set(PLACES):
+    if not isinstance(value, dict) or set(value) != set(LOCATIONS):
         return Feedback(
-            False, f"✗ Expected a dict with the keys {', '.join(PLACES)}, got {value!r}."
+            False, f"✗ Expected a dict with the keys {', '.join(LOCATIONS)}, got {value!r}."
         )
     said = {name: str(place).strip() for name, place in value.items()}
     lines = [
         f"{name}: not {said[name]!r}; {why}."
-        for name, (place, why) in PLACES.items()
+        for name, (place, why) in LOCATIONS.items()
         if said[name].lower() != place and not (place == "forward" in said[name].lower())
     ]
     if lines:
         return Feedback(False, "\n".join(["✗ Not so:", *lines]))
-    return Feedback(True, "✓ Right: " + "; ".join(f"{n}: {why}" for n, (_, why) in PLACES.items()))
+    return Feedback(True, "✓ Right: " + "; ".join(f"{n}: {why}" for n, (_, why) in LOCATIONS.items()))
 
 
 def check_feature_side(answer: Callable) -> Feedback:
@@ -184,10 +184,10 @@ def check_mean_of_patches(answer: Callable) -> Feedback:
 def check_new_head(answer: Callable) -> Feedback:
     """Check exercise 5: GAP, BatchNorm and a linear layer."""
     if not callable(answer):
-        return refused(answer)[0]
+        return call_answer(answer)[0]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        problem, head = refused(lambda: answer(8, 3))
+        problem, head = call_answer(lambda: answer(8, 3))
     if problem:
         return problem
     if not isinstance(head, nn.Module):

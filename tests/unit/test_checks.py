@@ -733,12 +733,12 @@ WRONG = [
 STATEMENTS = [
     checks.check_winners,
     checks.check_supported_claims,
-    checks.check_from_14_to_7,
+    checks.check_halving_layer,
     checks.check_two_maps,
     checks.check_linear_head,
     checks.check_max_counterexample,
     checks.check_cam_families,
-    checks.check_places,
+    checks.check_gap_locations,
     checks.check_new_head,
 ]
 CHECKS = [

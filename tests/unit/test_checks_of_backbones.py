@@ -7,7 +7,7 @@ from torch import nn
 from gap_utils import checks
 from gap_utils.backbones import find_pooling, load_backbone
 
-PLACES = {
+LOCATIONS = {
     "efficientnet_b0": "avgpool",
     "maxvit_t": "classifier.0",
     "mobilenet_v2": "forward",
@@ -19,7 +19,7 @@ def raise_not_implemented(*arguments):
     raise NotImplementedError
 
 
-@pytest.mark.parametrize("check", [checks.check_places, checks.check_new_head])
+@pytest.mark.parametrize("check", [checks.check_gap_locations, checks.check_new_head])
 def test_no_answer_is_no_mistake_and_no_function_is_one(check):
     assert repr(check(raise_not_implemented)) == "not attempted yet"
     assert "needs your function itself, got a str" in check("avgpool").message
@@ -29,31 +29,31 @@ def test_no_answer_is_no_mistake_and_no_function_is_one(check):
 
 @pytest.mark.parametrize("value", [0, "", [], {}, {"alexnet": "none"}, float("nan"), object()])
 def test_whatever_comes_back_gets_a_sentence(value):
-    for check in (checks.check_places, checks.check_new_head):
+    for check in (checks.check_gap_locations, checks.check_new_head):
         feedback = check(lambda *a: value)
         assert not feedback.passed
         assert feedback.message.startswith("✗ Expected ")
 
 
 def test_the_places_of_the_pooling():
-    feedback = checks.check_places(lambda: PLACES)
+    feedback = checks.check_gap_locations(lambda: LOCATIONS)
     assert feedback.passed
     assert feedback.message.startswith("✓ Right: ")
-    assert checks.check_places(lambda: PLACES | {"alexnet": "None"}).passed
-    assert checks.check_places(lambda: PLACES | {"mobilenet_v2": "_forward_impl"}).passed
-    for name, place in PLACES.items():
-        for other in {*PLACES.values(), "features", ""} - {place}:
-            feedback = checks.check_places(lambda n=name, o=other: PLACES | {n: o})
+    assert checks.check_gap_locations(lambda: LOCATIONS | {"alexnet": "None"}).passed
+    assert checks.check_gap_locations(lambda: LOCATIONS | {"mobilenet_v2": "_forward_impl"}).passed
+    for name, place in LOCATIONS.items():
+        for other in {*LOCATIONS.values(), "features", ""} - {place}:
+            feedback = checks.check_gap_locations(lambda n=name, o=other: LOCATIONS | {n: o})
             assert not feedback.passed
             assert f"{name}: not {other!r}; " in feedback.message
             assert feedback.message.count(": not ") == 1
     for short in ("0", "classifier[0]"):
-        feedback = checks.check_places(lambda s=short: PLACES | {"maxvit_t": s})
+        feedback = checks.check_gap_locations(lambda s=short: LOCATIONS | {"maxvit_t": s})
         assert "its full name is classifier.0" in feedback.message
 
 
 def test_the_places_are_what_the_networks_do():
-    for name, place in PLACES.items():
+    for name, place in LOCATIONS.items():
         pooling = find_pooling(load_backbone(name, weights="random").model)
         found = (pooling.module or "forward") if pooling.kind == "mean" else "none"
         assert found == place

@@ -11,7 +11,7 @@ from gap_utils.activations import linear_from_conv
 
 NOT_ATTEMPTED = "not attempted yet"
 ASKING = [  # for something, without arguments
-    checks.check_from_14_to_7,
+    checks.check_halving_layer,
     checks.check_two_maps,
     checks.check_max_counterexample,
     checks.check_cam_families,
@@ -55,14 +55,14 @@ def test_whatever_comes_back_gets_a_sentence(check, value):
     ],
 )
 def test_the_layer_that_halves(name, said):
-    feedback = checks.check_from_14_to_7(lambda: name)
+    feedback = checks.check_halving_layer(lambda: name)
     assert said in feedback.message
     assert feedback.passed == said.startswith("✓")
 
 
 def test_naming_a_layer_leaves_the_random_state_alone():
     state = torch.get_rng_state()
-    checks.check_from_14_to_7(lambda: "fc")
+    checks.check_halving_layer(lambda: "fc")
     assert torch.equal(torch.get_rng_state(), state)
 
 
