@@ -17,6 +17,12 @@ OVER_THE_EDGE = (
 )
 
 
+SHORTENED = (  # what people do about the last two axes of a pooled tensor
+    lambda pooled: pooled,
+    lambda pooled: pooled.flatten(1),
+    lambda pooled: pooled[:, :, 0, 0],
+    lambda pooled: pooled.squeeze(),
+)
 SQUARE_WINDOW = (
     "A window with one side given is a square, and a map need not be one. Give F.avg_pool2d both "
     "sides, x.shape[2:], and take the two axes of length 1 away with flatten(1)."
@@ -36,7 +42,7 @@ def check_gap(answer: Callable) -> Feedback:
             (features([[[[1, 2, 6]], [[0, -3, 0]]]]),),
             (random_features(1, 3, 4, 4),),
             (random_features(4, 3, 2, 5),),
-            (random_features(2, 7, 3, 2),),
+            (random_features(4, 7, 3, 2),),
         ],
         sums=True,
         mistakes=[
@@ -70,12 +76,9 @@ def check_gap(answer: Callable) -> Feedback:
                 "1. Use flatten(1) instead, or no keepdim.",
             ),
             *(
-                (lambda x, way=way: way(F.avg_pool2d(x, x.shape[2])), SQUARE_WINDOW)
-                for way in (torch.Tensor.squeeze, lambda pooled: pooled.flatten(1), lambda p: p)
-            ),
-            *(
-                (lambda x, way=way: way(F.avg_pool2d(x, x.shape[3])), SQUARE_WINDOW)
-                for way in (torch.Tensor.squeeze, lambda pooled: pooled.flatten(1), lambda p: p)
+                (lambda x, side=side, way=way: way(F.avg_pool2d(x, x.shape[side])), SQUARE_WINDOW)
+                for side in (2, 3)
+                for way in SHORTENED
             ),
             (
                 lambda x: mean(x),

@@ -160,7 +160,7 @@ def check_gap_head(answer: Callable) -> Feedback:
             (features([[[[1, 3]], [[2, 8]]]]), weight, bias),
             (random_features(1, 3, 4, 4), wide, features([0.0, 1, 2, 3])),
             (random_features(4, 3, 2, 5), wide, features([0.0, 1, 2, 3])),
-            (random_features(2, 5, 4, 3), random_features(3, 5), features([3.0, 2, 1])),
+            (random_features(4, 5, 4, 3), random_features(3, 5), features([3.0, 2, 1])),
             (random_features(2, 3, 3, 2), random_features(3, 3), features([2.0, 1, 3])),
             (random_features(2, 1, 3, 2), random_features(1, 1), features([1.0])),
         ],
@@ -195,10 +195,13 @@ def check_gap_head(answer: Callable) -> Feedback:
                 lambda x, weight, bias: head(x, weight, bias).T,
                 "The axes are swapped: that is (K, N).",
             ),
-            (
-                lambda x, weight, bias: x.mean((2, 3)) @ weight,
-                "The weight is (K, C): one row for each class. With @ it has to be turned over "
-                "with .T first; F.linear does that itself.",
+            *(
+                (
+                    lambda x, weight, bias, factor=factor: x.mean((2, 3)) @ weight + factor * bias,
+                    "The weight is (K, C): one row for each class. With @ it has to be turned over "
+                    "with .T first; F.linear does that itself.",
+                )
+                for factor in (1, 0)
             ),
             (
                 lambda x, weight, bias: weight @ x.mean((2, 3)).T + bias,

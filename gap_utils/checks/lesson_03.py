@@ -157,7 +157,7 @@ def check_pool_any_size(answer: Callable) -> Feedback:
             (random_features(1, 2, 7, 7), 1, 1),
             (random_features(2, 3, 6, 6), 2, 2),
             (random_features(1, 1, 9, 2), 3, 1),
-            *((x, 2, 3) for (x,) in _maps(4, 3, 4, 6)),
+            *((x, 2, 3) for (x,) in _maps(2, 3, 4, 6)),
             (random_features(3, 7, 6, 4), 3, 2),
         ],
         mistakes=[

@@ -102,6 +102,7 @@ def _what_was_not_copied(answer: Callable, convolution: nn.Conv2d) -> str:
     ):
         if a.shape != b.shape:
             return ""
+        a, b = a.double(), b.double()
         factor = (a / b).mean()
         if not torch.allclose(a, factor * b):
             return f" The {name} is another. {own}"
