@@ -102,7 +102,8 @@ def check_maps_of(answer: Callable) -> Feedback:
     if not isinstance(error, RuntimeError):
         return Feedback(
             False,
-            "✗ Where the network raises an error, nobody hears of it. Use finally: and no except:.",
+            "✗ Where the network raises an error, your function does not let it out. Use finally: "
+            "and no except:.",
         )
     return feedback
 

@@ -16,6 +16,7 @@ from torch import nn
 from gap_utils import checks
 from gap_utils.activations import capture_activations
 from gap_utils.checks.grading import NOT_ATTEMPTED
+from gap_utils.models import load_trained
 
 
 def max_pool_by_hand(image, start=-math.inf):
@@ -797,10 +798,23 @@ def test_an_accuracy_line_that_walks_through_the_tensor_is_found_out():
         lambda x, y: sum(a == b for a, b in zip(x.argmax(1), y, strict=True)).item() / len(y),
         lambda x, y: sum(x[i].argmax().item() == y[i].item() for i in range(len(y))) / len(y),
         lambda x, y: sum((x.argmax(1) == y).tolist()) / len(y),
+        lambda x, y: sum((x.argmax(1) == y).unbind()) / len(y),
+        lambda x, y: sum(x.argmax(1).numpy() == y.numpy()) / len(y),
     ):
         feedback = checks.check_accuracy(answer)
         assert not feedback.passed
         assert "one picture at a time" in feedback.message
+
+
+def test_the_network_that_is_handed_over_counts():
+    of_the_notebook = load_trained("flatten")
+    feedback = checks.check_flatten_any_size(
+        lambda model, images: of_the_notebook.head(
+            F.adaptive_avg_pool2d(of_the_notebook.body(images), 3)
+        )
+    )
+    assert not feedback.passed
+    assert "a tensor of shape (1, 1, 52, 36)" in feedback.message
 
 
 def test_an_answer_must_leave_the_network_alone():

@@ -133,6 +133,8 @@ def with_frozen_norm(channels, classes):
         (head(lambda x: x.mean((1, 2)), "norm", "linear"), "your head raised"),
         (head(mean, "norm", "linear", lambda x: x[:, None]), "expected logits (4, 3), got"),
         (head(mean, "norm", "linear", lambda x: x * 2), "the logits are others."),
+        (head(mean, "norm", "linear", lambda x: x * 1.001), "the logits are others."),
+        (head(lambda x: x.half().float(), mean, "norm", "linear"), "the logits are others."),
         (behind(nn.Softmax(1)), "Softmax does not belong here"),
         (behind(nn.Sigmoid()), "A sigmoid does not belong here"),
         (behind(nn.ReLU()), "A ReLU cuts the logits off at 0"),

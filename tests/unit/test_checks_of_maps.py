@@ -299,4 +299,4 @@ def test_a_changed_layer_is_found():
 def test_an_error_of_the_network_must_come_out():
     feedback = checks.check_maps_of(swallow_the_error)
     assert not feedback.passed
-    assert "nobody hears of it. Use finally: and no except:" in feedback.message
+    assert "does not let it out. Use finally: and no except:" in feedback.message
