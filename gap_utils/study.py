@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import csv
+from dataclasses import dataclass
+from math import sqrt
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING
+
+from gap_utils.models import HEADS
 
 if TYPE_CHECKING:
     import pandas
 
 STUDY = Path(__file__).parent / "assets" / "study.csv"
+CLEAR = 3  # single runs are told apart by a lead of over so many times their spread
+# Student's t for a 95 % interval of a mean, by the number of values
+T_95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306, 10: 2.262}
 
 
 def load_study() -> pandas.DataFrame:
@@ -21,7 +30,185 @@ def load_study() -> pandas.DataFrame:
 
     Source:
         `tools/run_study.py`, which made the file.
+
+    Example:
+        >>> load_study().experiment.nunique()
+        6
     """
     import pandas  # takes half a second: only for those who read the study
 
     return pandas.read_csv(STUDY)
+
+
+def by_seed(
+    study: pandas.DataFrame, measure: str, at: float = 0, experiment: str = "heads"
+) -> pandas.DataFrame:
+    """Put one number of every run into a table, seed by seed.
+
+    Args:
+        study: from `load_study`.
+        measure: such as "test_accuracy" or "accuracy_against_shift".
+        at: the epoch, shift or canvas.
+        experiment: of which the runs are; one that has one run of each model and seed.
+
+    Returns:
+        A row for each seed, a column for each model.
+
+    Raises:
+        ValueError: if the study holds no such numbers, or several of a model and seed.
+
+    Example:
+        >>> by_seed(load_study(), "test_accuracy").mean().round(3).to_dict()
+        {'flatten': 0.902, 'gap': 0.897, 'gmp': 0.884}
+    """
+    rows = _select(study, measure, experiment)
+    if at not in set(rows["at"]):
+        places = ", ".join(f"{place}" for place in sorted(set(rows["at"])))
+        raise ValueError(f"expected at to be one of {places}, got {at!r}")
+    rows = rows[rows["at"] == at]
+    return rows.pivot(index="seed", columns="model", values="value")
+
+
+def mean_and_spread(
+    study: pandas.DataFrame, measure: str, experiment: str = "heads"
+) -> pandas.DataFrame:
+    """Average a measure over the runs that differ in their seed only.
+
+    Args:
+        study: from `load_study`.
+        measure: such as "accuracy_against_shift".
+        experiment: of which the runs are; one that has one run of each model and seed.
+
+    Returns:
+        A row for each epoch, shift or canvas; columns mean and std (the spread between the
+        seeds), each with a column for each model.
+
+    Raises:
+        ValueError: as `by_seed`.
+
+    Example:
+        >>> table = mean_and_spread(load_study(), "accuracy_against_shift")
+        >>> table.round(3).loc[4].unstack().gap.to_dict()
+        {'mean': 0.576, 'std': 0.015}
+    """
+    rows = _select(study, measure, experiment)
+    return rows.groupby(["at", "model"]).value.agg(["mean", "std"]).unstack()
+
+
+def _select(study: pandas.DataFrame, measure: str, experiment: str) -> pandas.DataFrame:
+    rows = study[(study.experiment == experiment) & (study.measure == measure)]
+    if rows.empty or rows.duplicated(["at", "model", "seed"]).any():
+        raise ValueError(
+            f"expected a measure with one number of each model and seed, got {len(rows)} numbers "
+            f"of {measure!r} in {experiment!r}"
+        )
+    return rows
+
+
+def train_and_test(study: pandas.DataFrame) -> pandas.DataFrame:
+    """Put training accuracy, test accuracy and their difference beside each other.
+
+    Args:
+        study: from `load_study`; taken are the runs of "heads" and "overfitting".
+
+    Returns:
+        A row for each number of training pictures, model and seed; columns train_accuracy,
+        test_accuracy and difference, the first minus the second.
+
+    Example:
+        >>> table = train_and_test(load_study()).difference.loc[6000].unstack("model")
+        >>> table[["gap", "flatten"]].mean().round(3).to_dict()
+        {'gap': 0.069, 'flatten': 0.109}
+    """
+    measures = ["train_accuracy", "test_accuracy"]
+    rows = study[study.experiment.isin(["heads", "overfitting"]) & study.measure.isin(measures)]
+    table = rows.pivot(index=["pictures", "model", "seed"], columns="measure", values="value")
+    table = table[measures].rename_axis(columns=None)
+    return table.assign(difference=table.train_accuracy - table.test_accuracy)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One model beside another over the same seeds, and what it tells.
+
+    Attributes:
+        differences: the first minus the second, seed by seed.
+        lead: the mean of the differences.
+        low, high: the 95 % interval of the lead, by Student's t. It takes the differences for
+            a sample of normally distributed ones.
+        spread: the standard deviation of the model's own runs, the larger of the two.
+    """
+
+    differences: tuple[float, ...]
+    lead: float
+    low: float
+    high: float
+    spread: float
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether two single runs can be told apart: a lead of over three times the spread."""
+        return self.lead > CLEAR * self.spread
+
+    @property
+    def is_supported(self) -> bool:
+        """Whether the runs together show that the first is ahead: an interval above 0."""
+        return self.low > 0
+
+
+def compare(table: pandas.DataFrame, one: str, other: str) -> Comparison:
+    """Compare two models seed by seed.
+
+    Args:
+        table: a row for each seed, a column for each model, as `by_seed` gives it.
+        one: the column that may be ahead.
+        other: the column that it is compared with.
+
+    Raises:
+        ValueError: if a column is missing, or the two share fewer than 2 seeds or more than 10.
+
+    Source:
+        Student (1908), "The probable error of a mean", for the interval. Introduced in
+        lesson 04.
+
+    Example:
+        >>> found = compare(by_seed(load_study(), "accuracy_against_shift", 3), "gap", "gmp")
+        >>> [round(100 * difference, 1) for difference in found.differences]
+        [13.8, 7.4, 16.1, 7.4, 7.1]
+        >>> round(100 * found.lead, 1), round(100 * found.low, 1), round(100 * found.high, 1)
+        (10.4, 5.1, 15.6)
+        >>> found.is_clear, found.is_supported
+        (False, True)
+    """
+    for name in (one, other):
+        if name not in table:
+            raise ValueError(f"expected one of {', '.join(map(str, table))}, got {name!r}")
+    differences = (table[one] - table[other]).dropna()
+    count = len(differences)
+    if count not in T_95:
+        raise ValueError(
+            f"expected {min(T_95)} to {max(T_95)} seeds that both models have, got {count}"
+        )
+    lead = float(differences.mean())
+    half = T_95[count] * float(differences.std()) / sqrt(count)
+    spread = max(float(table.loc[differences.index, name].std()) for name in (one, other))
+    return Comparison(tuple(map(float, differences)), lead, lead - half, lead + half, spread)
+
+
+def mean_curves() -> dict[str, list[float]]:
+    """Average the accuracy against shift of the three heads over their seeds.
+
+    Returns:
+        Name of the head -> accuracies at shifts of 0, 1, ... 6 pixels.
+
+    Example:
+        >>> [round(accuracy, 3) for accuracy in mean_curves()["gap"]]
+        [0.897, 0.859, 0.772, 0.677, 0.576, 0.463, 0.393]
+    """
+    found: dict[tuple[str, int], list[float]] = {}
+    with STUDY.open(newline="", encoding="utf-8") as file:  # without pandas: a lab asks for it
+        for row in csv.DictReader(file):
+            if (row["experiment"], row["measure"]) == ("heads", "accuracy_against_shift"):
+                found.setdefault((row["model"], int(row["at"])), []).append(float(row["value"]))
+    shifts = sorted({at for _, at in found})
+    return {head: [fmean(found[head, at]) for at in shifts] for head in HEADS}

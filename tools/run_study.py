@@ -174,6 +174,11 @@ def measure(run: Run, threads: int) -> list[tuple]:
         for side in ("left", "right"):
             score = evaluate(model, on_side(data.test, side))
             found.append((f"test_accuracy_{side}", 0, score.accuracy))
+        if run.model == "gap":  # does what it loses follow the steps of its poolings?
+            for left in range(0, 29, 4):
+                images = F.pad(data.test.images, (28 - left, left))
+                score = evaluate(model, replace(data.test, images=images))
+                found.append(("accuracy_moved_left", left, score.accuracy))
     else:
         found.append(("test_accuracy", 0, evaluate(model, data.test).accuracy))
     if run.experiment == "heads":

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Set
 from contextlib import ExitStack, suppress
 from copy import deepcopy
-from functools import lru_cache
 from math import e, log, log10, sqrt
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
 import numpy as np
@@ -24,15 +23,17 @@ from gap_utils.checks.grading import (
     random_features,
 )
 from gap_utils.models import HEADS, load_trained
-from gap_utils.study import load_study
+from gap_utils.study import CLEAR, by_seed, compare, load_study, train_and_test
 
-CLEAR = 3  # a lead counts when it is over so many times the spread between the seeds
-# letter -> measure, where, the head that is said to be ahead, the other
+if TYPE_CHECKING:
+    import pandas
+
+# letter -> measure, where, the head whose number is said to be larger, the other
 CLAIMS = {
     "A": ("accuracy_against_shift", 3, "gap", "gmp"),
     "B": ("accuracy_against_shift", 5, "gap", "gmp"),
     "C": ("accuracy_against_shift", 5, "gmp", "flatten"),
-    "D": ("difference", 1000, "gap", "flatten"),
+    "D": ("difference", 1000, "flatten", "gap"),
 }
 PARTS = ("__iter__", "__getitem__", "tolist", "unbind")  # ways to take a tensor apart
 SQUASHED = "still squeezes the logits before cross_entropy, which has its own softmax inside"
@@ -243,46 +244,23 @@ def _takes_apart(answer: Callable, case: tuple[Tensor, Tensor]) -> bool:
     return bool(taken)
 
 
-@lru_cache(maxsize=1)
-def _heads() -> Any:
-    """The study's numbers of the three heads: mean and spread by measure, place and model."""
-    study = load_study()
-    rows = study[study.experiment == "heads"]
-    return rows.groupby(["measure", "at", "model"]).value.agg(["mean", "std"])
+def _by_seed(study: pandas.DataFrame, measure: str, at: int) -> pandas.DataFrame:
+    """A row for each seed, a column for each model; a difference is at so many pictures."""
+    if measure == "difference":
+        return train_and_test(study).difference.loc[at].unstack("model")
+    return by_seed(study, measure, at)
 
 
-@lru_cache(maxsize=1)
-def _differences() -> Any:
-    """Training minus test accuracy: mean and spread by number of pictures and model."""
-    study = load_study()
-    both = study.measure.isin(["train_accuracy", "test_accuracy"])
-    rows = study[(study.experiment == "overfitting") & both]
-    rows = rows.pivot(index=["pictures", "model", "seed"], columns="measure", values="value")
-    difference = rows.train_accuracy - rows.test_accuracy
-    return difference.groupby(["pictures", "model"]).agg(["mean", "std"])
-
-
-def _lead(measure: str, at: int, first: str, second: str) -> tuple[float, float]:
-    """How far one head is ahead of another, and the larger spread of the two."""
-    is_difference = measure == "difference"  # then the smaller one is ahead
-    table = _differences() if is_difference else _heads().loc[measure]
-    (one, spread), (other, other_spread) = (table.loc[(at, head)] for head in (first, second))
-    return other - one if is_difference else one - other, max(spread, other_spread)
-
-
-def _clear_winner(measure: str, at: int) -> str:
+def _clear_winner(table: pandas.DataFrame) -> str:
     for head in HEADS:
-        leads = [_lead(measure, at, head, other) for other in HEADS if other != head]
-        if all(lead > CLEAR * spread for lead, spread in leads):
+        if all(compare(table, head, other).is_clear for other in HEADS if other != head):
             return head
     return "none"
 
 
-def _accuracies(measure: str, at: int) -> str:
-    table = _heads().loc[(measure, at)]
+def _accuracies(table: pandas.DataFrame) -> str:
     return ", ".join(
-        f"{head} {100 * table.loc[head, 'mean']:.1f} ± {100 * table.loc[head, 'std']:.1f} %"
-        for head in HEADS
+        f"{head} {100 * table[head].mean():.1f} ± {100 * table[head].std():.1f} %" for head in HEADS
     )
 
 
@@ -299,48 +277,66 @@ def check_winners(answer: Callable) -> Feedback:
             False,
             f'✗ Expected two of {names}, such as ("gmp", "gmp"), your function returned {value!r}.',
         )
+    study = load_study()
     asked = {"as they are": ("test_accuracy", 0), "moved by 4 px": ("accuracy_against_shift", 4)}
     lines, right = [], []
     for (place, where), name in zip(asked.items(), said, strict=True):
-        winner = _clear_winner(*where)
+        table = _by_seed(study, *where)
+        winner = _clear_winner(table)
         right.append(name == winner)
         ahead = f"{winner} is clearly ahead of both"
         if winner == "none":
             ahead = "no head is clearly ahead of both others"
         verdict = "as you say" if right[-1] else f"and you say {name}"
-        lines.append(f"{place}: {_accuracies(*where)}; {ahead}, {verdict}.")
+        lines.append(f"{place}: {_accuracies(table)}; {ahead}, {verdict}.")
     return Feedback(all(right), "\n".join(["✓ Right:" if all(right) else "✗ Not so:", *lines]))
 
 
 @exercise
 def check_supported_claims(answer: Callable) -> Feedback:
-    """Check exercise 5: the letters of the claims that the study supports."""
+    """Check exercise 5: the letters of the claims that hold for single runs, and on average."""
     problem, value = call_answer(answer)
     if problem:
         return problem
-    words = [sign for sign in value if sign not in ", "] if isinstance(value, str) else value
-    letters = {word.upper() for word in words} if _are_words(words) else None
-    if letters is None or not letters <= set(CLAIMS):
+    two = isinstance(value, tuple | list) and len(value) == 2
+    said = [_letters(item) for item in value] if two else [None]
+    if None in said:
         return Feedback(
             False,
-            f'✗ Expected letters of {", ".join(CLAIMS)} in one string, such as "AD", or "" for '
-            f"none; your function returned {value!r}.",
+            f"✗ Expected two strings of letters of {', '.join(CLAIMS)}, first for single runs and "
+            f'then on average, such as ("AD", "D"), with "" for none; your function returned '
+            f"{value!r}.",
         )
-    lines, supported = [], set()
-    for letter, claim in CLAIMS.items():
-        lead, spread = _lead(*claim)
-        if lead > CLEAR * spread:
-            supported.add(letter)
-        is_how = "smaller" if claim[0] == "difference" else "ahead"
+    study = load_study()
+    lines, single, average = [], set(), set()
+    for letter, (measure, at, one, other) in CLAIMS.items():
+        found = compare(_by_seed(study, measure, at), one, other)
+        single |= {letter} if found.is_clear else set()
+        average |= {letter} if found.is_supported else set()
+        lead, spread, low, high = (
+            100 * number for number in (found.lead, found.spread, found.low, found.high)
+        )
         lines.append(
-            f"{letter}: {is_how} by {100 * lead:.1f} points, {lead / spread:.1f} times the spread "
-            f"of {100 * spread:.1f}; {'clearly' if letter in supported else 'not clearly'}."
+            f"{letter}: {lead:.1f} points, {lead / spread:.1f} times the spread of {spread:.1f}: "
+            f"single runs {'show' if found.is_clear else 'need not show'} it. Interval {low:.1f} "
+            f"to {high:.1f}: on average it {'holds' if found.is_supported else 'is not shown'}."
         )
-    if letters != supported:
-        said = ", ".join(sorted(letters)) or "none"
-        lines.append(f"You named {said}. A claim needs a lead of over {CLEAR} times the spread.")
-        return Feedback(False, "\n".join(["✗ Not so:", *lines]))
-    return Feedback(True, "\n".join(["✓ Right:", *lines]))
+    rules = [f"a lead of over {CLEAR} times the spread", "an interval above 0"]
+    for what, letters, holds, rule in zip(
+        ("single runs", "the average"), said, (single, average), rules, strict=True
+    ):
+        if letters != holds:
+            named = ", ".join(sorted(letters)) or "none"
+            lines.append(f"For {what} you named {named}. A claim needs {rule}.")
+    passed = said == [single, average]
+    return Feedback(passed, "\n".join(["✓ Right:" if passed else "✗ Not so:", *lines]))
+
+
+def _letters(item: Any) -> set[str] | None:
+    """The letters of claims in a string or a collection of strings; None if it is neither."""
+    words = [sign for sign in item if sign not in ", "] if isinstance(item, str) else item
+    letters = {word.upper() for word in words} if _are_words(words) else None
+    return letters if letters is not None and letters <= set(CLAIMS) else None
 
 
 def _are_words(value: Any) -> bool:

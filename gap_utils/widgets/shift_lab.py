@@ -19,7 +19,7 @@ from gap_utils.inference import predict
 from gap_utils.models import HEADS, load_trained
 from gap_utils.pictures import ACCENT, DARK, GREY, PALE, SCALE, SHADES, Canvas, Picture, shade
 from gap_utils.robustness import shift
-from gap_utils.study import load_study
+from gap_utils.study import mean_curves
 from gap_utils.values import check_below, read_whole_number
 from gap_utils.widgets.lab import StateLab, button
 
@@ -355,11 +355,3 @@ def _read_curve(name: str, accuracies: Sequence[float]) -> tuple[float, ...]:
             f"{accuracies!r}"
         )
     return curve
-
-
-def mean_curves() -> dict[str, list[float]]:
-    """The accuracy against shift of the three heads in the study, mean over the seeds."""
-    study = load_study()
-    rows = study[(study.experiment == "heads") & (study.measure == "accuracy_against_shift")]
-    table = rows.pivot_table("value", "model", "at")
-    return {head: table.loc[head].tolist() for head in HEADS}

@@ -107,7 +107,7 @@ from gap_utils.data import load_fashion_mnist
 from gap_utils.models import HEADS, load_trained
 from gap_utils.inference import predict
 from gap_utils.robustness import shift
-from gap_utils.widgets.shift_lab import mean_curves
+from gap_utils.study import mean_curves
 
 data = load_fashion_mnist()
 networks = {head: load_trained(head) for head in HEADS}

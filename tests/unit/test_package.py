@@ -75,7 +75,7 @@ def test_imports_run_one_way():
         "data": set(),
         "models": set(),
         "photos": set(),
-        "study": set(),
+        "study": {"models"},
         "pooling": {"values"},
         "figures": {"pictures", "values"},
         "inference": {"data"},

@@ -8,17 +8,16 @@ from PIL import Image
 from torch import nn
 
 from gap_utils.data import CLASS_NAMES, Split, load_fashion_mnist
-from gap_utils.models import HEADS, load_trained
+from gap_utils.models import load_trained
 from gap_utils.pictures import SCALE, SHADES
 from gap_utils.robustness import accuracy_against_shift, shift
-from gap_utils.study import load_study
+from gap_utils.study import mean_curves
 from gap_utils.widgets import ShiftLab
 from gap_utils.widgets.shift_lab import (
     FRAME,
     ShiftState,
     describe_view,
     look,
-    mean_curves,
     shift_picture,
 )
 from lab_controls import control, walk, words
@@ -70,22 +69,6 @@ def test_the_shipped_networks():
         expected = load_trained("gap")(moved).softmax(1)[0].numpy()
     assert view.probabilities["gap"] == pytest.approx(expected)
     assert view.label == TEST.labels[3]
-
-
-def test_the_curves_are_the_means_of_the_study():
-    curves = mean_curves()
-    assert list(curves) == list(HEADS)
-    study = load_study()
-    for head, accuracies in curves.items():
-        assert len(accuracies) == 7
-        rows = study[
-            (study.experiment == "heads")
-            & (study.model == head)
-            & (study.measure == "accuracy_against_shift")
-            & (study["at"] == 4)
-        ]
-        assert rows.seed.nunique() >= 5
-        assert accuracies[4] == pytest.approx(rows.value.mean())
 
 
 def pixels(picture):

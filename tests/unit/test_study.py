@@ -1,14 +1,25 @@
-"""The stored study, and the tool that makes it, on a handful of pictures."""
+"""The stored study, its statistics, and the tool that makes it, on a handful of pictures."""
 
+import subprocess
+import sys
 from dataclasses import astuple, replace
+from math import sqrt
 
+import pandas
 import pytest
 import torch
 
 import run_study
 from gap_utils.data import Split, load_fashion_mnist
 from gap_utils.models import HEADS, build_convnet, load_trained
-from gap_utils.study import load_study
+from gap_utils.study import (
+    by_seed,
+    compare,
+    load_study,
+    mean_and_spread,
+    mean_curves,
+    train_and_test,
+)
 from run_study import COLUMNS, Run, choose, finished, mean_gradient, measure, on_side, plan
 
 STUDY = load_study()
@@ -46,6 +57,137 @@ def test_accuracies_are_parts_and_agree_with_each_other():
     assert gradients.loc["gap"].to_numpy() == pytest.approx(1 / 9, abs=1e-4)
 
 
+def test_two_models_seed_by_seed_by_hand():
+    table = pandas.DataFrame({"a": [5.0, 1, 9, 3, 2], "b": [4.0, -1, 6, -1, -3]})
+    found = compare(table, "a", "b")
+    assert found.differences == (1, 2, 3, 4, 5)  # mean 3, variance 10 / 4
+    assert found.lead == 3
+    half = 2.776 * sqrt(2.5 / 5)
+    assert (found.low, found.high) == pytest.approx((3 - half, 3 + half))
+    assert found.spread == pytest.approx(sqrt(58 / 4))  # of b; that of a is sqrt(40 / 4)
+    assert (found.is_clear, found.is_supported) == (False, True)
+    other = compare(table, "b", "a")
+    assert (other.lead, other.low, other.high) == pytest.approx((-3, -found.high, -found.low))
+    assert (other.is_clear, other.is_supported) == (False, False)
+
+
+def test_the_two_questions_have_answers_of_their_own():
+    """The same means and spreads; only which run has which seed differs."""
+    gap = [0.60, 0.62, 0.64, 0.66, 0.68]
+    in_step = pandas.DataFrame({"gap": gap, "gmp": [0.58, 0.60, 0.62, 0.64, 0.66]})
+    crossed = pandas.DataFrame({"gap": gap, "gmp": [0.66, 0.64, 0.62, 0.60, 0.58]})
+    one, other = compare(in_step, "gap", "gmp"), compare(crossed, "gap", "gmp")
+    assert one.lead == pytest.approx(other.lead) == pytest.approx(0.02)
+    assert one.spread == pytest.approx(other.spread)
+    assert (one.is_clear, one.is_supported) == (False, True)
+    assert (other.is_clear, other.is_supported) == (False, False)
+
+
+@pytest.mark.parametrize(("lead", "is_clear"), [(2.99, False), (3.01, True)])
+def test_a_lead_of_three_spreads_is_not_enough(lead, is_clear):
+    steps = pandas.Series([-1.0, 0, 1])  # their standard deviation is 1
+    table = pandas.DataFrame({"a": lead + steps, "b": 0.5 * steps})
+    assert compare(table, "a", "b").is_clear is is_clear
+
+
+def test_only_seeds_of_both_are_compared():
+    table = pandas.DataFrame({"a": [1.0, 2, 9, None], "b": [0.0, 0, None, 9]})
+    found = compare(table, "a", "b")
+    assert found.differences == (1, 2)
+    assert found.spread == pytest.approx(sqrt(0.5))  # the run without a partner is left out
+    assert found.high - found.lead == pytest.approx(12.706 * 0.5)
+
+
+@pytest.mark.parametrize(
+    ("table", "names", "said"),
+    [
+        ({"a": [1.0], "b": [2.0]}, "ab", "expected 2 to 10 seeds that both models have, got 1"),
+        ({"a": range(11), "b": range(11)}, "ab", "got 11"),
+        ({"a": [1.0, 2], "b": [2.0, 3]}, "ac", "expected one of a, b, got 'c'"),
+    ],
+)
+def test_what_cannot_be_compared(table, names, said):
+    with pytest.raises(ValueError, match=said):
+        compare(pandas.DataFrame(table), *names)
+
+
+def in_points(found):
+    return [round(100 * difference, 1) for difference in found.differences]
+
+
+def test_the_heads_seed_by_seed():
+    """The figures that the lesson writes about."""
+    moved = by_seed(STUDY, "accuracy_against_shift", 3)
+    assert list(moved.columns) == sorted(HEADS)
+    found = compare(moved, "gap", "gmp")
+    assert in_points(found) == [13.8, 7.4, 16.1, 7.4, 7.1]
+    assert (found.is_clear, found.is_supported) == (False, True)
+    few = train_and_test(STUDY).difference.loc[1000].unstack("model")
+    assert few.shape == (5, 5)
+    found = compare(few, "flatten", "gap")
+    assert in_points(found) == [-1.0, 0.7, 3.6, 4.2, 3.7]
+    assert (found.is_clear, found.is_supported) == (False, False)
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (("accuracy",), "got 0 numbers of 'accuracy' in 'heads'"),
+        (("test_accuracy", 0, "article"), "got 8 numbers of 'test_accuracy' in 'article'"),
+        (("accuracy_against_canvas", 30), "at to be one of 28, 32, 36, 40, 48, got 30"),
+    ],
+)
+def test_a_table_needs_one_number_of_each_run(asked, said):
+    with pytest.raises(ValueError, match=said):
+        by_seed(STUDY, *asked)
+
+
+def test_mean_and_spread_by_hand():
+    rows = [("heads", "size", at, "gap", seed, at + seed) for at in (1, 2) for seed in (0, 2, 4)]
+    columns = ["experiment", "measure", "at", "model", "seed", "value"]
+    table = mean_and_spread(pandas.DataFrame(rows, columns=columns), "size")
+    assert table["mean"].gap.to_dict() == {1: 3, 2: 4}
+    assert table["std"].gap.to_dict() == {1: 2, 2: 2}
+
+
+def test_training_minus_test_accuracy():
+    table = train_and_test(STUDY)
+    assert len(table) == 3 * 5 * 5  # numbers of pictures, models, seeds
+    row = table.loc[(55_000, "gap", 0)]
+    runs = STUDY[(STUDY.experiment == "heads") & (STUDY.model == "gap") & (STUDY.seed == 0)]
+    values = runs.set_index("measure").value
+    assert row.train_accuracy == values.train_accuracy
+    assert row.difference == values.train_accuracy - values.test_accuracy
+
+
+def test_the_curves_are_the_means_of_the_study():
+    curves = mean_curves()
+    assert list(curves) == list(HEADS)
+    for head, accuracies in curves.items():
+        assert len(accuracies) == 7
+        for pixels, accuracy in enumerate(accuracies):
+            mean = by_seed(STUDY, "accuracy_against_shift", pixels)[head].mean()
+            assert accuracy == pytest.approx(mean)
+
+
+def test_a_lab_reads_the_curves_without_pandas():
+    code = (
+        "import sys; from gap_utils.widgets import ShiftLab; lab = ShiftLab(); "
+        "print(lab, 'pandas' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "ShiftLab(picture 0 moved by 0, 0: gap, gmp, flatten) False"
+
+
+def test_a_shift_to_the_other_side_begins_and_ends_where_the_sides_were_measured():
+    moved = [by_seed(STUDY, "accuracy_moved_left", at, "one side").gap for at in range(0, 29, 4)]
+    right, left = (
+        by_seed(STUDY, f"test_accuracy_{side}", 0, "one side").gap for side in ("right", "left")
+    )
+    assert moved[0].equals(right)
+    assert moved[-1].equals(left)
+
+
 @pytest.fixture
 def tiny(monkeypatch):
     """The shipped part, cut down, in place of the two full sets."""
@@ -63,6 +205,7 @@ def tiny(monkeypatch):
         ("heads", "ours", "flatten", {"accuracy_against_shift", "test_accuracy"}),
         ("overfitting", "ours", "classic, dropout", {"train_accuracy", "test_accuracy"}),
         ("one side", "ours", "flatten", {"test_accuracy_left", "test_accuracy_right"}),
+        ("one side", "ours", "gap", {"test_accuracy_left", "accuracy_moved_left"}),
         ("article", "article, plain logits", "gap", {"test_accuracy"}),
     ],
 )
