@@ -518,8 +518,8 @@ def _name_mistake(
 ) -> str | None:
     """Find the mistake that does the same as the learner's function on every input."""
     for mistake, sentence in mistakes:
-        made = [_outcome(mistake, case) for case in cases]
-        if all(map(_same_outcome, outcomes, made, lengths)):
+        pairs = zip(outcomes, cases, lengths, strict=True)  # until the first that differs
+        if all(_same_outcome(done, _outcome(mistake, case), n) for done, case, n in pairs):
             return sentence
     return None
 
