@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
+from gap_utils.figures import plot_maps
 from gap_utils.pictures import (
     BLUE,
     DARK,
@@ -18,8 +19,6 @@ from gap_utils.pictures import (
     Canvas,
     Picture,
     draw_grid,
-    format_number,
-    plot_maps,
     shade,
     shade_grey,
     shade_signed,
@@ -27,6 +26,7 @@ from gap_utils.pictures import (
     signed_colours,
     text_width,
 )
+from gap_utils.values import format_number
 from nbval_pictures import picture_difference
 
 MAP = [[2, 2, 7, 3], [9, 4, 6, 1], [8, 5, 2, 4], [3, 1, 2, 6]]
