@@ -377,7 +377,7 @@ def _problem(
     value = _plain_number(value)
     if not isinstance(value, Real) or isinstance(value, bool):
         return f"your function returned {_kind(value)}, expected a number, {_show(expected)}"
-    if not _close(value, expected, summed):
+    if not _close(value, expected):
         return _differs(value, expected)
     if isinstance(expected, int) and not isinstance(value, int):
         return (
@@ -501,11 +501,11 @@ def _as_float64(value: Any) -> Tensor:
     return torch.as_tensor(value, device="cpu").double()
 
 
-def _close(a: Real, b: Real, summed: int) -> bool:
+def _close(a: Real, b: Real) -> bool:
     if isinstance(a, int) and isinstance(b, int):
         return a == b
-    try:
-        return abs(a - b) <= max(10 * ROUNDING * sqrt(summed) * abs(b), 1e-9)
+    try:  # room for a few float32 roundings, if the number comes out of a tensor
+        return abs(a - b) <= max(32 * ROUNDING * abs(b), 1e-9)
     except OverflowError:  # an integer beyond the range of floats
         return a == b
 
@@ -541,7 +541,7 @@ def _same(a: Any, b: Any, summed: int) -> bool:
             and bool((are_close(a, b, summed) | (a == b)).all())
         )
     if isinstance(a, Real) and isinstance(b, Real):
-        return _close(a, b, summed) or a == b
+        return _close(a, b) or a == b
     if isinstance(a, list | tuple) and type(a) is type(b):
         return len(a) == len(b) and all(_same(x, y, summed) for x, y in zip(a, b, strict=True))
     return False

@@ -93,7 +93,7 @@ def check_mended_loss(answer: Callable) -> Feedback:
         right="the mean over the pictures of minus the log-probability, and its gradient",
         reference=F.cross_entropy,
         cases=[
-            (features([[2, 0]]), _labels(0)),
+            (features([[2, 0]]), _labels(1)),
             (features([[0, 1], [3, 1]]), _labels(1, 1)),
             (features([[0, 200]]), _labels(0)),
             (random_features(5, 10), _labels(3, 0, 9, 9, 1)),
