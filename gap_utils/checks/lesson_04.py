@@ -15,14 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gap_utils.checks.grading import (
-    Feedback,
-    call_answer,
-    exercise,
-    features,
-    grade,
-    random_features,
-)
+from gap_utils.checks.calling import Feedback, call_answer, exercise
+from gap_utils.checks.grading import features, grade, random_features
 from gap_utils.models import HEADS, load_trained
 from gap_utils.study import load_study
 
