@@ -189,6 +189,7 @@ def shell(tmp_path, monkeypatch):
     shell = InteractiveShell.instance(config=Config({"HistoryManager": {"enabled": False}}))
     shell.run_cell("from gap_utils import checks", store_history=True)
     yield shell
+    shell.restore_sys_module_state()  # it has put a module of its own in the place of __main__
     InteractiveShell.clear_instance()
 
 
