@@ -83,18 +83,19 @@ def predict(model: nn.Module, images: Tensor, batch_size: int = 500) -> Tensor:
         Logits, shape (N, K), on the device of the model, without gradients.
 
     Raises:
-        ValueError: if there are no pictures, the batch size is not from 1 on, or what the
-            model returns are not logits.
+        ValueError: if these are no tensor or no pictures, the batch size is not from 1 on, or
+            what the model returns are not logits.
     """
     size = read_whole_number("batch_size", batch_size, 1)
-    if len(images) == 0:
-        raise ValueError("expected one picture or more, got none")
+    if not isinstance(images, Tensor) or len(images) == 0:
+        found = "none" if isinstance(images, Tensor) else f"a {type(images).__name__}"
+        raise ValueError(f"expected a tensor with one picture or more, got {found}")
     found = []
     with evaluation_mode(model):
         for batch in images.split(size):
             found.append(model(as_input(model, batch)))
             check_logits(found[-1], len(batch))
-    return torch.cat(found)
+        return torch.cat(found)
 
 
 def evaluate(

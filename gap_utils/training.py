@@ -204,14 +204,14 @@ def fit(
                 good, run.rows = deepcopy(model.state_dict()), rows
             elif recipe.xavier:
                 _draw_xavier(model, seed)
-            steps_before = run.schedule.last_epoch
             with tqdm(
-                desc=name,
+                desc=str(name),
                 total=run.steps,
                 initial=run.steps_done(),
                 unit="batch",
                 disable=not progress,
             ) as bar:
+                steps_before = run.schedule.last_epoch
                 for epoch in range(len(run.rows), epochs):
                     start = time.perf_counter()
                     batches = _count(run.batches(epoch), bar)

@@ -99,6 +99,7 @@ def test_what_is_no_number_is_no_answer(logits, right, finite):
     ("model", "images", "size", "message"),
     [
         (make_model(), IMAGES[:0], 500, "one picture or more, got none"),
+        (make_model(), IMAGES.numpy(), 500, "a tensor with .* got a ndarray"),
         (make_model(), IMAGES, 0, "batch_size to be an integer from 1 on, got 0"),
         (make_model(), IMAGES, 2.5, "batch_size to be an integer from 1 on, got 2.5"),
         (ONE_BY_ONE, IMAGES[0], 500, r"\(N, K\) with N = 1, got \(3, 1\)"),
