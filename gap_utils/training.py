@@ -186,7 +186,8 @@ def fit(
     with use_suggested_threads(), _own_random_state(), preserve_training_mode(model):
         device = _check(model, data, recipe, path)
         train, validation = (
-            replace(split.to(device), images=as_input(model, split.images))
+            # as few pictures as can be are copied to learn the format
+            replace(split.to(device), images=split.images.to(as_input(model, split.images[:1])))
             for split in (data.train, data.validation)
         )
         data = replace(data, train=train, validation=validation)
