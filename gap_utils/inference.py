@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.parameter import is_lazy
 
 from gap_utils.data import Split
 from gap_utils.values import read_whole_number
@@ -49,14 +50,22 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
 
 
 def as_input(model: nn.Module, images: Tensor) -> Tensor:
-    """Bring pictures to the device and number format of a model's weights, if it has any.
+    """Copy pictures to the device and number format of a model's weights, if it has any.
 
-    Integers stay integers: class numbers are looked up by them, and pixels from 0 to 255 are
-    not those from 0 to 1 that a network was trained on.
+    A copy, as a first layer that works in place would change the pictures. Integers stay
+    integers: an embedding looks rows up by them, and pixels from 0 to 255 are not those from
+    0 to 1 that a network was trained on.
+
+    Raises:
+        ValueError: if the weights have no numbers yet.
     """
+    for name, weights in model.named_parameters():
+        if weights.is_meta or is_lazy(weights):
+            raise ValueError(f"expected a model whose weights are numbers, got none in {name!r}")
     tensors = chain(model.parameters(), model.buffers())
     weights = next((tensor for tensor in tensors if tensor.is_floating_point()), images)
-    return images.to(weights.device, weights.dtype if images.is_floating_point() else None)
+    dtype = weights.dtype if images.is_floating_point() else images.dtype
+    return images.to(weights.device, dtype, copy=True)
 
 
 def check_logits(logits: Tensor, pictures: int) -> None:
@@ -83,18 +92,19 @@ def predict(model: nn.Module, images: Tensor, batch_size: int = 500) -> Tensor:
         Logits, shape (N, K), on the device of the model, without gradients.
 
     Raises:
-        ValueError: if there are no pictures, the batch size is not from 1 on, or what the
-            model returns are not logits.
+        ValueError: if these are no tensor or no pictures, the batch size is not from 1 on, the
+            weights have no numbers yet, or what the model returns are not logits.
     """
     size = read_whole_number("batch_size", batch_size, 1)
-    if len(images) == 0:
-        raise ValueError("expected one picture or more, got none")
+    if not isinstance(images, Tensor) or len(images) == 0:
+        found = "none" if isinstance(images, Tensor) else f"a {type(images).__name__}"
+        raise ValueError(f"expected a tensor with one picture or more, got {found}")
     found = []
     with evaluation_mode(model):
         for batch in images.split(size):
             found.append(model(as_input(model, batch)))
             check_logits(found[-1], len(batch))
-    return torch.cat(found)
+        return torch.cat(found)
 
 
 def evaluate(

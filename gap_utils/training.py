@@ -147,9 +147,11 @@ def fit(
 
     What is frozen stays as it is: parameters that require no gradient, and modules that are in
     evaluation mode when `fit` begins. Those stay in that mode: BatchNorm uses and keeps what
-    it remembers, dropout drops nothing. Afterwards the modes of all modules, the random
-    state of PyTorch and the number of threads (see `device.suggest_threads`) are as they
-    were before.
+    it remembers, dropout drops nothing. Where the whole model is in evaluation mode, as
+    `load_backbone` and `load_trained` give it, only the modules whose parameters are all
+    frozen stay in it, with what is inside them. Afterwards the modes of all modules, the
+    random state of PyTorch and the number of threads (see `device.suggest_threads`) are as
+    they were before.
 
     A last batch of one picture is joined to the batch before, since BatchNorm behind GAP
     cannot be trained on a single one.
@@ -174,8 +176,8 @@ def fit(
         validation_accuracy (0 to 1) and seconds.
 
     Raises:
-        ValueError: if model, data or settings do not fit each other, the whole model is in
-            evaluation mode, or the checkpoint is damaged or of another run.
+        ValueError: if model, data or settings do not fit each other, or the checkpoint is
+            damaged or of another run.
         DivergedError: if the loss is no number. Its `history` holds the epochs before.
         TrainingInterrupted: a KeyboardInterrupt, if the kernel is interrupted. Its `history`
             holds the epochs before; where nothing caught it, `sys.last_value` is it.
@@ -184,7 +186,8 @@ def fit(
     with use_suggested_threads(), _own_random_state(), preserve_training_mode(model):
         device = _check(model, data, recipe, path)
         train, validation = (
-            replace(split.to(device), images=as_input(model, split.images))
+            # as few pictures as can be are copied to learn the format
+            replace(split.to(device), images=split.images.to(as_input(model, split.images[:1])))
             for split in (data.train, data.validation)
         )
         data = replace(data, train=train, validation=validation)
@@ -204,14 +207,14 @@ def fit(
                 good, run.rows = deepcopy(model.state_dict()), rows
             elif recipe.xavier:
                 _draw_xavier(model, seed)
-            steps_before = run.schedule.last_epoch
             with tqdm(
-                desc=name,
+                desc=str(name),
                 total=run.steps,
                 initial=run.steps_done(),
                 unit="batch",
                 disable=not progress,
             ) as bar:
+                steps_before = run.schedule.last_epoch
                 for epoch in range(len(run.rows), epochs):
                     start = time.perf_counter()
                     batches = _count(run.batches(epoch), bar)
@@ -408,11 +411,6 @@ def _check(
     trainable = [p for p in model.parameters() if p.requires_grad]
     if not trainable:
         raise ValueError("expected a model with parameters to train, got one without")
-    if not any(module.training for module in model.modules()):
-        raise ValueError(
-            "expected a model in training mode, got one in evaluation mode: call .train() on it, "
-            "then .eval() on the modules that shall stay as they are"
-        )
     for name, split in (("train", data.train), ("validation", data.validation)):
         if len(split) == 0:
             raise ValueError(f"expected pictures in the {name} split, got none")
@@ -455,11 +453,19 @@ def _own_random_state() -> Iterator[None]:
 
 
 def _train_all_but_the_frozen(model: nn.Module) -> None:
-    """Put a model in training mode, but for the modules that are in evaluation mode."""
-    frozen = [module for module in model.modules() if not module.training]
+    """Put a model in training mode, but for the modules that `fit` promises to leave."""
+    frozen = {module for module in model.modules() if not module.training}
+    if frozen == set(model.modules()):  # whoever set it meant the whole, and it is to be trained
+        wholes = [m for m in model.modules() if _has_only_frozen_parameters(m)]
+        frozen = {part for whole in wholes for part in whole.modules()}
     model.train()  # which a module may do in a way of its own
     for module in frozen:
         module.training = False  # .eval() would reach its children, too
+
+
+def _has_only_frozen_parameters(module: nn.Module) -> bool:
+    trainable = [p.requires_grad for p in module.parameters()]
+    return bool(trainable) and not any(trainable)
 
 
 def _draw_xavier(model: nn.Module, seed: int) -> None:

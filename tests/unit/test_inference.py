@@ -57,9 +57,16 @@ def test_predict_and_evaluate_in_the_format_of_the_model(dtype):
     assert score.accuracy == (logits.argmax(1) == split.labels).float().mean().item()
 
 
+def test_a_first_layer_that_works_in_place_leaves_the_pictures():
+    split = make_split(3)
+    before = split.images.clone()
+    evaluate(Call(lambda m, x: x.neg_().flatten(1)), split)
+    assert torch.equal(split.images, before)
+
+
 def test_models_without_weights_and_models_that_take_integers():
     halves = torch.tensor([[0.5, 1.5]], dtype=torch.float16)
-    assert as_input(nn.Flatten(), halves) is halves
+    assert torch.equal(as_input(nn.Flatten(), halves), halves)
     table = nn.EmbeddingBag(5, 3)
     words = torch.tensor([[0, 4], [2, 2]])
     assert torch.equal(predict(table, words), table(words))
@@ -99,10 +106,13 @@ def test_what_is_no_number_is_no_answer(logits, right, finite):
     ("model", "images", "size", "message"),
     [
         (make_model(), IMAGES[:0], 500, "one picture or more, got none"),
+        (make_model(), IMAGES.numpy(), 500, "a tensor with .* got a ndarray"),
         (make_model(), IMAGES, 0, "batch_size to be an integer from 1 on, got 0"),
         (make_model(), IMAGES, 2.5, "batch_size to be an integer from 1 on, got 2.5"),
         (ONE_BY_ONE, IMAGES[0], 500, r"\(N, K\) with N = 1, got \(3, 1\)"),
         (nn.Conv2d(1, 3, 3), IMAGES[:2], 500, r"with N = 2, got \(2, 3, 6, 6\)"),
+        (make_model().to("meta"), IMAGES, 500, "weights are numbers, got none in '0.weight'"),
+        (nn.LazyLinear(3), IMAGES, 500, "weights are numbers, got none in 'weight'"),
         (Call(lambda m, x: (x, x)), IMAGES, 3, "with N = 3, got a tuple"),
     ],
 )

@@ -487,7 +487,6 @@ def test_xavier(data):
             {"model": Call(lambda m, x: m.a(x.view(1, -1)), a=nn.Linear(64, 3))},
             r"float32, got: mat1 and mat2",
         ),
-        ({"model": make_model().eval()}, r"in training mode, got .*: call \.train\(\) on it"),
         ({"checkpoint": "no/such/folder/run.pt"}, "a folder that exists, got no.such"),
         ({"model": build_convnet("flatten")}, "got: expected maps of .* in front of the flatten"),
     ],
@@ -578,10 +577,21 @@ def test_what_is_in_evaluation_mode_stays_there(data, arrange):
             assert torch.equal(tensor, before[name]) is not modes[norm], name
 
 
+def test_a_model_in_evaluation_mode_is_trained(data):
+    """As after `load_trained`, or an evaluation by hand."""
+    model, twin = make_nested().eval(), make_nested()
+    assert without_seconds(train(model, data)).equals(without_seconds(train(twin, data)))
+    assert_same(weights(model), weights(twin))
+    assert not any(module.training for module in model.modules())
+
+
+@pytest.mark.parametrize("evaluated", [False, True])  # after it was frozen, as in lesson 07
 @pytest.mark.parametrize("recipe", [Recipe(0.01, 8), Recipe(0.01, 8, xavier=True)])
-def test_a_frozen_body_stays_bit_by_bit(data, recipe):
+def test_a_frozen_body_stays_bit_by_bit(data, recipe, evaluated):
     model = make_nested()
     model[0].requires_grad_(False).eval()
+    if evaluated:
+        model.eval()
     model[0][0].weight.grad = torch.ones(4, 1, 3, 3)  # of something else
     before = weights(model)
     train(model, data, 2, recipe=recipe)
