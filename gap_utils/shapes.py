@@ -365,6 +365,8 @@ class _Call(TorchDispatchMode):
         return sum(new.values())
 
     def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        if any(kind.__torch_dispatch__ is not Tensor.__torch_dispatch__ for kind in types):
+            return NotImplemented  # first to the tensor that splits the work up, a nested one say
         kwargs = kwargs or {}
         arrived = _tensors([*args, *kwargs.values()])
         if any(id(tensor) in self.theirs for tensor in arrived):

@@ -689,6 +689,21 @@ def test_the_same_is_counted_with_numbers(inside, gradients):
     assert not looked.at_least
 
 
+@pytest.mark.filterwarnings("ignore:.*nested tensors:UserWarning")
+@pytest.mark.parametrize("looks", [False, True])
+def test_nested_tensors_take_the_work_of_what_is_in_them(looks):
+    class Nests(nn.Module):
+        def forward(self, x):
+            return torch.nested.nested_tensor([x[0], x[1, :2]], layout=torch.jagged)
+
+    class Joins(nn.Module):
+        def forward(self, x):
+            return x.values()
+
+    model = Peeks(nn.Sequential(Nests(), nn.Linear(4, 2), Joins()), looks)
+    assert trace_shapes(model, (2, 3, 4)).multiply_adds == 5 * 4 * 2
+
+
 def test_the_work_of_recurrent_layers_by_hand():
     assert one(nn.LSTM(4, 5), 7, 2, 4).multiply_adds == 7 * 2 * 4 * 5 * (4 + 5)
     assert one(nn.GRU(4, 5), 7, 2, 4).multiply_adds == 7 * 2 * 3 * 5 * (4 + 5)
