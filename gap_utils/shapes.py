@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
 from math import prod
@@ -184,8 +185,8 @@ def trace_shapes(model: nn.Module, input_shape: Sequence) -> ShapeTrace:
         parameters without calling their module.)
 
     Raises:
-        ValueError: if `input_shape` is no shape, the model cannot be copied, or its shapes
-            depend on numbers and it has none, being on the meta device.
+        ValueError: if `input_shape` is no shape, the model cannot be copied or watched, or its
+            shapes depend on numbers and it has none, being on the meta device.
         MisfitError: a ValueError that names the layer, if one fails on what reaches it.
 
     Source:
@@ -215,7 +216,13 @@ def trace_shapes(model: nn.Module, input_shape: Sequence) -> ShapeTrace:
             ) from call.error
         intro = "this forward needs the numbers; called with numbers,"
     if has_numbers and (call.needs_numbers or not (call.error is None or call.is_misfit)):
-        call = _Call(model, inputs, next((t.device for t in tensors), torch.device("cpu")))
+        device = next((tensor.device for tensor in tensors), torch.device("cpu"))
+        call = _Call(model, inputs, device)
+        if call.error is not None and _runs_unwatched(model, inputs, device):
+            raise ValueError(
+                "expected a model whose operations can be watched, got one that runs and cannot: "
+                f"{call.error}"
+            ) from call.error
     if call.error is None:
         return ShapeTrace(call.layers, call.with_numbers)
     name, module, arrived = call.failed_in.name, call.failed_in.module, call.failed_in.inputs
@@ -310,19 +317,14 @@ class _Call(TorchDispatchMode):
             self.layers.append(Layer(NOT_CALLED, "", None, rest, None))
 
     def _run(self, copy: nn.Module, inputs: list, device: torch.device) -> None:
-        accelerated = device.type in ("cuda", "xpu")
         fast_path = torch.backends.mha.get_fastpath_enabled()
         try:
             torch.backends.mha.set_fastpath_enabled(False)  # it calls none of the modules inside
             with (
-                torch.random.fork_rng(
-                    [device] if accelerated else [],
-                    device_type=device.type if accelerated else "cuda",
-                ),
+                _random_state(device),
                 _OutOfPyTorch(self) if self.with_numbers else device,
                 self,
             ):
-                torch.default_generator.manual_seed(0)
                 copy(*inputs)
         except Exception as error:  # whatever a model raises: the layer it came from is what counts
             self.error = error
@@ -412,6 +414,25 @@ class _OutOfPyTorch(TorchFunctionMode):
         if function in (Tensor.numpy, Tensor.__array__) and self.call.running:
             self.call.running[-1].note("numpy")
         return function(*args, **(kwargs or {}))
+
+
+@contextmanager
+def _random_state(device: torch.device) -> Iterator[None]:
+    """Draw the same numbers each time, and give the random state back as it was."""
+    accelerated = device.type in ("cuda", "xpu")
+    devices, kind = ([device], device.type) if accelerated else ([], "cuda")
+    with torch.random.fork_rng(devices, device_type=kind):
+        torch.default_generator.manual_seed(0)
+        yield
+
+
+def _runs_unwatched(model: nn.Module, inputs: list, device: torch.device) -> bool:
+    try:
+        with _random_state(device):
+            _copy(model, _with_numbers)(*_fill(inputs, device))
+    except Exception:  # whatever a model raises: the watched call has its error already
+        return False
+    return True
 
 
 def _is_uncounted(operation: Any) -> bool:

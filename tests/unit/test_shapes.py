@@ -11,6 +11,7 @@ import torchvision
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.nn.attention.flex_attention import flex_attention
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models.detection import FasterRCNN
 from torchvision.models.detection.anchor_utils import AnchorGenerator
@@ -757,6 +758,19 @@ def test_work_that_is_not_known_is_named_and_the_total_says_at_least(work, name)
     lines = repr(trace).splitlines()
     assert lines[2].endswith("at least 0")
     assert lines[3].endswith("at least 64")
+
+
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile:UserWarning")
+def test_a_model_that_runs_and_cannot_be_watched_is_not_told_that_its_input_does_not_fit():
+    class Flexible(nn.Module):
+        def forward(self, x):
+            return flex_attention(x, x, x)
+
+    with pytest.raises(
+        ValueError, match=r"can be watched, got one that runs and cannot: "
+    ) as raised:
+        trace_shapes(Flexible(), (1, 2, 16, 16))
+    assert not isinstance(raised.value, MisfitError)
 
 
 def test_what_multiplies_no_matrices_is_no_work():
