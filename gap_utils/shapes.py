@@ -167,9 +167,10 @@ def trace_shapes(model: nn.Module, input_shape: Sequence) -> ShapeTrace:
     Some models look at numbers, such as `if x.max() > 1` or the boxes of a detector, which
     the meta device has not. Such a model is copied once more, with its numbers, and called
     on its own device. That takes the memory of all its parameters and buffers again, and of
-    its activations, and as long as a call; the trace then says so. The same is done before
-    an error that may come from the meta device is reported. An error of PyTorch's about
-    shapes is reported without it.
+    its activations, and the time of a call; the trace then says so. An error that may come
+    from the meta device, or from being watched, is looked into in the same way, with one
+    such copy after the other. An error of PyTorch's own operations about shapes is reported
+    without it.
 
     Args:
         model: any module written in Python; of one that `torch.compile` made, what it runs.
