@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from gap_utils.checks.grading import Feedback, exercise, grade
+from gap_utils.checks.calling import Feedback, exercise
+from gap_utils.checks.grading import grade
 
 
 @exercise

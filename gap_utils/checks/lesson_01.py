@@ -8,7 +8,8 @@ from math import ceil
 import torch
 import torch.nn.functional as F
 
-from gap_utils.checks.grading import Feedback, exercise, features, grade, random_features
+from gap_utils.checks.calling import Feedback, exercise
+from gap_utils.checks.grading import features, grade, random_features
 from gap_utils.pooling import global_average_pool, output_size, pool
 
 OVER_THE_EDGE = (

@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gap_utils.checks.grading import Feedback, exercise, features, grade, random_features
+from gap_utils.checks.calling import Feedback, exercise
+from gap_utils.checks.grading import features, grade, random_features
 
 SIZES = [(2, 1, 2, 3), (8, 3, 3, 10), (64, 8, 10, 5), (128, 8, 8, 10), (512, 7, 7, 4096)]
 

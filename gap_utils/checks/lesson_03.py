@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
-from gap_utils.checks.grading import Feedback, exercise, features, grade, random_features
+from gap_utils.checks.calling import Feedback, exercise
+from gap_utils.checks.grading import features, grade, random_features
 
 RIGHT = "batch 1 and batch 4, square maps and others, and the gradients are right"
 SQUEEZED = (

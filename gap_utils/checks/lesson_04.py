@@ -15,14 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gap_utils.checks.grading import (
-    Feedback,
-    call_answer,
-    exercise,
-    features,
-    grade,
-    random_features,
-)
+from gap_utils.checks.calling import Feedback, call_answer, exercise
+from gap_utils.checks.grading import features, grade, random_features
 from gap_utils.models import HEADS, load_trained
 from gap_utils.study import load_study
 
@@ -93,7 +87,7 @@ def check_mended_loss(answer: Callable) -> Feedback:
         right="the mean over the pictures of minus the log-probability, and its gradient",
         reference=F.cross_entropy,
         cases=[
-            (features([[2, 0]]), _labels(0)),
+            (features([[2, 0]]), _labels(1)),
             (features([[0, 1], [3, 1]]), _labels(1, 1)),
             (features([[0, 200]]), _labels(0)),
             (random_features(5, 10), _labels(3, 0, 9, 9, 1)),

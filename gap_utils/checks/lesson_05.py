@@ -9,18 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from gap_utils.activations import capture_activations
-from gap_utils.checks.grading import (
-    Feedback,
-    call_answer,
-    change_of,
-    exercise,
-    features,
-    grade,
-    listen,
-    numbers_of,
-    random_features,
-    tell_apart,
-)
+from gap_utils.checks.calling import Feedback, call_answer, change_of, exercise, listen
+from gap_utils.checks.grading import features, grade, numbers_of, random_features, tell_apart
 
 
 class _Doubling(nn.Module):

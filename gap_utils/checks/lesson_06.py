@@ -10,12 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from gap_utils.activations import class_activation_map
+from gap_utils.checks.calling import Feedback, call_answer, exercise
 from gap_utils.checks.grading import (
-    Feedback,
     are_close,
-    call_answer,
     count_summed,
-    exercise,
     features,
     grade,
     numbers_of,

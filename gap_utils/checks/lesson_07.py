@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from gap_utils.checks.grading import Feedback, call_answer, exercise, grade, listen, random_features
+from gap_utils.checks.calling import Feedback, call_answer, exercise, listen
+from gap_utils.checks.grading import grade, random_features
 
 # network -> where its GAP is, and why
 LOCATIONS = {

@@ -15,7 +15,7 @@ from torch import nn
 
 from gap_utils import checks
 from gap_utils.activations import capture_activations
-from gap_utils.checks.grading import NOT_ATTEMPTED
+from gap_utils.checks.calling import NOT_ATTEMPTED
 from gap_utils.models import load_trained
 
 
