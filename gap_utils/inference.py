@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import chain
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.parameter import is_lazy
 
 from gap_utils.data import Split
+from gap_utils.values import read_whole_number
 
 
 class Score(NamedTuple):
@@ -18,7 +21,9 @@ class Score(NamedTuple):
 
     Attributes:
         loss: mean over the pictures.
-        accuracy: share of the pictures whose largest logit is that of their class, 0 to 1.
+        accuracy: share of the pictures whose largest logit is that of their class, 0 to 1. A
+            picture whose largest logit is no number, or infinite, has no answer and is not
+            in it.
     """
 
     loss: float
@@ -45,9 +50,33 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
 
 
 def as_input(model: nn.Module, images: Tensor) -> Tensor:
-    """Bring pictures to the device and number format of a model's weights, if it has any."""
-    weights = next((p for p in model.parameters() if p.is_floating_point()), images)
-    return images.to(weights.device, weights.dtype)
+    """Copy pictures to the device and number format of a model's weights, if it has any.
+
+    A copy, as a first layer that works in place would change the pictures. Integers stay
+    integers: an embedding looks rows up by them, and pixels from 0 to 255 are not those from
+    0 to 1 that a network was trained on.
+
+    Raises:
+        ValueError: if the weights have no numbers yet.
+    """
+    for name, weights in model.named_parameters():
+        if weights.is_meta or is_lazy(weights):
+            raise ValueError(f"expected a model whose weights are numbers, got none in {name!r}")
+    tensors = chain(model.parameters(), model.buffers())
+    weights = next((tensor for tensor in tensors if tensor.is_floating_point()), images)
+    dtype = weights.dtype if images.is_floating_point() else images.dtype
+    return images.to(weights.device, dtype, copy=True)
+
+
+def check_logits(logits: Tensor, pictures: int) -> None:
+    """Raise ValueError if these are not logits (N, K) of so many pictures."""
+    if not isinstance(logits, Tensor):
+        found = f"a {type(logits).__name__}"
+    elif logits.ndim != 2 or len(logits) != pictures:
+        found = str(tuple(logits.shape))
+    else:
+        return
+    raise ValueError(f"expected logits of shape (N, K) with N = {pictures}, got {found}")
 
 
 def predict(model: nn.Module, images: Tensor, batch_size: int = 500) -> Tensor:
@@ -55,14 +84,27 @@ def predict(model: nn.Module, images: Tensor, batch_size: int = 500) -> Tensor:
 
     Args:
         model: pictures (N, C, H, W) to logits (N, K).
-        images: shape (N, C, H, W), on any device.
+        images: shape (N, C, H, W), on any device; in any floating-point format, or integers
+            where the model takes those.
         batch_size: how many pictures the model gets at once.
 
     Returns:
         Logits, shape (N, K), on the device of the model, without gradients.
+
+    Raises:
+        ValueError: if these are no tensor or no pictures, the batch size is not from 1 on, the
+            weights have no numbers yet, or what the model returns are not logits.
     """
+    size = read_whole_number("batch_size", batch_size, 1)
+    if not isinstance(images, Tensor) or len(images) == 0:
+        found = "none" if isinstance(images, Tensor) else f"a {type(images).__name__}"
+        raise ValueError(f"expected a tensor with one picture or more, got {found}")
+    found = []
     with evaluation_mode(model):
-        return torch.cat([model(as_input(model, batch)) for batch in images.split(batch_size)])
+        for batch in images.split(size):
+            found.append(model(as_input(model, batch)))
+            check_logits(found[-1], len(batch))
+        return torch.cat(found)
 
 
 def evaluate(
@@ -75,10 +117,14 @@ def evaluate(
     Args:
         model: pictures (N, C, H, W) to logits (N, K); left as it was.
         split: pictures and their classes.
-        loss_function: (logits, labels) to their mean loss.
+        loss_function: (logits, labels) to their mean loss. It gets the logits in float32
+            where the model gives shorter ones.
 
     Returns:
         Loss and accuracy (0 to 1).
+
+    Raises:
+        ValueError: as `predict` does.
 
     Example:
         >>> images = torch.tensor([[1.0, 0.0], [0.0, 3.0], [2.0, 0.0]]).reshape(3, 2, 1, 1)
@@ -88,5 +134,7 @@ def evaluate(
     """
     logits = predict(model, split.images)
     labels = split.labels.to(logits.device)
-    correct = (logits.argmax(1) == labels).sum().item()
-    return Score(loss_function(logits, labels).item(), correct / len(split))
+    largest, answer = logits.max(1)  # not argmax alone: it takes NaN for the largest number
+    correct = ((answer == labels) & largest.isfinite()).sum().item()
+    loss = loss_function(logits.to(torch.promote_types(logits.dtype, torch.float32)), labels)
+    return Score(loss.item(), correct / len(split))

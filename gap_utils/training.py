@@ -23,7 +23,13 @@ from tqdm.auto import tqdm
 
 from gap_utils.data import Dataset, Split
 from gap_utils.device import pick_device, use_suggested_threads
-from gap_utils.inference import evaluate, predict, preserve_training_mode
+from gap_utils.inference import (
+    as_input,
+    check_logits,
+    evaluate,
+    predict,
+    preserve_training_mode,
+)
 from gap_utils.values import read_whole_number
 
 if TYPE_CHECKING:
@@ -41,7 +47,8 @@ class Recipe:
         batch_size: pictures in a step.
         one_cycle: let the learning rate rise and fall once over the whole run, or keep it.
         shuffle: draw a new order of the pictures in every epoch, or keep theirs.
-        xavier: begin with Xavier weights and biases of 0.01, in place of the model's own.
+        xavier: begin with Xavier weights and biases of 0.01, in place of the model's own
+            where those are not frozen.
         sigmoid: put a sigmoid between the logits and the cross-entropy.
     """
 
@@ -67,6 +74,7 @@ class Recipe:
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the mean loss of logits (N, K) for class numbers (N,)."""
+        check_logits(logits, len(labels))
         return F.cross_entropy(torch.sigmoid(logits) if self.sigmoid else logits, labels)
 
 
@@ -75,12 +83,8 @@ DEFAULT_RECIPE = Recipe()
 ARTICLE_RECIPE = Recipe(3e-4, 64, one_cycle=False, shuffle=False, xavier=True, sigmoid=True)
 
 
-class DivergedError(ArithmeticError):
-    """A loss that is no number.
-
-    Attributes:
-        history: the table of the epochs before it.
-    """
+class _WithHistory:
+    """An exception that keeps the table of the epochs before it."""
 
     def __init__(self, message: str, history: pandas.DataFrame):
         super().__init__(message, history)
@@ -88,6 +92,22 @@ class DivergedError(ArithmeticError):
 
     def __str__(self) -> str:
         return self.args[0]
+
+
+class DivergedError(_WithHistory, ArithmeticError):
+    """A loss that is no number.
+
+    Attributes:
+        history: the table of the epochs before it.
+    """
+
+
+class TrainingInterrupted(_WithHistory, KeyboardInterrupt):
+    """An interrupt of the kernel while `fit` trained.
+
+    Attributes:
+        history: the table of the epochs before it.
+    """
 
 
 def train_epoch(
@@ -99,7 +119,6 @@ def train_epoch(
     schedule: torch.optim.lr_scheduler.LRScheduler,
 ) -> float:
     """Go through the batches once, a step for each; return the mean loss of the pictures."""
-    model.train()
     total = torch.zeros((), device=split.labels.device)
     for batch in batches:
         loss = loss_function(model(split.images[batch]), split.labels[batch])
@@ -119,15 +138,23 @@ def fit(
     seed: int = 0,
     checkpoint: str | os.PathLike | None = None,
     progress: bool = True,
+    name: str = "",
 ) -> pandas.DataFrame:
     """Train a model where it is; the validation split is looked at after each epoch.
 
     A run on the CPU with the same model, seed and number of threads gives the same numbers
-    again. If it is interrupted or fails, the model is as after the last whole epoch. An
-    interrupt of the kernel ends the run early and is not passed on, so a loop around `fit`
-    goes on. All modules are in training mode during an epoch; afterwards their modes, the
+    again. If it is interrupted or fails, the model is as after the last whole epoch.
+
+    What is frozen stays as it is: parameters that require no gradient, and modules that are in
+    evaluation mode when `fit` begins. Those stay in that mode: BatchNorm uses and keeps what
+    it remembers, dropout drops nothing. Where the whole model is in evaluation mode, as
+    `load_backbone` and `load_trained` give it, only the modules whose parameters are all
+    frozen stay in it, with what is inside them. Afterwards the modes of all modules, the
     random state of PyTorch and the number of threads (see `device.suggest_threads`) are as
     they were before.
+
+    A last batch of one picture is joined to the batch before, since BatchNorm behind GAP
+    cannot be trained on a single one.
 
     Args:
         model: pictures (N, C, H, W) to logits (N, K). On a CPU one in channels-last
@@ -142,6 +169,7 @@ def fit(
             goes on, with the numbers that it would have had without a break. If it cannot be
             written, a warning says so and the training goes on.
         progress: whether to show a bar.
+        name: of the run, for the bar and the messages.
 
     Returns:
         A row for each whole epoch: epoch, train_loss (mean while training), validation_loss,
@@ -150,67 +178,96 @@ def fit(
     Raises:
         ValueError: if model, data or settings do not fit each other, or the checkpoint is
             damaged or of another run.
-        DivergedError: if the loss is no number.
+        DivergedError: if the loss is no number. Its `history` holds the epochs before.
+        TrainingInterrupted: a KeyboardInterrupt, if the kernel is interrupted. Its `history`
+            holds the epochs before; where nothing caught it, `sys.last_value` is it.
     """
     path = Path(checkpoint).expanduser() if checkpoint is not None else None
     with use_suggested_threads(), _own_random_state(), preserve_training_mode(model):
         device = _check(model, data, recipe, path)
-        data = replace(data, train=data.train.to(device), validation=data.validation.to(device))
+        train, validation = (
+            # as few pictures as can be are copied to learn the format
+            replace(split.to(device), images=split.images.to(as_input(model, split.images[:1])))
+            for split in (data.train, data.validation)
+        )
+        data = replace(data, train=train, validation=validation)
         run = _Run(
             model,
             data,
             read_whole_number("epochs", epochs, 1),
             recipe,
             read_whole_number("seed", seed, 0),
+            name,
         )
-        if path and path.exists():
-            run.load(path)
-        elif recipe.xavier:
-            _draw_xavier(model, seed)
-        good = deepcopy(model.state_dict())
-        bar = tqdm(total=run.steps, initial=run.steps_done(), unit="batch", disable=not progress)
+        _train_all_but_the_frozen(model)
+        good, steps_before = deepcopy(model.state_dict()), None
         try:
-            for epoch in range(len(run.rows), epochs):
-                start = time.perf_counter()
-                batches = _count(run.batches(epoch), bar)
-                loss = train_epoch(
-                    model, data.train, batches, recipe.loss, run.optimizer, run.schedule
-                )
-                score = evaluate(model, data.validation, recipe.loss)
-                if not math.isfinite(loss + score.loss):
-                    raise run.diverged()
-                row = [epoch + 1, loss, *score, time.perf_counter() - start]
-                good = deepcopy(model.state_dict())
-                run.rows.append(row)
-                bar.set_postfix(
-                    epoch=epoch + 1, loss=f"{loss:.3f}", validation=f"{score.accuracy:.1%}"
-                )
-                if path:
-                    run.save(path)
+            if path and path.exists():
+                rows = run.load(path)
+                good, run.rows = deepcopy(model.state_dict()), rows
+            elif recipe.xavier:
+                _draw_xavier(model, seed)
+            with tqdm(
+                desc=str(name),
+                total=run.steps,
+                initial=run.steps_done(),
+                unit="batch",
+                disable=not progress,
+            ) as bar:
+                steps_before = run.schedule.last_epoch
+                for epoch in range(len(run.rows), epochs):
+                    start = time.perf_counter()
+                    batches = _count(run.batches(epoch), bar)
+                    loss = train_epoch(
+                        model, data.train, batches, recipe.loss, run.optimizer, run.schedule
+                    )
+                    score = evaluate(model, data.validation, recipe.loss)
+                    if not math.isfinite(loss + score.loss):
+                        raise run.diverged()
+                    row = [epoch + 1, loss, *score, time.perf_counter() - start]
+                    # in one line, so that an interrupt leaves both as they were or none
+                    good, run.rows = deepcopy(model.state_dict()), [*run.rows, row]
+                    bar.set_postfix(
+                        epoch=epoch + 1, loss=f"{loss:.3f}", validation=f"{score.accuracy:.1%}"
+                    )
+                    if path:
+                        run.save(path)
         except BaseException as stop:
             model.load_state_dict(good)
-            if not isinstance(stop, KeyboardInterrupt):
-                raise
-            print(f"Interrupted: the model is as after epoch {len(run.rows)} of {epochs}.")
-        finally:
-            bar.close()
+            if isinstance(stop, KeyboardInterrupt):
+                raise run.interrupted() from None
+            if isinstance(stop, Exception) and run.schedule.last_epoch == steps_before:
+                raise run.untrainable(stop) from stop
+            raise
     return run.table()
 
 
 class _Run:
     """What a run of `fit` carries from epoch to epoch, and to its checkpoint."""
 
-    def __init__(self, model: nn.Module, data: Dataset, epochs: int, recipe: Recipe, seed: int):
+    def __init__(
+        self,
+        model: nn.Module,
+        data: Dataset,
+        epochs: int,
+        recipe: Recipe,
+        seed: int,
+        name: str,
+    ):
+        self.prefix = f"{name}: " if name else ""  # of the messages
         self.model = model
         self.data = data
         self.recipe = recipe
         self.seed = seed
         self.epochs = epochs
         self.pictures = len(data.train)
-        self.steps_per_epoch = math.ceil(self.pictures / recipe.batch_size)
+        # one picture over is no batch: the last one has it, too
+        over = int(recipe.batch_size > 1 and self.pictures > 1)
+        self.steps_per_epoch = math.ceil((self.pictures - over) / recipe.batch_size)
         self.steps = epochs * self.steps_per_epoch
         self.rows: list[list[float]] = []
-        self.optimizer = torch.optim.Adam(model.parameters(), recipe.learning_rate, fused=True)
+        trained = [p for p in model.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.Adam(trained, recipe.learning_rate, fused=True)
         if recipe.one_cycle and self.steps > 1:
             self.schedule = torch.optim.lr_scheduler.OneCycleLR(
                 self.optimizer, recipe.learning_rate, total_steps=self.steps
@@ -227,7 +284,9 @@ class _Run:
         torch.manual_seed(self.seed + 1_000_003 * (epoch + 1))
         draw = torch.randperm if self.recipe.shuffle else torch.arange
         order = draw(self.pictures, device="cpu")  # the same order whatever trains
-        return order.to(self.data.train.labels.device).split(self.recipe.batch_size)
+        size = self.recipe.batch_size
+        starts = range(size, size * self.steps_per_epoch, size)  # of all batches but the first
+        return order.to(self.data.train.labels.device).tensor_split(tuple(starts))
 
     def table(self) -> pandas.DataFrame:
         import pandas  # takes a third of a second
@@ -236,10 +295,26 @@ class _Run:
 
     def diverged(self) -> DivergedError:
         return DivergedError(
-            f"expected a finite loss, got none in epoch {len(self.rows) + 1}: a learning rate of "
+            f"{self.prefix}expected a finite loss, got none in epoch {len(self.rows) + 1}: a "
+            f"learning rate of "
             f"{self.recipe.learning_rate} may be too high for this model, or a picture holds "
             f"no number; the model is as after epoch {len(self.rows)}",
             self.table(),
+        )
+
+    def interrupted(self) -> TrainingInterrupted:
+        return TrainingInterrupted(
+            f"{self.prefix}the model is as after epoch {len(self.rows)} of {self.epochs}",
+            self.table(),
+        )
+
+    def untrainable(self, error: Exception) -> ValueError:
+        """What the first batch raised: the check saw the model in evaluation mode only."""
+        size = min(self.recipe.batch_size, self.pictures)
+        shape = (size, *self.data.train.images.shape[1:])
+        return ValueError(
+            f"{self.prefix}expected a model that can be trained on a batch of shape {shape}, got: "
+            f"{error}"
         )
 
     @cached_property
@@ -250,6 +325,17 @@ class _Run:
             for tensor in (split.images, split.labels):
                 digest.update(tensor.cpu().contiguous().view(torch.uint8).numpy())
         tensors = self.model.state_dict().items()
+        # written only where there is any, so that the checkpoints without fit as before
+        special = {
+            "frozen parameters": [
+                name for name, p in self.model.named_parameters() if not p.requires_grad
+            ],
+            "modules in evaluation mode": [
+                name for name, module in self.model.named_modules() if not module.training
+            ],
+            "a last batch of one joined": self.steps_per_epoch * self.recipe.batch_size
+            < self.pictures,
+        }
         return {
             "epochs": self.epochs,
             "seed": self.seed,
@@ -257,6 +343,7 @@ class _Run:
             "model": repr(self.model),
             "shapes": {name: f"{tuple(t.shape)} {t.dtype}" for name, t in tensors},
             **asdict(self.recipe),
+            **{what: found for what, found in special.items() if found},
         }
 
     def save(self, path: Path) -> None:
@@ -281,22 +368,20 @@ class _Run:
             if aside.is_file():
                 aside.unlink()
 
-    def load(self, path: Path) -> None:
-        """Go on where a checkpoint ends; the model is left alone if that is not possible."""
-        before = deepcopy(self.model.state_dict())
+    def load(self, path: Path) -> list[list[float]]:
+        """Bring model, optimizer and schedule to where a checkpoint ends; return its rows."""
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
             if not isinstance(state, dict):
                 raise TypeError
             there, here = state["settings"], self.settings
-            different = [name for name in here if there.get(name) != here[name]]
+            different = [name for name in {**here, **there} if there.get(name) != here.get(name)]
             if not different:
                 self.optimizer.load_state_dict(state["optimizer"])
                 self.schedule.load_state_dict(state["schedule"])
-                self.rows = [list(row) for row in state["rows"]]
+                rows = [list(row) for row in state["rows"]]
                 self.model.load_state_dict(state["model"])
         except Exception as error:  # a damaged file can raise nearly anything
-            self.model.load_state_dict(before)
             # not PyTorch's own words: they advise to load the file in an unsafe way
             raise ValueError(
                 f"expected {path} to be a checkpoint of fit, got {type(error).__name__} when "
@@ -310,6 +395,7 @@ class _Run:
                 f"expected {path} to be a checkpoint of this run, got one with other {name}{what}; "
                 "delete it to begin anew"
             )
+        return rows
 
 
 def _check(
@@ -335,17 +421,18 @@ def _check(
                 f"{split.labels.min()} on"
             )
         try:
-            shape = tuple(predict(model, split.images[:1]).shape)
+            # a batch of two and one of one
+            classes = predict(model, split.images[:3], batch_size=2).shape[1]
         except Exception as error:  # whatever a model raises
             raise ValueError(
                 f"expected a model for pictures of shape {tuple(split.images.shape[1:])} and "
                 f"{split.images.dtype}, got: {error}"
             ) from error
         highest = int(split.labels.max())
-        if len(shape) != 2 or shape[1] <= highest:
+        if classes <= highest:
             raise ValueError(
-                f"expected logits of shape (N, K) with K above the highest class {highest}, got "
-                f"{shape} for one picture"
+                f"expected logits of shape (N, K) with K above the highest class {highest} of the "
+                f"{name} split, got K = {classes}"
             )
     return trainable[0].device
 
@@ -365,12 +452,29 @@ def _own_random_state() -> Iterator[None]:
             torch.mps.set_rng_state(on_apple)
 
 
+def _train_all_but_the_frozen(model: nn.Module) -> None:
+    """Put a model in training mode, but for the modules that `fit` promises to leave."""
+    frozen = {module for module in model.modules() if not module.training}
+    if frozen == set(model.modules()):  # whoever set it meant the whole, and it is to be trained
+        wholes = [m for m in model.modules() if _has_only_frozen_parameters(m)]
+        frozen = {part for whole in wholes for part in whole.modules()}
+    model.train()  # which a module may do in a way of its own
+    for module in frozen:
+        module.training = False  # .eval() would reach its children, too
+
+
+def _has_only_frozen_parameters(module: nn.Module) -> bool:
+    trainable = [p.requires_grad for p in module.parameters()]
+    return bool(trainable) and not any(trainable)
+
+
 def _draw_xavier(model: nn.Module, seed: int) -> None:
     torch.manual_seed(seed)
     for module in model.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
-            nn.init.xavier_uniform_(module.weight)
-            if module.bias is not None:
+            if module.weight.requires_grad:
+                nn.init.xavier_uniform_(module.weight)
+            if module.bias is not None and module.bias.requires_grad:
                 nn.init.constant_(module.bias, 0.01)
 
 

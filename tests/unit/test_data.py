@@ -15,7 +15,7 @@ import torchvision
 
 import make_assets
 from gap_utils import data
-from gap_utils.data import DEBIAN, FILES, SMALL, load_fashion_mnist
+from gap_utils.data import DEBIAN, FILES, SMALL, Split, load_fashion_mnist
 
 PARTS = ("train", "validation", "test")
 
@@ -49,6 +49,11 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.setenv("GAP_UTILS_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     return path
+
+
+def test_splits_have_as_many_labels_as_images():
+    with pytest.raises(ValueError, match="each of 3 images, got 2 labels and 3 numbers"):
+        Split(torch.zeros(3, 1, 2, 2), torch.zeros(2, dtype=torch.long), torch.arange(3))
 
 
 def test_the_small_set():

@@ -78,7 +78,7 @@ def test_imports_run_one_way():
         "study": set(),
         "pooling": {"values"},
         "figures": {"pictures", "values"},
-        "inference": {"data"},
+        "inference": {"data", "values"},
         "training": {"data", "device", "inference", "values"},
         "robustness": {"data", "inference"},
         "activations": {"inference"},

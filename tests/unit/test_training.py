@@ -2,10 +2,9 @@
 
 import copy
 import math
+import re
 from dataclasses import replace
 
-import hypothesis
-import hypothesis.strategies as st
 import numpy as np
 import pytest
 import torch
@@ -16,44 +15,34 @@ from gap_utils import training
 from gap_utils.data import Dataset, Split
 from gap_utils.inference import evaluate, predict
 from gap_utils.models import build_convnet
-from gap_utils.robustness import (
-    accuracy_against_canvas,
-    accuracy_against_shift,
-    enlarge_canvas,
-    shift,
+from gap_utils.training import (
+    ARTICLE_RECIPE,
+    DEFAULT_RECIPE,
+    DivergedError,
+    Recipe,
+    TrainingInterrupted,
+    fit,
 )
-from gap_utils.training import ARTICLE_RECIPE, DEFAULT_RECIPE, DivergedError, Recipe, fit
-
-
-def make_part(count, seed=0, size=8):
-    generator = torch.Generator().manual_seed(seed)
-    images = torch.rand(count, 1, size, size, generator=generator)
-    labels = torch.randint(0, 3, (count,), generator=generator)
-    return Split(images, labels, torch.arange(count))
+from small_data import make_dataset, make_model, make_split
+from small_networks import Call
 
 
 @pytest.fixture
 def data():
-    parts = make_part(20), make_part(10, 1), make_part(10, 2)
-    return Dataset("noise", *parts, source="a test", class_names=("a", "b", "c"))
-
-
-def make_model(dropout=0.5, norm=True):
-    torch.manual_seed(3)
-    return nn.Sequential(
-        nn.Conv2d(1, 4, 3),
-        nn.BatchNorm2d(4) if norm else nn.Identity(),
-        nn.ReLU(),
-        nn.AdaptiveAvgPool2d(1),
-        nn.Flatten(),
-        nn.Dropout(dropout),
-        nn.Linear(4, 3),
-    )
+    return make_dataset()
 
 
 def train(model, data, epochs=4, **options):
     options.setdefault("recipe", Recipe(learning_rate=0.01, batch_size=8))
     return fit(model, data, epochs, progress=False, **options)
+
+
+def interrupt(model, data, epochs=4, **options):
+    """Train a model that interrupts itself; return the history so far."""
+    with pytest.raises(TrainingInterrupted) as stop:
+        train(model, data, epochs, **options)
+    assert isinstance(stop.value, KeyboardInterrupt)
+    return stop.value.history
 
 
 def weights(model):
@@ -100,14 +89,19 @@ def test_an_epoch_is_the_steps_written_by_hand(data):
     assert_close(model, twin)
 
 
-def test_one_cycle_is_that_of_pytorch(data):
+@pytest.mark.parametrize(("count", "starts"), [(20, [0, 8, 16]), (17, [0, 8])])
+def test_one_cycle_is_that_of_pytorch(count, starts):
+    """The last of 17 pictures is in the batch before it."""
+    data = replace(make_dataset(), train=make_split(count))
     model = make_model(dropout=0, norm=False)
     twin = copy.deepcopy(model)
     train(model, data, 2, recipe=Recipe(learning_rate=0.01, batch_size=8, shuffle=False))
     optimizer = torch.optim.Adam(twin.parameters(), 0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.01, epochs=2, steps_per_epoch=3)
-    for first in [0, 8, 16] * 2:
-        batch = slice(first, first + 8)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, 0.01, epochs=2, steps_per_epoch=len(starts)
+    )
+    for first in starts * 2:
+        batch = slice(first, first + 8 if first < starts[-1] else None)
         optimizer.zero_grad()
         F.cross_entropy(twin(data.train.images[batch]), data.train.labels[batch]).backward()
         optimizer.step()
@@ -176,15 +170,6 @@ def test_what_is_left_as_it_was(data):
     assert torch.equal(data.train.images, images)
 
 
-def test_modes_come_back_after_an_error(data):
-    model = make_model()
-    model[1].eval()
-    modes = [module.training for module in model.modules()]
-    with pytest.raises(RuntimeError):
-        predict(model, torch.zeros(2, 5, 8, 8))
-    assert [module.training for module in model.modules()] == modes
-
-
 class Stop(nn.Module):
     """A model that the kernel is interrupted in, at a step of its training."""
 
@@ -202,7 +187,7 @@ class Stop(nn.Module):
 
 
 @pytest.mark.parametrize(("step", "epochs"), [(1, 0), (3, 0), (4, 1), (8, 2)])
-def test_an_interrupted_run_is_as_after_its_last_whole_epoch(data, capsys, step, epochs):
+def test_an_interrupted_run_is_as_after_its_last_whole_epoch(data, step, epochs):
     """An epoch has three steps here, so step 4 is in the second."""
     whole = [weights(Stop(make_model(), 0))]
     recipe = Recipe(learning_rate=0.01, batch_size=8, one_cycle=False)
@@ -212,12 +197,32 @@ def test_an_interrupted_run_is_as_after_its_last_whole_epoch(data, capsys, step,
         histories.append(train(model, data, count, recipe=recipe))
         whole.append(weights(model))
     model = Stop(make_model(), step)
-    history = train(model, data, 3, recipe=recipe)
-    assert f"as after epoch {epochs} of 3" in capsys.readouterr().out
+    modes = [module.training for module in model.modules()]
+    sentence = f"^gap: the model is as after epoch {epochs} of 3$"
+    with pytest.raises(TrainingInterrupted, match=sentence) as stop:
+        train(model, data, 3, recipe=recipe, name="gap")
+    history = stop.value.history
+    assert list(history.columns) == list(training.COLUMNS)
     assert len(history) == epochs
     assert_same(weights(model), whole[epochs])
+    assert [module.training for module in model.modules()] == modes
     if epochs:
         assert without_seconds(history).equals(without_seconds(histories[epochs]))
+
+
+def test_an_interrupt_ends_a_loop_over_models(data):
+    models = {head: Stop(make_model(), 2) for head in ("gap", "gmp", "flatten")}
+    with pytest.raises(KeyboardInterrupt, match="gap: the model"):
+        for head, model in models.items():
+            train(model, data, name=head)
+    assert [model.steps_left for model in models.values()] == [0, 2, 2]
+
+
+def test_before_the_first_epoch_is_over_the_model_has_its_own_weights(data):
+    model = Stop(make_model(), 1)
+    before = weights(model)
+    interrupt(model, data, recipe=ARTICLE_RECIPE, epochs=5)
+    assert_same(weights(model), before)
 
 
 @pytest.mark.parametrize("recipe", [Recipe(0.01, 8), Recipe(0.01, 8, False, False, True, True)])
@@ -227,7 +232,7 @@ def test_resumed_equals_uninterrupted(data, tmp_path, recipe, step):
     uninterrupted = Stop(make_model(), 0)
     expected = train(uninterrupted, data, 4, recipe=recipe)
     first = Stop(make_model(), step)
-    train(first, data, 4, recipe=recipe, checkpoint=path)
+    interrupt(first, data, 4, recipe=recipe, checkpoint=path)
     torch.manual_seed(99)
     second = Stop(make_model(), 0)
     if path.exists():  # then all comes from the file
@@ -247,12 +252,12 @@ def test_resumed_equals_uninterrupted(data, tmp_path, recipe, step):
 def test_a_resumed_run_that_is_interrupted_again_is_as_its_checkpoint(data, tmp_path):
     path = tmp_path / "run.pt"
     first = Stop(make_model(), 5)
-    history = train(first, data, 4, checkpoint=path)
+    history = interrupt(first, data, 4, checkpoint=path)
     assert len(history) == 1
     second = Stop(make_model(dropout=0.5), 2)  # in the first epoch after the break
     for parameter in second.parameters():
         parameter.data.zero_()
-    assert train(second, data, 4, checkpoint=path).equals(history)
+    assert interrupt(second, data, 4, checkpoint=path).equals(history)
     assert_same(weights(second), weights(first))
 
 
@@ -261,30 +266,61 @@ def test_a_checkpoint_of_another_run_is_refused(data, tmp_path):
     model = make_model()
     before = weights(model)
     train(make_model(), data, checkpoint=path)
-    other = replace(data, train=make_part(20, seed=8))
+    other = replace(data, train=make_split(20, seed=8))
     for message, arguments in {
         "other seed: 0 there, 1 here": {"seed": 1},
         "other epochs: 4 there, 9 here": {"epochs": 9},
         r"other learning_rate: 0\.01 there, 0\.02 here": {"recipe": Recipe(0.02, 8)},
         "other data": {"data": other},
         "other model": {"model": make_model(dropout=0.4)},
-        "other shapes": {"model": make_model().double(), "data": as_double(data)},
+        "other (data|shapes)": {"model": make_model().double()},
+        r"other frozen parameters; delete": {"model": half_frozen(make_model())},
+        r"other modules in evaluation mode; delete": {"model": half_asleep(make_model())},
     }.items():
         run = {"model": model, "data": data, "checkpoint": path, **arguments}
-        if "shapes" in message:
-            message = "other (data|shapes)"
         with pytest.raises(ValueError, match=message):
             train(**run)
     assert_same(weights(model), before)
 
 
-def as_double(data):
-    part = replace(data.train, images=data.train.images.double())
-    return replace(data, train=part, validation=part)
+def half_frozen(model):
+    model[0].requires_grad_(False)
+    return model
+
+
+def half_asleep(model):
+    model[1].eval()
+    return model
+
+
+def test_a_frozen_run_goes_on_from_its_checkpoint(data, tmp_path):
+    """PyTorch's Adam refuses the state of another number of parameters."""
+    path, frozen = tmp_path / "run.pt", half_asleep(half_frozen(make_model()))
+    expected = train(copy.deepcopy(frozen), data)
+    interrupt(Stop(copy.deepcopy(frozen), 5), data, checkpoint=path)
+    resumed = train(Stop(frozen, 0), data, checkpoint=path)
+    assert without_seconds(resumed).equals(without_seconds(expected))
+
+
+def test_what_a_checkpoint_is_told_apart_by(data, tmp_path):
+    """What most runs do not have is not written, so that their older checkpoints fit."""
+    path = tmp_path / "run.pt"
+    train(make_model(), data, checkpoint=path)
+    usual = {"epochs", "seed", "data", "model", "shapes", *vars(DEFAULT_RECIPE)}
+    assert torch.load(path, weights_only=True)["settings"].keys() == usual
+
+    path.unlink()
+    data = replace(data, train=make_split(17))
+    train(make_model(), data, checkpoint=path)
+    state = torch.load(path, weights_only=True)
+    assert state["settings"].pop("a last batch of one joined")
+    torch.save(state, path)  # as of a run of three batches
+    with pytest.raises(ValueError, match="other a last batch of one joined; delete"):
+        train(make_model(), data, checkpoint=path)
 
 
 def test_gap_and_gmp_have_the_same_shapes_and_not_the_same_checkpoint(tmp_path):
-    part = make_part(4, size=28)
+    part = make_split(4, size=28)
     data = Dataset("noise", part, part, part, source="a test", class_names=("a", "b", "c"))
     train(build_convnet("gap", num_classes=3), data, 1, checkpoint=tmp_path / "run.pt")
     with pytest.raises(ValueError, match="other model"):
@@ -363,7 +399,7 @@ def test_a_full_disk_keeps_the_checkpoint_before(data, tmp_path, monkeypatch):
     monkeypatch.setattr(torch, "save", fails_the_second_time)
     model = make_model()
     with pytest.warns(UserWarning, match="No space left on device; the training goes on"):
-        history = train(Stop(model, 8), data, checkpoint=path)  # stopped in its third epoch
+        history = interrupt(Stop(model, 8), data, checkpoint=path)  # in its third epoch
     assert [file.name for file in tmp_path.iterdir()] == ["run.pt"]
     assert len(history) == 2  # nothing of what was trained is lost
     assert len(torch.load(path, weights_only=True)["rows"]) == 1
@@ -385,8 +421,10 @@ def test_a_loss_that_is_no_number_stops_the_run(data):
     model, whole = Breaks(), Breaks()
     recipe = Recipe(learning_rate=0.01, batch_size=8, one_cycle=False)
     expected = train(whole, data, 1, recipe=recipe)
-    with pytest.raises(DivergedError, match=r"none in epoch 2.*rate of 0\.01.*after epoch 1") as e:
-        train(model, data, 3, recipe=recipe)
+    with pytest.raises(
+        DivergedError, match=r"^gmp: .*in epoch 2.*rate of 0\.01.*after epoch 1"
+    ) as e:
+        train(model, data, 3, recipe=recipe, name="gmp")
     assert_same(weights(model), weights(whole))
     assert without_seconds(e.value.history).equals(without_seconds(expected))
 
@@ -440,9 +478,15 @@ def test_xavier(data):
         ({"model": nn.Linear(7, 3)}, r"pictures of shape \(1, 8, 8\) and torch.float32, got: mat1"),
         (
             {"model": nn.Sequential(nn.Flatten(), nn.Linear(64, 2))},
-            r"K above the highest class 2, got \(1, 2\)",
+            r"K above the highest class 2 of the train split, got K = 2",
         ),
-        ({"model": nn.Conv2d(1, 3, 3)}, r"logits of shape \(N, K\).*got \(1, 3, 6, 6\)"),
+        ({"model": nn.Conv2d(1, 3, 3)}, r"logits of shape \(N, K\).*got \(2, 3, 6, 6\)"),
+        ({"model": Call(lambda m, x: (m.a(x), x), a=make_model())}, r"\(N, K\).* got a tuple"),
+        ({"model": Call(lambda m, x: m.a(x).squeeze(), a=make_model())}, r"N = 1, got \(3,\)"),
+        (
+            {"model": Call(lambda m, x: m.a(x.view(1, -1)), a=nn.Linear(64, 3))},
+            r"float32, got: mat1 and mat2",
+        ),
         ({"checkpoint": "no/such/folder/run.pt"}, "a folder that exists, got no.such"),
         ({"model": build_convnet("flatten")}, "got: expected maps of .* in front of the flatten"),
     ],
@@ -457,8 +501,8 @@ def test_what_cannot_be_trained_gets_a_sentence(data, change, message):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda p: Split(p.images[:0], p.labels[:0], p.numbers[:0]), "pictures in the {} part"),
-        (lambda p: replace(p, labels=p.labels.int()), "labels of the {} part to be int64"),
+        (lambda p: Split(p.images[:0], p.labels[:0], p.numbers[:0]), "pictures in the {} split"),
+        (lambda p: replace(p, labels=p.labels.int()), "labels of the {} split to be int64"),
         (lambda p: replace(p, labels=p.labels - 100), "from -100 on"),
         (lambda p: replace(p, labels=p.labels[:, None]), r"of shape \(N,\), got torch.int64 of"),
         (lambda p: replace(p, labels=p.labels + 3), "K above the highest class 5"),
@@ -475,7 +519,8 @@ def test_unfit_parts_get_a_sentence_and_change_nothing(data, name, change, messa
     assert_same(weights(model), before)
 
 
-def test_an_error_in_the_middle_leaves_the_model_as_after_the_last_whole_epoch(data):
+@pytest.mark.parametrize("step", [4, 5])
+def test_an_error_in_the_middle_leaves_the_model_as_after_the_last_whole_epoch(data, step):
     class Fails(Stop):
         def forward(self, images):
             try:
@@ -486,10 +531,180 @@ def test_an_error_in_the_middle_leaves_the_model_as_after_the_last_whole_epoch(d
     recipe = Recipe(0.01, 8, one_cycle=False)
     whole = Fails(make_model(), 0)
     train(whole, data, 1, recipe=recipe)
-    model = Fails(make_model(), 5)  # in the second epoch
+    model = Fails(make_model(), step)  # in the second epoch
     with pytest.raises(MemoryError, match="out of memory"):
         train(model, data, 3, recipe=recipe)
     assert_same(weights(model), weights(whole))
+
+
+ARRANGEMENTS = {
+    "the body": lambda m: m[0].eval(),
+    "all but the head": lambda m: (m.eval(), m[1].train()),
+    "a parent, not its children": lambda m: (m[1].eval(), [c.train() for c in m[1]]),
+    "a child, not its parent": lambda m: m[1][2].eval(),
+    "the network, not its parts": lambda m: (m.eval(), [part.train() for part in m]),
+}
+
+
+def make_nested():
+    torch.manual_seed(3)
+    body = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout())
+    head = nn.Sequential(
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.BatchNorm1d(4), nn.Dropout(), nn.Linear(4, 3)
+    )
+    return nn.Sequential(body, head)
+
+
+@pytest.mark.parametrize("arrange", ARRANGEMENTS.values(), ids=ARRANGEMENTS)
+def test_what_is_in_evaluation_mode_stays_there(data, arrange):
+    model = make_nested()
+    arrange(model)
+    modes = {name: module.training for name, module in model.named_modules()}
+    seen = []
+
+    def look(module, inputs):
+        if torch.is_grad_enabled():  # a step, no evaluation
+            seen.append({name: module.training for name, module in model.named_modules()})
+
+    model.register_forward_pre_hook(look)
+    before = weights(model)
+    train(model, data, 2)
+    assert seen == [modes] * 6  # of the second epoch, too, behind an evaluation
+    assert {name: module.training for name, module in model.named_modules()} == modes
+    for name, tensor in weights(model).items():
+        if "running" in name or "batches" in name:
+            norm = name.rpartition(".")[0]
+            assert torch.equal(tensor, before[name]) is not modes[norm], name
+
+
+def test_a_model_in_evaluation_mode_is_trained(data):
+    """As after `load_trained`, or an evaluation by hand."""
+    model, twin = make_nested().eval(), make_nested()
+    assert without_seconds(train(model, data)).equals(without_seconds(train(twin, data)))
+    assert_same(weights(model), weights(twin))
+    assert not any(module.training for module in model.modules())
+
+
+@pytest.mark.parametrize("evaluated", [False, True])  # after it was frozen, as in lesson 07
+@pytest.mark.parametrize("recipe", [Recipe(0.01, 8), Recipe(0.01, 8, xavier=True)])
+def test_a_frozen_body_stays_bit_by_bit(data, recipe, evaluated):
+    model = make_nested()
+    model[0].requires_grad_(False).eval()
+    if evaluated:
+        model.eval()
+    model[0][0].weight.grad = torch.ones(4, 1, 3, 3)  # of something else
+    before = weights(model)
+    train(model, data, 2, recipe=recipe)
+    after = weights(model)
+    for name in after:
+        assert torch.equal(after[name], before[name]) is name.startswith("0."), name
+    assert torch.equal(model[0][0].weight.grad, torch.ones(4, 1, 3, 3))
+
+
+def test_dropout_in_evaluation_mode_drops_nothing(data):
+    model, twin = make_model(dropout=0.5), make_model(dropout=0)
+    model[5].eval()
+    assert without_seconds(train(model, data)).equals(without_seconds(train(twin, data)))
+    assert_same(weights(model), weights(twin))
+
+
+def test_a_module_may_keep_its_norm_in_evaluation_mode_itself(data, tmp_path):
+    class KeepsItsNorm(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.model = make_model()
+
+        def forward(self, images):
+            return self.model(images)
+
+        def train(self, mode=True):
+            super().train(mode)
+            self.model[1].eval()
+            return self
+
+    model = KeepsItsNorm()
+    train(model, data, checkpoint=tmp_path / "run.pt")
+    assert torch.equal(model.model[1].running_mean, torch.zeros(4))
+    assert len(train(KeepsItsNorm(), data, checkpoint=tmp_path / "run.pt")) == 4
+
+
+NORM_BEHIND_GAP = nn.Sequential(
+    nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.BatchNorm1d(1), nn.Linear(1, 3)
+)
+
+
+@pytest.mark.parametrize(
+    ("function", "layers", "size", "message"),
+    [
+        (
+            lambda m, x: (m.net(x), m.net(x)) if m.training else m.net(x),
+            make_model(),
+            8,
+            "expected logits of shape (N, K) with N = 8, got a tuple",
+        ),
+        (
+            lambda m, x: {"logits": m.net(x)} if m.training else m.net(x),
+            make_model(),
+            8,
+            "expected logits of shape (N, K) with N = 8, got a dict",
+        ),
+        (lambda m, x: m.net(x), NORM_BEHIND_GAP, 1, "Expected more than 1 value per channel"),
+        (lambda m, x: m.net(x).detach(), make_model(), 8, "does not require grad"),
+        (lambda m, x: m.net(x)[:, : 1 if m.training else 3], make_model(), 8, "out of bounds"),
+    ],
+)
+def test_what_fails_in_training_mode_only_is_refused_at_once(data, function, layers, size, message):
+    model = Call(function, net=copy.deepcopy(layers))
+    modes = [module.training for module in model.modules()]
+    before, state = weights(model), torch.get_rng_state()
+    shape = rf"^gap: .*trained on a batch of shape \({size}, 1, 8, 8\), got: .*"
+    with pytest.raises(ValueError, match=shape + re.escape(message)):
+        train(model, data, recipe=Recipe(0.01, size, xavier=True), name="gap")
+    assert_same(weights(model), before)
+    assert [module.training for module in model.modules()] == modes
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize(
+    ("count", "size", "sizes"),
+    [
+        (20, 8, [8, 8, 4]),
+        (16, 8, [8, 8]),
+        (17, 8, [8, 9]),
+        (9, 8, [9]),
+        (3, 2, [3]),
+        (3, 1, [1, 1, 1]),
+        (1, 8, [1]),
+        (1, 1, [1]),
+    ],
+)
+def test_one_picture_over_is_in_the_last_batch(data, capsys, count, size, sizes):
+    seen = []
+    model = make_model()
+    model.register_forward_pre_hook(
+        lambda module, inputs: seen.append(len(inputs[0])) if torch.is_grad_enabled() else None
+    )
+    data = replace(data, train=make_split(count))
+    fit(model, data, 2, Recipe(0.01, size))
+    assert seen == sizes * 2
+    assert f"{2 * len(sizes)}/{2 * len(sizes)}" in capsys.readouterr().err
+
+
+def test_batch_norm_behind_gap_is_trained_where_one_picture_is_over(data):
+    model = copy.deepcopy(NORM_BEHIND_GAP)
+    train(model, replace(data, train=make_split(17)), 1)
+    assert model[2].num_batches_tracked == 2
+    with pytest.raises(ValueError, match=r"shape \(1, 1, 8, 8\), got: Expected more"):
+        train(model, replace(data, train=make_split(1)), 1)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_a_model_of_any_format_is_trained(data, dtype):
+    model = make_model(dropout=0).to(dtype)
+    history = train(model, data, 3)
+    assert model[0].weight.dtype == dtype
+    expected = train(make_model(dropout=0), data, 3)
+    assert history.train_loss.tolist() == pytest.approx(expected.train_loss.tolist(), rel=0.02)
 
 
 def test_a_run_of_one_step_learns(data):
@@ -498,11 +713,6 @@ def test_a_run_of_one_step_learns(data):
     train(model, data, 1, recipe=Recipe(0.01, 100))
     change = (model[-1].weight - before["6.weight"]).abs().max().item()
     assert change == pytest.approx(0.01, rel=0.01)  # Adam's first step is the learning rate
-
-
-def test_parts_have_as_many_labels_as_images():
-    with pytest.raises(ValueError, match="each of 3 images, got 2 labels and 3 numbers"):
-        Split(torch.zeros(3, 1, 2, 2), torch.zeros(2, dtype=torch.long), torch.arange(3))
 
 
 @pytest.mark.parametrize(
@@ -514,89 +724,14 @@ def test_impossible_recipes(settings):
 
 
 def test_the_bar_shows_loss_and_validation(data, capsys):
-    fit(make_model(), data, 2)
+    fit(make_model(), data, 2, name="gap")
     shown = capsys.readouterr().err
+    assert "gap: 100%" in shown
     assert "2/2" in shown
     assert "loss=" in shown
     assert "validation=" in shown
     train(make_model(), data, 2)
     assert capsys.readouterr().err == ""
-
-
-def test_evaluate_by_hand():
-    logits = torch.tensor([[2.0, 0.0], [0.0, 1.0], [0.0, 3.0]]).reshape(3, 2, 1, 1)
-    part = Split(logits, torch.tensor([0, 1, 0]), torch.arange(3))
-    losses = [math.log(1 + math.exp(-2)), math.log(1 + math.exp(-1)), math.log(1 + math.exp(3))]
-    score = evaluate(nn.Flatten(), part)
-    assert score.accuracy == pytest.approx(2 / 3)
-    assert score.loss == pytest.approx(sum(losses) / 3)
-
-
-def test_predict_does_not_depend_on_the_batches(data):
-    model = make_model()
-    whole = predict(model, data.train.images)
-    torch.testing.assert_close(predict(model, data.train.images, batch_size=3), whole)
-    torch.testing.assert_close(model.eval()(data.train.images), whole)
-    assert not whole.requires_grad
-
-
-@hypothesis.given(
-    height=st.integers(1, 6), width=st.integers(1, 6), dx=st.integers(-7, 7), dy=st.integers(-7, 7)
-)
-def test_shift_is_a_roll_on_a_padded_canvas(height, width, dx, dy):
-    images = torch.arange(1.0, 1 + 2 * height * width).reshape(2, 1, height, width)
-    margin = 8
-    canvas = F.pad(images, (margin,) * 4)
-    rolled = torch.roll(canvas, (dy, dx), dims=(-2, -1))
-    expected = rolled[..., margin : margin + height, margin : margin + width]
-    assert torch.equal(shift(images, dx, dy), expected)
-
-
-@hypothesis.given(height=st.integers(1, 6), width=st.integers(1, 6), extra=st.integers(0, 5))
-def test_enlarge_canvas_is_numpys_pad(height, width, extra):
-    images = torch.arange(1.0, 1 + height * width).reshape(1, height, width)
-    canvas = max(height, width) + extra
-    down, across = canvas - height, canvas - width
-    room = [(0, 0), (down // 2, down - down // 2), (across // 2, across - across // 2)]
-    expected = np.pad(images.numpy(), room)
-    assert np.array_equal(enlarge_canvas(images, canvas).numpy(), expected)
-    with pytest.raises(ValueError, match=rf"at least {height}×{width}"):
-        enlarge_canvas(images, max(height, width) - 1)
-
-
-def test_accuracy_against_shift_by_hand(data):
-    """One white pixel in the middle of 5×5: it stays in sight for 2 px in any direction."""
-    images = torch.zeros(4, 1, 5, 5)
-    images[:, :, 2, 2] = 1
-    part = Split(images, torch.zeros(4, dtype=torch.long), torch.arange(4))
-
-    class SeesWhite(nn.Module):
-        def forward(self, images):
-            seen = images.amax((1, 2, 3))
-            return torch.stack([seen, 1 - seen], 1)
-
-    table = accuracy_against_shift(SeesWhite(), part, range(4))
-    assert table["shift"].tolist() == [0, 1, 2, 3]
-    assert table.accuracy.tolist() == [1, 1, 1, 0]
-
-    class SeesWhiteOnTheRight(SeesWhite):
-        def forward(self, images):
-            return super().forward(images[..., 3:])
-
-    # of the eight directions three go right
-    table = accuracy_against_shift(SeesWhiteOnTheRight(), part, [0, 1])
-    assert table.accuracy.tolist() == [0, 3 / 8]
-
-
-def test_no_shift_and_no_larger_canvas_is_evaluate(data):
-    model = build_convnet(num_classes=3)
-    part = make_part(30, size=28)
-    expected = evaluate(model, part).accuracy
-    assert accuracy_against_shift(model, part, [0]).accuracy.item() == expected
-    assert accuracy_against_canvas(model, part, [28]).accuracy.item() == expected
-    assert accuracy_against_canvas(model, part).canvas.tolist() == [28, 32, 36, 40, 48]
-    with pytest.raises(ValueError, match=r"from pictures of \(32, 32\)"):
-        accuracy_against_canvas(build_convnet("flatten"), part, [28, 32])
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch sees no CUDA device here")
