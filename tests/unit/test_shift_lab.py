@@ -146,7 +146,7 @@ def test_own_networks_and_pictures(part):
 
 
 def test_numbers_of_another_part_are_not_those_of_the_study(part):
-    text = words(ShiftLab(part=TEST))
+    text = words(ShiftLab(split=TEST))
     assert "Accuracy" not in text
     assert "says 9" in text  # its classes have numbers, not the names of clothes
     assert "Accuracy" not in words(ShiftLab(curves={}))
