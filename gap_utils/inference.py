@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.parameter import is_lazy
 
 from gap_utils.data import Split
 
@@ -45,9 +46,18 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
 
 
 def as_input(model: nn.Module, images: Tensor) -> Tensor:
-    """Bring pictures to the device and number format of a model's weights, if it has any."""
+    """Copy pictures to the device and number format of a model's weights, if it has any.
+
+    A copy, as a first layer that works in place would change the pictures.
+
+    Raises:
+        ValueError: if the weights have no numbers yet.
+    """
+    for name, weights in model.named_parameters():
+        if weights.is_meta or is_lazy(weights):
+            raise ValueError(f"expected a model whose weights are numbers, got none in {name!r}")
     weights = next((p for p in model.parameters() if p.is_floating_point()), images)
-    return images.to(weights.device, weights.dtype)
+    return images.to(weights.device, weights.dtype, copy=True)
 
 
 def predict(model: nn.Module, images: Tensor, batch_size: int = 500) -> Tensor:

@@ -130,6 +130,7 @@ class StateLab(Lab):
             try:
                 action(change["new"])
             except Exception as error:  # goes to a log that nobody sees
+                self._show()  # the control goes back to where it was
                 self._view.value += f"<br><b>{escape(f'{type(error).__name__}: {error}')}</b>"
                 raise
 

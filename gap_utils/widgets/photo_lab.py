@@ -59,13 +59,7 @@ class PhotoLab(CamLab):
         if len(shapes) != 1:
             raise ValueError(f"expected photographs of one size, got {sorted(shapes) or 'none'}")
         images = torch.stack(images)
-        names = backbone.class_names
-        try:
-            super().__init__(backbone.model, images, class_names=names, **settings)
-        except RuntimeError as error:
-            raise ValueError(
-                f"expected photographs that {backbone.name} can take, got {shapes.pop()}: {error}"
-            ) from error
+        super().__init__(backbone.model, images, class_names=backbone.class_names, **settings)
 
     def add(self, photo: Image.Image | Tensor) -> None:
         """Put another photograph on view, behind those that are there."""
