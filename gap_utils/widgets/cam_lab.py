@@ -38,7 +38,7 @@ from gap_utils.values import (
     read_whole_number,
     shorten_exponent,
 )
-from gap_utils.widgets.lab import StateLab, button
+from gap_utils.widgets.lab import StateLab
 from gap_utils.widgets.one_picture import (
     NO_NUMBER,
     best_class,
@@ -533,7 +533,7 @@ class CamLab(StateLab):
             "smooth": ipywidgets.Checkbox(description="Smooth", layout={"width": "300px"}),
         }
         self._on_move(self._controls["smooth"], self._setter("smooth"))
-        reset = button("Start again", self._start_again)
+        reset = self._button("Start again", self._start_again)
         self._lay_out(*self._controls.values(), reset)
 
     def _show(self) -> None:

@@ -37,7 +37,7 @@ from gap_utils.values import (
     read_whole_number,
     shorten_exponent,
 )
-from gap_utils.widgets.lab import StateLab, button
+from gap_utils.widgets.lab import StateLab
 from gap_utils.widgets.one_picture import (
     NO_NUMBER,
     best_class,
@@ -577,7 +577,7 @@ class MapLab(StateLab):
             "pool": self._dropdown("Bars", POOLS, self._setter("pool")),
             "sort": self._dropdown("Sort by", ORDERS, self._setter("sort")),
         }
-        reset = button("Start again", self._start_again)
+        reset = self._button("Start again", self._start_again)
         self._lay_out(*self._controls.values(), reset)
 
     def _count(self, state: MapState) -> int:

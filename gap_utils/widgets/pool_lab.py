@@ -29,7 +29,7 @@ from gap_utils.pictures import (
 )
 from gap_utils.pooling import MODES, global_average_pool, global_max_pool, pool, windows_along
 from gap_utils.values import format_number, join_rows, read_whole_number
-from gap_utils.widgets.lab import StateLab, button, side_by_side
+from gap_utils.widgets.lab import StateLab, side_by_side
 
 LARGEST = 999  # numbers beyond it would not fit their squares
 SIZES = range(2, 9)
@@ -345,10 +345,10 @@ class PoolLab(StateLab):
         }
         self._sliders["window"].layout = {"width": "540px", "max_width": "100%"}
         self._note = ipywidgets.HTML()
-        roll = button("Roll one column", self._roll)
-        shuffle = button("Shuffle", self._shuffle)
-        whole = button("Global: kernel = whole map", self._make_global)
-        reset = button("Start again", self._start_again)
+        roll = self._button("Roll one column", self._roll)
+        shuffle = self._button("Shuffle", self._shuffle)
+        whole = self._button("Global: kernel = whole map", self._make_global)
+        reset = self._button("Start again", self._start_again)
         # the label of each number stays readable to a screen reader, out of sight
         style = ipywidgets.HTML(
             "<style>.gap-numbers .widget-label {position: absolute; clip-path: inset(50%); "

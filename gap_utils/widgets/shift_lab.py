@@ -31,7 +31,7 @@ from gap_utils.pictures import (
 from gap_utils.robustness import shift
 from gap_utils.study import load_study
 from gap_utils.values import check_below, read_labels, read_names, read_whole_number
-from gap_utils.widgets.lab import StateLab, button
+from gap_utils.widgets.lab import StateLab
 from gap_utils.widgets.one_picture import (
     best_class,
     check_input,
@@ -356,8 +356,8 @@ class ShiftLab(StateLab):
             name: self._slider(label, low, high, self._setter(name))
             for name, (label, low, high) in limits.items()
         }
-        back = button("Back to the middle", lambda: self.set(dx=0, dy=0))
-        reset = button("Start again", self._start_again)
+        back = self._button("Back to the middle", lambda: self.set(dx=0, dy=0))
+        reset = self._button("Start again", self._start_again)
         self._lay_out(*self._sliders.values(), back, reset)
 
     def _show(self) -> None:

@@ -302,7 +302,9 @@ def test_the_model_is_left_as_it_was_and_read_in_evaluation_mode():
     gradients = [p.grad.clone() for p in model.parameters()]
     expected = deepcopy(model).eval().body[:2](TEST.images[5:6]).detach()[0]
     close(MapLab(model, TEST.images, layer="body.1", picture=5)._look().reading.maps, expected)
-    with pytest.raises(ValueError, match=r"got \(3, 28, 28\), where it raises RuntimeError: .*channels"):
+    with pytest.raises(
+        ValueError, match=r"\(3, 28, 28\), where it raises RuntimeError: .*channels"
+    ):
         MapLab(model, torch.zeros(1, 3, 28, 28))
     assert [m.training for m in model.modules()] == modes
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
@@ -389,7 +391,10 @@ def test_only_the_layers_asked_for_are_offered():
         ({"labels": [0.5] * 1000}, "labels to be integers from 0 to 9, got 0.5"),
         ({"labels": [-1] * 1000}, "labels to be integers from 0 to 9, got -1"),
         ({"class_names": ["a", "b"]}, "a name for each of 10 classes, got 2"),
-        ({"labels": [11] * 1000, "class_names": CLASS_NAMES}, "labels to be integers from 0 to 9, got 11"),
+        (
+            {"labels": [11] * 1000, "class_names": CLASS_NAMES},
+            "integers from 0 to 9, got 11",
+        ),
         ({"model": nn.Flatten()}, r"a layer that gives maps \(1, C, H, W\), got the whole model"),
         ({"layers": ["head.2"]}, r"a layer that gives maps \(1, C, H, W\), got head.2"),
         ({"layers": ["body.0", "bodi.1"]}, "layers of the model, got 'bodi.1'; near ones are"),

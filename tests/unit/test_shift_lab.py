@@ -198,7 +198,10 @@ def many_classes():
         ({"split": many_classes()}, "labels to be integers from 0 to 9, got 1[01]"),
         ({"models": {"a": nn.Flatten()}}, "networks of 2 to 10 classes, got a of 784"),
         ({"split": replace(TEST, images=torch.zeros(1000, 1, 400, 20))}, "at most 348 pixels"),
-        ({"split": replace(TEST, **{n: t[:0] for n, t in vars(TEST).items()})}, "at least one picture"),
+        (
+            {"split": replace(TEST, **{n: t[:0] for n, t in vars(TEST).items()})},
+            "at least one picture",
+        ),
     ],
 )
 def test_impossible_settings(settings, message):
