@@ -45,6 +45,7 @@ from gap_utils.widgets.one_picture import (
     check_input,
     for_showing,
     judge,
+    name_kind,
     read_logits,
     show_picture,
     softmax,
@@ -146,14 +147,11 @@ def run_model(model: nn.Module, head: CamHead, picture: Tensor) -> Seen:
     logits = read_logits(output).astype(float)
     features = maps.get(layer)
     if not isinstance(features, Tensor) or features.ndim != 4:
-        got = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
         raise ValueError(
-            f"expected features (N, C, h, w) from {layer!r}, got "
-            + ("none" if features is None else str(got))
+            f"expected features (N, C, h, w) from {layer!r}, got {name_kind(features)}"
         )
-    cams = class_activation_map(features, head.weight)[0].float().numpy()
-    bias = head.bias.numpy()
-    sums = cams.mean((1, 2)) + bias
+    given = class_activation_map(features, head.weight)[0].float()
+    sums, cams = (given.mean((1, 2)) + head.bias).numpy(), given.numpy()
     # as rough as bfloat16 is, compared with the parts of the sum
     rough = 0.02 * np.nan_to_num(np.abs(cams).mean((1, 2)), posinf=0).max()
     if sums.shape != logits.shape or not np.allclose(sums, logits, 0.02, rough, equal_nan=True):
@@ -161,7 +159,7 @@ def run_model(model: nn.Module, head: CamHead, picture: Tensor) -> Seen:
             f"expected a network whose logits are mean(CAM) + bias for every picture; with the "
             f"maps of {layer!r} they are not for this one"
         )
-    return Seen(_show_in_colour(picture[0]), logits, cams, bias)
+    return Seen(_show_in_colour(picture[0]), logits, cams, head.bias.numpy())
 
 
 def _show_in_colour(picture: Tensor) -> np.ndarray:
@@ -266,7 +264,9 @@ def describe_view(view: View) -> list[str]:
 
 def _add_up(view: View, side: int, decimals: int = 3, about: str = "≈") -> str:
     """Write the sum behind a logit; `about` is for one that only rounding keeps from adding up."""
-    parts = view.cams[side].mean(), view.bias[side], view.logits[view.classes[side]]
+    with np.errstate(invalid="ignore"):  # infinity of both signs has no mean
+        mean = view.cams[side].mean()
+    parts = mean, view.bias[side], view.logits[view.classes[side]]
     if np.isnan(parts).any():
         return NO_NUMBER
     mean, bias, logit = (format_number(part, decimals, fixed=True) for part in parts)
@@ -455,6 +455,7 @@ class CamLab(StateLab):
             its logits.
 
     Example:
+        >>> import torch
         >>> body, head = nn.Conv2d(1, 8, 3), nn.Linear(8, 10)
         >>> model = nn.Sequential(body, nn.AdaptiveAvgPool2d(1), nn.Flatten(), head)
         >>> CamLab(model, torch.rand(2, 1, 28, 28), left=3, right=5)

@@ -45,6 +45,7 @@ from gap_utils.widgets.one_picture import (
     find_logits,
     for_showing,
     judge,
+    name_kind,
     show_picture,
     softmax,
 )
@@ -175,12 +176,11 @@ class MapReader:
         captured, output = self._run(picture, layer)
         given = captured.get(layer)
         if not _are_maps(given):
-            got = tuple(given.shape) if isinstance(given, Tensor) else type(given).__name__
             raise ValueError(
                 f"expected {_layer_name(layer)} to give maps (1, C, H, W) for picture {picture}, "
-                f"got {'none' if given is None else got}"
+                f"got {name_kind(given)}"
             )
-        maps = given[0].float()
+        maps = given[0].dequantize().float()  # whatever numbers they are
         logits = _find_logits(output)
         limits = maps.nan_to_num(0, 0, 0).abs().amax((1, 2))
         means = maps.mean((1, 2))
@@ -513,6 +513,7 @@ class MapLab(StateLab):
         ValueError: if pictures, labels and names do not fit, or a setting is not possible.
 
     Example:
+        >>> import torch
         >>> MapLab(nn.Conv2d(1, 64, 3, padding=1), torch.zeros(1, 1, 28, 28))
         MapLab(picture 0, the whole model (Conv2d): 64 maps of 28×28)
     """

@@ -58,6 +58,13 @@ def show_picture(
             ) from error
 
 
+def name_kind(given: Any) -> str:
+    """Say the shape of a tensor, or what else it is."""
+    if given is None:
+        return "none"
+    return str(tuple(given.shape)) if isinstance(given, Tensor) else type(given).__name__
+
+
 def find_logits(output: Any) -> np.ndarray | None:
     """Read the logits (K,) of one picture; None if the output is another thing than (1, K)."""
     if not isinstance(output, Tensor) or output.ndim != 2 or len(output) != 1:
@@ -69,7 +76,7 @@ def read_logits(output: Any, most: float = inf) -> np.ndarray:
     """Read the logits (K,) of one picture; raise ValueError if the output is another thing."""
     logits = find_logits(output)
     if logits is None or len(logits) > most:
-        got = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+        got = name_kind(output)
         limit = "" if most == inf else f", of at most {most} classes,"
         raise ValueError(
             f"expected a model that gives logits (1, K){limit} for a picture, got {got}"

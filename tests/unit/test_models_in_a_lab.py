@@ -94,6 +94,7 @@ def test_pictures_that_are_no_numbers(number):
     for view in ("one map", "all maps"):
         lab.set(view=view)
     assert said(lab).endswith("The network says no number.")
+    images[1, 0, 0, 1] = -number
     lab = CamLab(Net(), images, LABELS, left=1)
     for view in ("map", "overlay", "contributions"):
         lab.set(picture=1, view=view)
@@ -139,6 +140,20 @@ def test_number_formats(lab_of, kind):
     assert said(lab_of(Net().to(kind), IMAGES, LABELS)) == expected
     assert said(lab_of(Net(), IMAGES.to(kind), LABELS)) == expected
     assert said(lab_of(Net(), IMAGES.byte(), LABELS)) == expected
+
+
+def test_quantised_maps():
+    class Quantised(Net):
+        def __init__(self):
+            super().__init__()
+            self.quantise = nn.Identity()
+
+        def forward(self, images):
+            maps = torch.quantize_per_tensor(images, 0.25, 0, torch.quint8)
+            return super().forward(self.quantise(maps).dequantize())
+
+    lab = MapLab(Quantised(), IMAGES * 0.75, layer="quantise")
+    assert "Channel 0: mean 0.19, max 0.75." in said(lab)
 
 
 def test_logits_that_float32_calls_equally_likely():
