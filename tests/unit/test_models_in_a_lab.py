@@ -142,6 +142,7 @@ def test_number_formats(lab_of, kind):
     assert said(lab_of(Net(), IMAGES.byte(), LABELS)) == expected
 
 
+@pytest.mark.filterwarnings("ignore:.*quantize")
 def test_quantised_maps():
     class Quantised(Net):
         def __init__(self):
