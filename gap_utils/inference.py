@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import chain
 from typing import NamedTuple
 
 import torch
@@ -48,7 +49,9 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
 def as_input(model: nn.Module, images: Tensor) -> Tensor:
     """Copy pictures to the device and number format of a model's weights, if it has any.
 
-    A copy, as a first layer that works in place would change the pictures.
+    A copy, as a first layer that works in place would change the pictures. Integers stay
+    integers: an embedding looks rows up by them, and pixels from 0 to 255 are not those from
+    0 to 1 that a network was trained on.
 
     Raises:
         ValueError: if the weights have no numbers yet.
@@ -56,8 +59,10 @@ def as_input(model: nn.Module, images: Tensor) -> Tensor:
     for name, weights in model.named_parameters():
         if weights.is_meta or is_lazy(weights):
             raise ValueError(f"expected a model whose weights are numbers, got none in {name!r}")
-    weights = next((p for p in model.parameters() if p.is_floating_point()), images)
-    return images.to(weights.device, weights.dtype, copy=True)
+    tensors = chain(model.parameters(), model.buffers())
+    weights = next((tensor for tensor in tensors if tensor.is_floating_point()), images)
+    dtype = weights.dtype if images.is_floating_point() else images.dtype
+    return images.to(weights.device, dtype, copy=True)
 
 
 def predict(model: nn.Module, images: Tensor, batch_size: int = 500) -> Tensor:

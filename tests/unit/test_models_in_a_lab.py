@@ -139,7 +139,18 @@ def test_number_formats(lab_of, kind):
     assert "right" in expected and "%" in expected
     assert said(lab_of(Net().to(kind), IMAGES, LABELS)) == expected
     assert said(lab_of(Net(), IMAGES.to(kind), LABELS)) == expected
-    assert said(lab_of(Net(), IMAGES.byte(), LABELS)) == expected
+
+
+@every_lab
+def test_pictures_of_whole_numbers(lab_of):
+    class Scaling(Net):
+        def forward(self, images):
+            return super().forward(images / 255)
+
+    expected = said(lab_of(Net(), IMAGES, LABELS))
+    assert said(lab_of(Scaling(), (255 * IMAGES).byte(), LABELS)) == expected
+    with pytest.raises(ValueError, match="where it raises RuntimeError"):
+        lab_of(Net(), (255 * IMAGES).byte(), LABELS)  # from 0 to 255, not from 0 to 1
 
 
 @pytest.mark.filterwarnings("ignore:.*quantize")
