@@ -36,9 +36,9 @@ def pinned_versions() -> dict[str, str]:
 
 
 def picture_difference(stored: str, drawn: str) -> str | None:
-    """Say how two base64 PNGs differ beyond the tolerance; None where they do not."""
+    """Say how two base64 pictures differ beyond the tolerance; None where they do not."""
     a, b = (
-        np.asarray(Image.open(BytesIO(base64.b64decode(text))).convert("RGB"), dtype=int)
+        np.asarray(Image.open(BytesIO(base64.b64decode(text))).convert("RGBA"), dtype=int)
         for text in (stored, drawn)
     )
     if a.shape != b.shape:
@@ -47,9 +47,10 @@ def picture_difference(stored: str, drawn: str) -> str | None:
     return f"{changed.sum()} of {changed.size} pixels changed" if changed.any() else None
 
 
-def _pictures(outputs) -> list[str]:
-    found = [output.get("data", {}).get("image/png") for output in outputs]
-    return [picture for picture in found if picture]
+def _pictures(outputs) -> list[tuple[str, str]]:
+    """The kind of each picture, and its base64."""
+    data = [item for output in outputs for item in output.get("data", {}).items()]
+    return [item for item in data if item[0] in ("image/png", "image/jpeg")]
 
 
 @pytest.hookimpl(trylast=True)
@@ -67,10 +68,11 @@ def pytest_configure(config):
         if not compare_texts(self, test, ref, skip_compare):
             return False
         drawn, stored = _pictures(test), _pictures(ref)
-        if len(drawn) != len(stored):
-            problem = f"stored {len(stored)} pictures, drawn {len(drawn)}"
+        kinds = [kind for kind, _ in stored], [kind for kind, _ in drawn]
+        if kinds[0] != kinds[1]:
+            problem = f"stored {kinds[0]}, drawn {kinds[1]}"
         else:
-            pairs = zip(stored, drawn, strict=True)
+            pairs = zip((a for _, a in stored), (b for _, b in drawn), strict=True)
             problem = next(filter(None, (picture_difference(*pair) for pair in pairs)), None)
         if problem:
             self.comparison_traceback.append(f"picture mismatch: {problem}")
