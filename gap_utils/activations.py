@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gap_utils.training import keeping_mode
+from gap_utils.inference import as_input, evaluation_mode
 
 
 class Activations(dict):
@@ -345,10 +345,9 @@ def find_cam_head(model: nn.Module, images: Tensor) -> CamHead:
         >>> find_cam_head(model, torch.rand(2, 1, 28, 28)).layer
         '0'
     """
-    device = next((p.device for p in model.parameters()), images.device)
-    with keeping_mode(model), torch.no_grad(), capture_activations(model, "*") as maps:
-        model.eval()
-        logits = model(images.to(device))
+    images = as_input(model, images)
+    with evaluation_mode(model), capture_activations(model, "*") as maps:
+        logits = model(images)
     if not isinstance(logits, Tensor) or logits.ndim != 2 or not logits.numel():
         found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise ValueError(f"expected a model that gives logits (N, K), got {found}")
@@ -373,7 +372,7 @@ def find_cam_head(model: nn.Module, images: Tensor) -> CamHead:
             kinds = [k for k in (torch.float32, given.dtype, kind) if k.is_floating_point]
             rounding = max(torch.finfo(k).eps for k in kinds)
             # an accelerator may multiply with three digits (TF32)
-            exact = max(1e-4 if device.type == "cpu" else 1e-3, rounding)
+            exact = max(1e-4 if images.device.type == "cpu" else 1e-3, rounding)
             allowed = exact * parts.max() + rounding * logits.abs().max()
             if weight.any() and error <= allowed:
                 return CamHead(layer, weight, bias)

@@ -14,20 +14,23 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property
 from math import isqrt
-from operator import index
+from numbers import Real
 from pathlib import Path
 from threading import get_ident
 from typing import Any
 from urllib.request import Request, urlopen
 
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from gap_utils.activations import CamHead, find_cam_head, name_of_call, uncompiled
-from gap_utils.training import as_input, keeping_mode
+from gap_utils.inference import as_input, evaluation_mode
+from gap_utils.values import read_whole_number
 
 EMBEDDED = "efficientnet_lite0"  # its weights are installed with this package
 EMBEDDED_SHA256 = "57934424"  # the first digits, as in the name of the file
+MOST_PIXELS = 80_000_000  # of a photograph, scaled before its middle is cut out
 MOST_PREFIX_TOKENS = 16  # class token and registers in front of the patch tokens
 TIMEOUT = 10  # seconds until a server counts as not reachable
 
@@ -86,22 +89,34 @@ class Backbone:
             Shape (3, size, size).
 
         Raises:
-            ValueError: if photo, size or crop_pct cannot be.
+            ValueError: if photo, size, crop_pct or the config cannot be, or if the scaled
+                photograph had more than 80 million pixels.
         """
         from timm.data import create_transform
 
         config = dict(self.config)
         if getattr(photo, "mode", None) != "RGB":
-            got = getattr(photo, "mode", type(photo).__name__)
+            got = photo.mode if isinstance(photo, Image.Image) else type(photo).__name__
             raise ValueError(f"expected a Pillow picture in RGB, as from read_photo, got {got}")
         if size is not None:
-            side = _read_count("size", size)
+            side = read_whole_number("size", size, 1)
             config["input_size"] = (3, side, side)
         if crop_pct is not None:
-            if not 0 < crop_pct <= 1:
+            if not (isinstance(crop_pct, Real) and 0 < crop_pct <= 1):
                 raise ValueError(f"expected crop_pct above 0 and at most 1, got {crop_pct!r}")
             config["crop_pct"] = crop_pct
-        return create_transform(**config)(photo)
+        try:
+            _, height, width = config["input_size"]
+            side = max(height, width) / (config.get("crop_pct") or 1)  # of the shorter side, scaled
+            pixels = side * side * max(photo.size) / min(photo.size)
+            if pixels <= MOST_PIXELS:
+                return create_transform(**config)(photo)
+        except Exception as error:  # of timm's, for each way to be wrong
+            raise ValueError(f"expected a config in timm's words, got {config}: {error}") from error
+        raise ValueError(
+            f"expected size and crop_pct that scale {photo.width} × {photo.height} to at most "
+            f"{MOST_PIXELS:,} pixels, got {pixels:,.0f}"
+        )
 
     def __repr__(self) -> str:
         count = sum(parameter.numel() for parameter in self.model.parameters())
@@ -110,16 +125,6 @@ class Backbone:
         if weights == "random":
             weights = "RANDOM weights: good for shapes, not for answers"
         return f"{self.name}: {count:,} parameters, {size} pictures, {weights}"
-
-
-def _read_count(name: str, value: Any) -> int:
-    try:
-        number = index(value)
-    except TypeError:
-        number = 0
-    if number < 1:
-        raise ValueError(f"expected {name} to be an integer from 1 on, got {value!r}")
-    return number
 
 
 def load_backbone(name: str = EMBEDDED, weights: str = "pretrained") -> Backbone:
@@ -424,8 +429,7 @@ def _look(model: nn.Module, images: Tensor | None) -> tuple[_Trail, Tensor]:
 def _run(model: nn.Module, images: Tensor) -> Tensor:
     """Give pictures to a model in eval mode, with the numbers that its weights have."""
     exact = torch.autocast(images.device.type, enabled=False)
-    with keeping_mode(model), torch.no_grad(), uncompiled(), exact:
-        model.eval()
+    with evaluation_mode(model), uncompiled(), exact:
         return model(images)
 
 
@@ -600,7 +604,7 @@ def replace_head(
         >>> new(torch.rand(4, 3, 32, 32)).shape, [name for name, _ in new.named_children()]
         (torch.Size([4, 2]), ['body', 'pool', 'flatten', 'norm', 'linear'])
     """
-    num_classes = _read_count("num_classes", num_classes)
+    num_classes = read_whole_number("num_classes", num_classes, 1)
     trail, images = _look(model, images)
     body = _Body(deepcopy(model), trail)
     try:

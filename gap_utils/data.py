@@ -15,14 +15,10 @@ import zlib
 from dataclasses import dataclass, replace
 from http.client import HTTPException
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
-
-if TYPE_CHECKING:
-    import pandas
 
 NAME = "Fashion-MNIST"
 CLASS_NAMES = (
@@ -38,7 +34,6 @@ CLASS_NAMES = (
     "Ankle boot",
 )
 SMALL = Path(__file__).parent / "assets" / "fashion_mnist_small.npz"
-STUDY = SMALL.with_name("study.csv")
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 # the four files, in the order that _split takes them, with the md5 of what is inside: the gzip
 # around it differs between sources
@@ -53,7 +48,7 @@ IN_TORCHVISION = Path("FashionMNIST", "raw")  # where torchvision keeps the file
 
 
 @dataclass(frozen=True)
-class Part:
+class Split:
     """Pictures with their classes.
 
     Attributes:
@@ -80,9 +75,9 @@ class Part:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def to(self, device: str | torch.device) -> Part:
+    def to(self, device: str | torch.device) -> Split:
         """Return the part on a device."""
-        return Part(*(tensor.to(device) for tensor in vars(self).values()))
+        return Split(*(tensor.to(device) for tensor in vars(self).values()))
 
 
 @dataclass(frozen=True, repr=False)
@@ -99,9 +94,9 @@ class Dataset:
     """
 
     name: str
-    train: Part
-    validation: Part
-    test: Part
+    train: Split
+    validation: Split
+    test: Split
     source: str
     class_names: tuple[str, ...]
 
@@ -169,28 +164,12 @@ def _load_small() -> Dataset:
     )
 
 
-def _part(images: np.ndarray, labels: np.ndarray, numbers: np.ndarray) -> Part:
-    return Part(
+def _part(images: np.ndarray, labels: np.ndarray, numbers: np.ndarray) -> Split:
+    return Split(
         torch.from_numpy(images).unsqueeze(1) / 255,
         torch.from_numpy(labels.astype(np.int64)),
         torch.from_numpy(numbers.astype(np.int64)),
     )
-
-
-def load_study() -> pandas.DataFrame:
-    """Load the study of lesson 04: what many trainings gave, with their seeds.
-
-    Returns:
-        A row for each number of each run: experiment, data, pictures (to train), recipe,
-        epochs, model, seed; measure, at (an epoch, a shift or a canvas, in pixels) and
-        value; and of the run its seconds, torch (the version), device and threads.
-
-    Source:
-        `tools/run_study.py`, which made the file.
-    """
-    import pandas  # takes half a second: only for those who read the study
-
-    return pandas.read_csv(STUDY)
 
 
 def cache_folder() -> Path:

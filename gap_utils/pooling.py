@@ -16,6 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gap_utils.values import read_whole_number
+
 MODES = ("max", "avg", "min")
 
 
@@ -54,10 +56,10 @@ def output_size(
         >>> output_size(7, kernel_size=2, ceil_mode=True)
         4
     """
-    size = _integer("size", size, at_least=1)
-    kernel_size = _integer("kernel_size", kernel_size, at_least=1)
-    stride = kernel_size if stride is None else _integer("stride", stride, at_least=1)
-    padding = _integer("padding", padding, at_least=0)
+    size = read_whole_number("size", size, 1)
+    kernel_size = read_whole_number("kernel_size", kernel_size, 1)
+    stride = kernel_size if stride is None else read_whole_number("stride", stride, 1)
+    padding = read_whole_number("padding", padding, 0)
     if padding > kernel_size // 2:
         raise ValueError(
             f"expected padding of at most half the kernel size, {kernel_size // 2}, got {padding}"
@@ -266,16 +268,6 @@ def as_features(x: Tensor | np.ndarray | Sequence) -> Tensor:
     if 0 in shape[2:]:
         raise ValueError(f"expected at least one position on every spatial axis, got {shape}")
     return x if x.is_floating_point() else x.to(torch.get_default_dtype())
-
-
-def _integer(name: str, value: int, at_least: int) -> int:
-    try:
-        number = index(value)
-    except TypeError:
-        number = None
-    if number is None or number < at_least:
-        raise ValueError(f"expected {name} to be an integer of at least {at_least}, got {value!r}")
-    return number
 
 
 def _per_axis(name: str, value: int | Sequence[int], axes: int) -> tuple[int, ...]:

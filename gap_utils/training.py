@@ -1,4 +1,4 @@
-"""Training on tensors that stay on the device, and honest accuracy. Introduced in lesson 04."""
+"""Training on tensors that stay on the device. Introduced in lesson 04."""
 
 from __future__ import annotations
 
@@ -7,28 +7,29 @@ import math
 import os
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from operator import index
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
-from gap_utils.data import Dataset, Part
+from gap_utils.data import Dataset, Split
 from gap_utils.device import pick_device, use_suggested_threads
+from gap_utils.inference import evaluate, predict, preserve_training_mode
+from gap_utils.values import read_whole_number
 
 if TYPE_CHECKING:
     import pandas
 
 COLUMNS = ("epoch", "train_loss", "validation_loss", "validation_accuracy", "seconds")
-DIRECTIONS = ((0, 1), (1, 1), (1, 0), (1, -1), (0, -1), (-1, -1), (-1, 0), (-1, 1))
 
 
 @dataclass(frozen=True)
@@ -69,21 +70,9 @@ class Recipe:
         return F.cross_entropy(torch.sigmoid(logits) if self.sigmoid else logits, labels)
 
 
-OURS = Recipe()
+DEFAULT_RECIPE = Recipe()
 # of the best-known comparison of GAP and GMP on Fashion-MNIST, with its sigmoid
-ARTICLE = Recipe(3e-4, 64, one_cycle=False, shuffle=False, xavier=True, sigmoid=True)
-
-
-class Score(NamedTuple):
-    """How well a model does.
-
-    Attributes:
-        loss: mean over the pictures.
-        accuracy: part of the pictures whose largest logit is that of their class, 0 to 1.
-    """
-
-    loss: float
-    accuracy: float
+ARTICLE_RECIPE = Recipe(3e-4, 64, one_cycle=False, shuffle=False, xavier=True, sigmoid=True)
 
 
 class DivergedError(ArithmeticError):
@@ -103,7 +92,7 @@ class DivergedError(ArithmeticError):
 
 def train_epoch(
     model: nn.Module,
-    part: Part,
+    split: Split,
     batches: Iterable[Tensor],
     loss_function: Callable[[Tensor, Tensor], Tensor],
     optimizer: torch.optim.Optimizer,
@@ -111,27 +100,27 @@ def train_epoch(
 ) -> float:
     """Go through the batches once, a step for each; return the mean loss of the pictures."""
     model.train()
-    total = torch.zeros((), device=part.labels.device)
+    total = torch.zeros((), device=split.labels.device)
     for batch in batches:
-        loss = loss_function(model(part.images[batch]), part.labels[batch])
+        loss = loss_function(model(split.images[batch]), split.labels[batch])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         schedule.step()
         total += loss.detach() * len(batch)  # stays on the device: .item() would wait for it
-    return total.item() / len(part)
+    return total.item() / len(split)
 
 
 def fit(
     model: nn.Module,
     data: Dataset,
     epochs: int = 5,
-    recipe: Recipe = OURS,
+    recipe: Recipe = DEFAULT_RECIPE,
     seed: int = 0,
     checkpoint: str | os.PathLike | None = None,
     progress: bool = True,
 ) -> pandas.DataFrame:
-    """Train a model where it is; the validation part is looked at after each epoch.
+    """Train a model where it is; the validation split is looked at after each epoch.
 
     A run on the CPU with the same model, seed and number of threads gives the same numbers
     again. If it is interrupted or fails, the model is as after the last whole epoch. An
@@ -146,7 +135,7 @@ def fit(
         data: its `train` and `validation` are used, `test` is not. They are moved to the
             device of the model; moving them there before saves the time.
         epochs: how often each training picture is seen.
-        recipe: how to train: `OURS`, `ARTICLE` or your own.
+        recipe: how to train: `DEFAULT_RECIPE`, `ARTICLE_RECIPE` or your own.
         seed: of the order of the pictures, of dropout and of Xavier's weights. The weights of
             the model itself are drawn before: `torch.manual_seed` sets those.
         checkpoint: file to write after each epoch. If it is there already, the run in it
@@ -164,10 +153,16 @@ def fit(
         DivergedError: if the loss is no number.
     """
     path = Path(checkpoint).expanduser() if checkpoint is not None else None
-    with use_suggested_threads(), _own_random_state(), keeping_mode(model):
+    with use_suggested_threads(), _own_random_state(), preserve_training_mode(model):
         device = _check(model, data, recipe, path)
         data = replace(data, train=data.train.to(device), validation=data.validation.to(device))
-        run = _Run(model, data, _whole("epochs", epochs, 1), recipe, _whole("seed", seed, 0))
+        run = _Run(
+            model,
+            data,
+            read_whole_number("epochs", epochs, 1),
+            recipe,
+            read_whole_number("seed", seed, 0),
+        )
         if path and path.exists():
             run.load(path)
         elif recipe.xavier:
@@ -235,7 +230,9 @@ class _Run:
         return order.to(self.data.train.labels.device).split(self.recipe.batch_size)
 
     def table(self) -> pandas.DataFrame:
-        return _frame(self.rows, COLUMNS).astype({"epoch": int})
+        import pandas  # takes a third of a second
+
+        return pandas.DataFrame(self.rows, columns=COLUMNS).astype({"epoch": int})
 
     def diverged(self) -> DivergedError:
         return DivergedError(
@@ -249,8 +246,8 @@ class _Run:
     def settings(self) -> dict[str, Any]:
         """What tells this run from others."""
         digest = hashlib.md5(usedforsecurity=False)
-        for part in (self.data.train, self.data.validation):
-            for tensor in (part.images, part.labels):
+        for split in (self.data.train, self.data.validation):
+            for tensor in (split.images, split.labels):
                 digest.update(tensor.cpu().contiguous().view(torch.uint8).numpy())
         tensors = self.model.state_dict().items()
         return {
@@ -315,50 +312,36 @@ class _Run:
             )
 
 
-def _frame(rows: list, columns: Sequence[str]) -> pandas.DataFrame:
-    import pandas  # takes a third of a second: not for those who only look at a lab
-
-    return pandas.DataFrame(rows, columns=columns)
-
-
-def _whole(name: str, value: int, lowest: int) -> int:
-    try:
-        number = index(value)
-    except TypeError:
-        number = None
-    if number is None or number < lowest:
-        raise ValueError(f"expected {name} to be a whole number from {lowest} on, got {value!r}")
-    return number
-
-
 def _check(
     model: nn.Module, data: Dataset, recipe: Recipe, checkpoint: Path | None
 ) -> torch.device:
     """Complain about what cannot be trained; return the device of the model."""
     if not isinstance(recipe, Recipe):
-        raise ValueError(f"expected a Recipe such as OURS or ARTICLE, got {recipe!r}")
+        raise ValueError(
+            f"expected a Recipe such as DEFAULT_RECIPE or ARTICLE_RECIPE, got {recipe!r}"
+        )
     if checkpoint and (checkpoint.is_dir() or not checkpoint.absolute().parent.is_dir()):
         raise ValueError(f"expected a checkpoint file in a folder that exists, got {checkpoint}")
     trainable = [p for p in model.parameters() if p.requires_grad]
     if not trainable:
         raise ValueError("expected a model with parameters to train, got one without")
-    for name, part in (("train", data.train), ("validation", data.validation)):
-        if len(part) == 0:
-            raise ValueError(f"expected pictures in the {name} part, got none")
-        if part.labels.dtype != torch.int64 or part.labels.ndim != 1 or part.labels.min() < 0:
+    for name, split in (("train", data.train), ("validation", data.validation)):
+        if len(split) == 0:
+            raise ValueError(f"expected pictures in the {name} split, got none")
+        if split.labels.dtype != torch.int64 or split.labels.ndim != 1 or split.labels.min() < 0:
             raise ValueError(
-                f"expected the labels of the {name} part to be int64 class numbers from 0 on, of "
-                f"shape (N,), got {part.labels.dtype} of shape {tuple(part.labels.shape)} from "
-                f"{part.labels.min()} on"
+                f"expected the labels of the {name} split to be int64 class numbers from 0 on, of "
+                f"shape (N,), got {split.labels.dtype} of shape {tuple(split.labels.shape)} from "
+                f"{split.labels.min()} on"
             )
         try:
-            shape = tuple(predict(model, part.images[:1]).shape)
+            shape = tuple(predict(model, split.images[:1]).shape)
         except Exception as error:  # whatever a model raises
             raise ValueError(
-                f"expected a model for pictures of shape {tuple(part.images.shape[1:])} and "
-                f"{part.images.dtype}, got: {error}"
+                f"expected a model for pictures of shape {tuple(split.images.shape[1:])} and "
+                f"{split.images.dtype}, got: {error}"
             ) from error
-        highest = int(part.labels.max())
+        highest = int(split.labels.max())
         if len(shape) != 2 or shape[1] <= highest:
             raise ValueError(
                 f"expected logits of shape (N, K) with K above the highest class {highest}, got "
@@ -395,158 +378,3 @@ def _count(batches: Iterable[Tensor], bar: tqdm) -> Iterator[Tensor]:
     for batch in batches:
         yield batch
         bar.update()
-
-
-@contextmanager
-def keeping_mode(model: nn.Module) -> Iterator[None]:
-    """Put every module back in training or evaluation mode as it was, also after an error."""
-    before = {module: module.training for module in model.modules()}
-    try:
-        yield
-    finally:
-        for module, training in before.items():
-            module.training = training
-
-
-def as_input(model: nn.Module, images: Tensor) -> Tensor:
-    """Bring pictures to the device and number format of a model's weights, if it has any."""
-    weights = next((p for p in model.parameters() if p.is_floating_point()), images)
-    return images.to(weights.device, weights.dtype)
-
-
-def predict(model: nn.Module, images: Tensor, batch_size: int = 500) -> Tensor:
-    """Return the logits of pictures, in evaluation mode; the model is left as it was.
-
-    Args:
-        model: pictures (N, C, H, W) to logits (N, K).
-        images: shape (N, C, H, W), on any device.
-        batch_size: how many pictures the model gets at once.
-
-    Returns:
-        Logits, shape (N, K), on the device of the model, without gradients.
-    """
-    device = next((p.device for p in model.parameters()), images.device)
-    with keeping_mode(model), torch.no_grad():
-        model.eval()
-        return torch.cat([model(batch.to(device)) for batch in images.split(batch_size)])
-
-
-def evaluate(
-    model: nn.Module,
-    part: Part,
-    loss_function: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy,
-) -> Score:
-    """Measure loss and accuracy of a model.
-
-    Args:
-        model: pictures (N, C, H, W) to logits (N, K); left as it was.
-        part: pictures and their classes.
-        loss_function: (logits, labels) to their mean loss.
-
-    Returns:
-        Loss and accuracy (0 to 1).
-
-    Example:
-        >>> images = torch.tensor([[1.0, 0.0], [0.0, 3.0], [2.0, 0.0]]).reshape(3, 2, 1, 1)
-        >>> part = Part(images, torch.tensor([0, 1, 1]), torch.arange(3))
-        >>> round(evaluate(nn.Flatten(), part).accuracy, 4)
-        0.6667
-    """
-    logits = predict(model, part.images)
-    labels = part.labels.to(logits.device)
-    correct = (logits.argmax(1) == labels).sum().item()
-    return Score(loss_function(logits, labels).item(), correct / len(part))
-
-
-def shift(images: Tensor, dx: int, dy: int) -> Tensor:
-    """Move pictures inside their frame; what leaves it is lost, zeros come in.
-
-    Args:
-        images: shape (..., H, W).
-        dx: pixels to the right, or to the left where negative.
-        dy: pixels down, or up where negative.
-
-    Returns:
-        Pictures of the same shape.
-
-    Example:
-        >>> shift(torch.tensor([[1, 2], [3, 4]]), 1, 0)
-        tensor([[0, 1],
-                [0, 3]])
-    """
-    height, width = images.shape[-2:]
-    if abs(dx) >= width or abs(dy) >= height:
-        return torch.zeros_like(images)
-    return F.pad(images, (dx, -dx, dy, -dy))
-
-
-def accuracy_against_shift(
-    model: nn.Module, part: Part, shifts: Iterable[int] = range(7)
-) -> pandas.DataFrame:
-    """Measure the accuracy on pictures that are moved inside their frame.
-
-    Args:
-        model: pictures to logits; left as it was.
-        part: pictures and their classes.
-        shifts: in pixels. Each picture is moved so far in the eight directions of a
-            compass; diagonally it is so far in both axes.
-
-    Returns:
-        Columns shift and accuracy (0 to 1), the mean over the directions.
-    """
-    rows = []
-    for pixels in shifts:
-        directions = DIRECTIONS if pixels else [(0, 0)]
-        moved = (shift(part.images, pixels * dx, pixels * dy) for dx, dy in directions)
-        scores = [evaluate(model, replace(part, images=images)).accuracy for images in moved]
-        rows.append((pixels, sum(scores) / len(scores)))
-    return _frame(rows, ["shift", "accuracy"])
-
-
-def enlarge_canvas(images: Tensor, canvas: int) -> Tensor:
-    """Put pictures in the middle of a black square.
-
-    Args:
-        images: shape (..., H, W).
-        canvas: height and width of the square, in pixels.
-
-    Returns:
-        Pictures of shape (..., canvas, canvas).
-
-    Raises:
-        ValueError: if the pictures do not fit on it.
-
-    Example:
-        >>> enlarge_canvas(torch.ones(1, 1), 3)
-        tensor([[0., 0., 0.],
-                [0., 1., 0.],
-                [0., 0., 0.]])
-    """
-    height, width = images.shape[-2:]
-    if canvas < max(height, width):
-        raise ValueError(f"expected a canvas of at least {height}×{width}, got {canvas}")
-    top, left = (canvas - height) // 2, (canvas - width) // 2
-    return F.pad(images, (left, canvas - width - left, top, canvas - height - top))
-
-
-def accuracy_against_canvas(
-    model: nn.Module, part: Part, canvases: Iterable[int] = (28, 32, 36, 40, 48)
-) -> pandas.DataFrame:
-    """Measure the accuracy on pictures in the middle of a larger black canvas.
-
-    Args:
-        model: pictures of any size to logits; left as it was.
-        part: pictures and their classes.
-        canvases: heights and widths of the canvas, in pixels.
-
-    Returns:
-        Columns canvas and accuracy (0 to 1).
-
-    Raises:
-        ValueError: if the pictures do not fit on a canvas, or the model on its size.
-    """
-    rows = []
-    for canvas in canvases:
-        images = enlarge_canvas(part.images, canvas)
-        rows.append((canvas, evaluate(model, replace(part, images=images)).accuracy))
-    return _frame(rows, ["canvas", "accuracy"])

@@ -12,13 +12,13 @@ import sys
 
 import numpy as np
 
-from gap_utils.data import SMALL, Dataset, Part, load_fashion_mnist
+from gap_utils.data import SMALL, Dataset, Split, load_fashion_mnist
 
 PER_CLASS = {"train": 400, "validation": 100, "test": 100}
 FIRST_TEST_PICTURES = 10  # the official test pictures 0 to 9, which the lessons name
 
 
-def choose(part: Part, per_class: int, first: int = 0) -> np.ndarray:
+def choose(part: Split, per_class: int, first: int = 0) -> np.ndarray:
     """Choose equally many pictures of each class; the first of all are always among them."""
     labels = part.labels.numpy()
     order = np.random.RandomState(0).permutation(len(labels))

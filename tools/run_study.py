@@ -25,22 +25,21 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gap_utils.data import STUDY, Dataset, Part, load_fashion_mnist
+from gap_utils.data import Dataset, Split, load_fashion_mnist
+from gap_utils.inference import evaluate
 from gap_utils.models import HEADS, build_convnet
-from gap_utils.training import (
-    ARTICLE,
-    OURS,
-    accuracy_against_canvas,
-    accuracy_against_shift,
-    evaluate,
-    fit,
-)
+from gap_utils.robustness import accuracy_against_canvas, accuracy_against_shift
+from gap_utils.study import STUDY
+from gap_utils.training import ARTICLE_RECIPE, DEFAULT_RECIPE, fit
 
-RATES = {f"ours, {rate}": replace(OURS, learning_rate=rate) for rate in (0.005, 0.01, 0.02, 0.03)}
+RATES = {
+    f"ours, {rate}": replace(DEFAULT_RECIPE, learning_rate=rate)
+    for rate in (0.005, 0.01, 0.02, 0.03)
+}
 RECIPES = {
-    "ours": OURS,
-    "article": ARTICLE,
-    "article, plain logits": replace(ARTICLE, sigmoid=False),
+    "ours": DEFAULT_RECIPE,
+    "article": ARTICLE_RECIPE,
+    "article, plain logits": replace(ARTICLE_RECIPE, sigmoid=False),
     **RATES,
 }
 CLASSIC = ("classic", "classic, dropout")
@@ -114,26 +113,26 @@ def load(name: str) -> Dataset:
     official = [MNIST("data", train=train, download=True) for train in (True, False)]
     (images, labels), test = [(d.data.unsqueeze(1) / 255, d.targets) for d in official]
     order = torch.from_numpy(np.random.RandomState(0).permutation(len(labels)))
-    parts = [Part(images[i], labels[i], i) for i in (order[5000:], order[:5000])]
-    parts.append(Part(*test, torch.arange(10_000)))
+    parts = [Split(images[i], labels[i], i) for i in (order[5000:], order[:5000])]
+    parts.append(Split(*test, torch.arange(10_000)))
     return Dataset("MNIST", *parts, source="torchvision", class_names=tuple("0123456789"))
 
 
-def choose(part: Part, count: int, seed: int) -> Part:
+def choose(part: Split, count: int, seed: int) -> Split:
     """Draw some pictures of a part; all of them in their order if it has no more."""
     if count >= len(part):
         return part
     places = torch.from_numpy(np.random.RandomState(seed).permutation(len(part))[:count])
-    return Part(*(tensor[places] for tensor in vars(part).values()))
+    return Split(*(tensor[places] for tensor in vars(part).values()))
 
 
-def on_side(part: Part, side: str) -> Part:
+def on_side(part: Split, side: str) -> Split:
     """Put the pictures on the left or right half of a black canvas twice as wide."""
     padding = (0, 28) if side == "left" else (28, 0)
     return replace(part, images=F.pad(part.images, padding))
 
 
-def mean_gradient(model: nn.Module, part: Part) -> Tensor:
+def mean_gradient(model: nn.Module, part: Split) -> Tensor:
     """Average, over pictures, the gradient of their class's logit on its map, flattened."""
     model.eval()
     convolution, *pool = model.head

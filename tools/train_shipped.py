@@ -15,8 +15,9 @@ import torch
 from safetensors.torch import save
 
 from gap_utils.data import load_fashion_mnist
+from gap_utils.inference import evaluate
 from gap_utils.models import ASSETS, TRAINED, build_convnet
-from gap_utils.training import evaluate, fit
+from gap_utils.training import fit
 
 EPOCHS = 5
 SEED = 0

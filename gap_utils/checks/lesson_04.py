@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gap_utils.checks.grading import Feedback, features, grade, random_features, refused
-from gap_utils.data import load_study
 from gap_utils.models import HEADS, load_trained
+from gap_utils.study import load_study
 
 CLEAR = 3  # a lead counts when it is over so many times the spread between the seeds
 # letter -> measure, where, the head that is said to be ahead, the other

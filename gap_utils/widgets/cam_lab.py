@@ -24,26 +24,28 @@ from gap_utils.activations import (
     class_activation_map,
     find_cam_head,
 )
+from gap_utils.inference import as_input, predict
 from gap_utils.pictures import (
     SCALE,
     Canvas,
     Picture,
-    format_number,
-    join_rows,
     render_text,
     shade_signed,
     shorten,
     signed_colours,
     text_width,
 )
-from gap_utils.training import as_input, predict
+from gap_utils.values import (
+    check_below,
+    format_number,
+    join_rows,
+    read_labels,
+    read_names,
+    read_whole_number,
+)
 from gap_utils.widgets.lab import (
     StateLab,
     button,
-    check_below,
-    read_integer,
-    read_labels,
-    read_names,
 )
 
 RANKS = ("top 1", "top 2", "top 3", "top 4", "top 5")
@@ -97,7 +99,7 @@ class CamState:
         ):
             value = getattr(self, name)
             if not (or_else and isinstance(value, str) and value in RANKS):
-                value = read_integer(name, value, *limits, or_else)
+                value = read_whole_number(name, value, *limits, or_else)
             object.__setattr__(self, name, value)
         if self.view not in VIEWS:
             raise ValueError(

@@ -29,7 +29,8 @@ from gap_utils.pictures import (
     Picture,
 )
 from gap_utils.shapes import MisfitError, ShapeTrace, trace_shapes
-from gap_utils.widgets.lab import StateLab, button, read_integer
+from gap_utils.values import read_whole_number
+from gap_utils.widgets.lab import StateLab, button
 
 LIMITS = {
     "batch": (1, 64),
@@ -70,12 +71,14 @@ class HeadState:
 
     def __post_init__(self):
         for name in LIMITS:
-            object.__setattr__(self, name, read_integer(name, getattr(self, name), *LIMITS[name]))
+            object.__setattr__(
+                self, name, read_whole_number(name, getattr(self, name), *LIMITS[name])
+            )
         if self.built_for is not None:
             try:
                 sizes = zip(("channels", "height", "width"), self.built_for, strict=True)
                 built_for = tuple(
-                    read_integer("built_for", size, *LIMITS[name]) for name, size in sizes
+                    read_whole_number("built_for", size, *LIMITS[name]) for name, size in sizes
                 )
             except (TypeError, ValueError) as error:
                 raise ValueError(

@@ -6,8 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from html import escape
-from math import inf
-from operator import index
 from typing import Any
 
 import ipywidgets
@@ -179,61 +177,6 @@ class StateLab(Lab):
     def _draw(self, picture: Picture, words: str) -> None:
         """Put a picture and HTML on view: one widget, so one message and one layout."""
         self._view.value = f"{picture.html(onload=MEND_CONTROLS)}<br>{words}"
-
-
-def read_integer(name: str, value: Any, low: int, high: float = inf, or_else: str = "") -> int:
-    """Read a setting that is an integer from low to high.
-
-    Args:
-        name: of the setting, for the error.
-        value: what was given.
-        low: the lowest integer that is allowed.
-        high: the highest.
-        or_else: what else is allowed, for the error, such as ' or "top 1"'.
-
-    Raises:
-        ValueError: if it is another.
-    """
-    try:
-        number = index(value)
-    except TypeError:
-        number = None
-    if number is None or not low <= number <= high:
-        limits = f"from {low} on" if high == inf else f"from {low} to {high}"
-        raise ValueError(f"expected {name} to be an integer {limits}{or_else}, got {value!r}")
-    return number
-
-
-def check_below(name: str, value: int, count: int) -> None:
-    """Raise ValueError if there are not more than so many of what the setting chooses from."""
-    if value >= count:
-        raise ValueError(f"expected {name} to be below {count}, got {value}")
-
-
-def read_names(class_names: Sequence[str] | None, count: int) -> tuple[str, ...]:
-    """Read class names, each in one line; when None, so many numbers."""
-    names = range(count) if class_names is None else class_names
-    return tuple(" ".join(str(name).split()) for name in names)
-
-
-def read_labels(labels: Any, count: int) -> list[int]:
-    """Read the class numbers of so many pictures from a list, an array or a tensor.
-
-    Raises:
-        ValueError: if they are not integers from 0 on, one for each picture.
-    """
-    found = list(labels)
-    if len(found) != count:
-        raise ValueError(f"expected a label for each of {count} pictures, got {len(found)}")
-    numbers = []
-    for label in found:
-        try:
-            numbers.append(index(label))
-        except TypeError:
-            numbers.append(-1)
-        if numbers[-1] < 0:
-            raise ValueError(f"expected labels to be integers from 0 on, got {label!r}")
-    return numbers
 
 
 def button(label: str, action: Callable[[], None]) -> ipywidgets.Button:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from gap_utils.activations import capture_activations
+from gap_utils.inference import as_input, evaluation_mode
 from gap_utils.pictures import (
     DARK,
     GREY,
@@ -24,19 +25,14 @@ from gap_utils.pictures import (
     WHITE,
     Canvas,
     Picture,
-    format_number,
     shade_grey,
     shade_signed,
     shorten,
 )
-from gap_utils.training import as_input, keeping_mode
+from gap_utils.values import check_below, format_number, read_labels, read_names, read_whole_number
 from gap_utils.widgets.lab import (
     StateLab,
     button,
-    check_below,
-    read_integer,
-    read_labels,
-    read_names,
 )
 
 VIEWS = ("all maps", "one map")
@@ -84,7 +80,7 @@ class MapState:
 
     def __post_init__(self):
         for name in ("picture", "place"):
-            object.__setattr__(self, name, read_integer(name, getattr(self, name), 0))
+            object.__setattr__(self, name, read_whole_number(name, getattr(self, name), 0))
         allowed = {"view": VIEWS, "scale": SCALES, "pool": POOLS, "sort": ORDERS}
         for name, words in allowed.items():
             if getattr(self, name) not in words:
@@ -161,11 +157,10 @@ class MapReader:
     def _run(self, picture: int, layers) -> tuple[dict, object]:
         images = as_input(self._model, self._images[picture : picture + 1])
         with (
-            keeping_mode(self._model),
-            torch.no_grad(),
+            evaluation_mode(self._model),
             capture_activations(self._model, layers) as maps,
         ):
-            return maps, self._model.eval()(images)
+            return maps, self._model(images)
 
     def _read(self, picture: int, layer: str) -> Reading:
         captured, output = self._run(picture, layer)

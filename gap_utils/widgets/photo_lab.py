@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import ipywidgets
@@ -21,14 +21,16 @@ class PhotoLab(CamLab):
 
     Args:
         backbone: from `load_backbone`.
-        photos: Pillow pictures in RGB, or tensors (3, size, size) from `backbone.preprocess`.
+        photos: Pillow pictures in RGB, or tensors (3, size, size) from `backbone.preprocess`;
+            several or one.
         size: sides of the square that the network gets; None for its own.
         crop_pct: how much of a photograph it gets, as for `backbone.preprocess`.
         settings: as in `CamLab`.
 
     Raises:
         ValueError: if the maps of this network do not add up to its logits, with the reason;
-            or if the photographs are of several sizes.
+            if the photographs are of several sizes, or cannot be prepared; or if the network
+            cannot take them.
 
     Example:
         >>> from gap_utils.backbones import load_backbone
@@ -40,20 +42,32 @@ class PhotoLab(CamLab):
     def __init__(
         self,
         backbone: Backbone,
-        photos: Sequence[Image.Image | Tensor],
+        photos: Iterable[Image.Image | Tensor] | Image.Image | Tensor,
         size: int | None = None,
         crop_pct: float | None = None,
         **settings,
     ):
+        if not isinstance(backbone, Backbone):
+            raise ValueError(f"expected a backbone of load_backbone, got {type(backbone).__name__}")
         self._backbone, self._square = backbone, (size, crop_pct)
-        images = [p if isinstance(p, Tensor) else self._prepare(p) for p in photos]
+        if isinstance(photos, Image.Image) or getattr(photos, "ndim", 4) < 4:  # a single one
+            photos = [photos]
+        if not isinstance(photos, Iterable) or isinstance(photos, str | bytes | Mapping):
+            raise ValueError(f"expected a list of photographs, got {type(photos).__name__}")
+        images = [self._prepare(photo) for photo in photos]
         shapes = {tuple(image.shape) for image in images}
         if len(shapes) != 1:
             raise ValueError(f"expected photographs of one size, got {sorted(shapes) or 'none'}")
         images = torch.stack(images)
-        super().__init__(backbone.model, images, class_names=backbone.class_names, **settings)
+        names = backbone.class_names
+        try:
+            super().__init__(backbone.model, images, class_names=names, **settings)
+        except RuntimeError as error:
+            raise ValueError(
+                f"expected photographs that {backbone.name} can take, got {shapes.pop()}: {error}"
+            ) from error
 
-    def add(self, photo: Image.Image) -> None:
+    def add(self, photo: Image.Image | Tensor) -> None:
         """Put another photograph on view, behind those that are there."""
         image = self._prepare(photo)
         if image.shape != self._images.shape[1:]:
@@ -65,7 +79,9 @@ class PhotoLab(CamLab):
         self._controls["picture"].max = len(self._images) - 1
         self.set(picture=len(self._images) - 1)
 
-    def _prepare(self, photo: Image.Image) -> Tensor:
+    def _prepare(self, photo: Image.Image | Tensor) -> Tensor:
+        if isinstance(photo, Tensor):
+            return photo.cpu()
         return self._backbone.preprocess(photo, *self._square)
 
     def _find_head(self) -> CamHead:

@@ -25,11 +25,10 @@ from gap_utils.pictures import (
     Canvas,
     Picture,
     draw_grid,
-    format_number,
-    join_rows,
     shade,
 )
 from gap_utils.pooling import MODES, global_average_pool, global_max_pool, pool, windows_along
+from gap_utils.values import format_number, join_rows
 from gap_utils.widgets.lab import StateLab, button, side_by_side
 
 LARGEST = 999  # numbers beyond it would not fit their squares

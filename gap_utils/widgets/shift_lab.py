@@ -1,7 +1,7 @@
 """A picture moved in front of several networks. Introduced in lesson 04.
 
 Three layers: `ShiftState` and `look` compute, `shift_picture` draws, `ShiftLab` holds the
-controls. The moving itself is `gap_utils.training.shift`.
+controls. The moving itself is `gap_utils.robustness.shift`.
 """
 
 from __future__ import annotations
@@ -14,11 +14,14 @@ from html import escape
 import numpy as np
 from torch import nn
 
-from gap_utils.data import CLASS_NAMES, Part, load_fashion_mnist, load_study
+from gap_utils.data import CLASS_NAMES, Split, load_fashion_mnist
+from gap_utils.inference import predict
 from gap_utils.models import HEADS, load_trained
 from gap_utils.pictures import ACCENT, DARK, GREY, PALE, SCALE, SHADES, Canvas, Picture, shade
-from gap_utils.training import predict, shift
-from gap_utils.widgets.lab import StateLab, button, check_below, read_integer
+from gap_utils.robustness import shift
+from gap_utils.study import load_study
+from gap_utils.values import check_below, read_whole_number
+from gap_utils.widgets.lab import StateLab, button
 
 FARTHEST = 6  # pixels in any direction
 FAR = -FARTHEST, FARTHEST
@@ -38,7 +41,7 @@ class ShiftState:
     """All that `ShiftLab` shows follows from this, the networks and the pictures.
 
     Attributes:
-        picture: which picture of the part.
+        picture: which picture of the split.
         dx: pixels that it is moved to the right; to the left where negative.
         dy: pixels that it is moved down; up where negative.
 
@@ -52,7 +55,7 @@ class ShiftState:
 
     def __post_init__(self):
         for name, limits in {"picture": (0,), "dx": FAR, "dy": FAR}.items():
-            object.__setattr__(self, name, read_integer(name, getattr(self, name), *limits))
+            object.__setattr__(self, name, read_whole_number(name, getattr(self, name), *limits))
 
     @property
     def distance(self) -> int:
@@ -84,17 +87,17 @@ class View:
 def look(
     state: ShiftState,
     models: Mapping[str, nn.Module],
-    part: Part,
+    split: Split,
     class_names: Sequence[str],
     curves: Mapping[str, Sequence[float]],
 ) -> View:
     """Show a moved picture to the networks."""
-    images = part.images[state.picture : state.picture + 1]
+    images = split.images[state.picture : state.picture + 1]
     moved = shift(images, state.dx, state.dy)
     return View(
         state,
         images[0].float().mean(0).cpu().numpy(),
-        int(part.labels[state.picture]),
+        int(split.labels[state.picture]),
         {
             name: predict(model, moved).softmax(1)[0].nan_to_num().cpu().numpy()
             for name, model in models.items()
@@ -238,13 +241,13 @@ class ShiftLab(StateLab):
     """Move a picture and see what networks with different heads make of it.
 
     Args:
-        models: name -> network for pictures of the size in `part`; three at most. When
+        models: name -> network for pictures of the size in `split`; three at most. When
             None: the three that ship.
-        part: the pictures, of up to ten classes; when None, the test part that ships.
+        split: the pictures, of up to ten classes; when None, the test part that ships.
         class_names: of the class numbers; when None, those of Fashion-MNIST for the part that
             ships and the numbers for another.
         curves: name -> accuracy on pictures moved by 0, 1, ... 6 pixels, such as
-            `training.accuracy_against_shift(model, part).accuracy`. When None: those of the
+            `robustness.accuracy_against_shift(model, split).accuracy`. When None: those of the
             stored study for the networks and pictures that ship, none for others.
         picture, dx, dy: as in `ShiftState`.
 
@@ -262,21 +265,21 @@ class ShiftLab(StateLab):
     def __init__(
         self,
         models: Mapping[str, nn.Module] | None = None,
-        part: Part | None = None,
+        split: Split | None = None,
         class_names: Sequence[str] | None = None,
         curves: Mapping[str, Sequence[float]] | None = None,
         **settings,
     ):
         if curves is None:
-            curves = mean_curves() if models is None and part is None else {}
+            curves = mean_curves() if models is None and split is None else {}
         if class_names is None:
-            class_names = CLASS_NAMES if part is None else map(str, range(MOST_CLASSES))
+            class_names = CLASS_NAMES if split is None else map(str, range(MOST_CLASSES))
         if models is None:
             models = {head: load_trained(head) for head in HEADS}
         if not isinstance(models, Mapping) or not 1 <= len(models) <= len(MARKS):
             raise ValueError(f"expected a dict of one to {len(MARKS)} models, got {models!r}")
         self._models = {str(name): model for name, model in models.items()}
-        self._part = load_fashion_mnist().test if part is None else part
+        self._split = load_fashion_mnist().test if split is None else split
         self._class_names = tuple(map(str, class_names))
         self._curves = {str(name): _read_curve(name, curve) for name, curve in curves.items()}
         self._check_fit()
@@ -284,20 +287,20 @@ class ShiftLab(StateLab):
 
     def _check_fit(self) -> None:
         """Complain about networks, pictures and names that do not fit each other."""
-        if len(self._part) == 0:
-            raise ValueError("expected a part with pictures, got one without")
-        if max(self._part.images.shape[2:]) > LARGEST:
+        if len(self._split) == 0:
+            raise ValueError("expected a split with pictures, got one without")
+        if max(self._split.images.shape[2:]) > LARGEST:
             raise ValueError(
                 f"expected pictures of at most {LARGEST} pixels, got "
-                f"{tuple(self._part.images.shape[2:])}"
+                f"{tuple(self._split.images.shape[2:])}"
             )
         if unknown := set(self._curves) - set(self._models):
             raise ValueError(
                 f"expected curves of {', '.join(self._models)}, got one of {unknown.pop()!r}"
             )
-        classes = int(self._part.labels.max()) + 1
+        classes = int(self._split.labels.max()) + 1
         for model in self._models.values():
-            classes = max(classes, predict(model, self._part.images[:1]).shape[1])
+            classes = max(classes, predict(model, self._split.images[:1]).shape[1])
         if classes > min(len(self._class_names), MOST_CLASSES):
             raise ValueError(
                 f"expected at most {MOST_CLASSES} classes with a name for each, got {classes} "
@@ -313,14 +316,14 @@ class ShiftLab(StateLab):
         return f"ShiftLab(picture {state.picture} moved by {state.dx}, {state.dy}: {names})"
 
     def _check(self, state: ShiftState) -> None:
-        check_below("picture", state.picture, len(self._part))
+        check_below("picture", state.picture, len(self._split))
 
     def _look(self) -> View:
-        return look(self._state, self._models, self._part, self._class_names, self._curves)
+        return look(self._state, self._models, self._split, self._class_names, self._curves)
 
     def _build(self) -> None:
         limits = {
-            "picture": ("Picture", 0, len(self._part) - 1),
+            "picture": ("Picture", 0, len(self._split) - 1),
             "dx": ("Right dx", -FARTHEST, FARTHEST),
             "dy": ("Down dy", -FARTHEST, FARTHEST),
         }

@@ -105,7 +105,8 @@ import seaborn as sns
 from matplotlib import pyplot as plt
 from gap_utils.data import load_fashion_mnist
 from gap_utils.models import HEADS, load_trained
-from gap_utils.training import predict, shift
+from gap_utils.inference import predict
+from gap_utils.robustness import shift
 from gap_utils.widgets.shift_lab import mean_curves
 
 data = load_fashion_mnist()

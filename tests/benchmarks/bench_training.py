@@ -16,8 +16,9 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from gap_utils.data import DEBIAN, load_fashion_mnist
+from gap_utils.inference import evaluate
 from gap_utils.models import build_convnet
-from gap_utils.training import ARTICLE, evaluate, fit
+from gap_utils.training import ARTICLE_RECIPE, fit
 
 ARTICLE_EPOCHS = 60
 ENOUGH = 0.87  # validation accuracy, that of the article after its 60 epochs
@@ -49,9 +50,9 @@ def article_epoch(tmp_path_factory) -> float:
     for path in DEBIAN.glob("*.gz"):  # other gzip bytes than torchvision's, the same inside
         (raw / path.stem).write_bytes(gzip.decompress(path.read_bytes()))
     sets = [FashionMNIST(root, train=part, transform=ToTensor()) for part in (True, False)]
-    train, test = (DataLoader(s, batch_size=ARTICLE.batch_size) for s in sets)
+    train, test = (DataLoader(s, batch_size=ARTICLE_RECIPE.batch_size) for s in sets)
     network = new_network()
-    optimizer = torch.optim.Adam(network.parameters(), ARTICLE.learning_rate)
+    optimizer = torch.optim.Adam(network.parameters(), ARTICLE_RECIPE.learning_rate)
 
     def accuracy(loader) -> float:
         right = count = 0

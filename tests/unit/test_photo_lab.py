@@ -197,6 +197,109 @@ def test_no_photographs_at_all():
         PhotoLab(colours_backbone(), [])
 
 
+def test_one_photograph_in_place_of_a_list():
+    backbone = colours_backbone()
+    for photo in (GREEN, backbone.preprocess(GREEN)):
+        lab = PhotoLab(backbone, photo)
+        assert control(lab, "Picture").max == 0
+        assert lab._look().logits.tolist() == [0.5, 8, -1]
+    batch = torch.stack([backbone.preprocess(photo) for photo in (RED, BLUE)])
+    lab = PhotoLab(backbone, batch)
+    lab.add(backbone.preprocess(GREEN))
+    for picture, logits in enumerate(([8.5, 0, -1], [0.5, 0, 7], [0.5, 8, -1])):
+        lab.set(picture=picture)
+        assert lab._look().logits.tolist() == logits
+
+
+@pytest.mark.parametrize(
+    ("photos", "got"),
+    [
+        (None, "a list of photographs, got NoneType"),
+        (3, "a list of photographs, got int"),
+        ("cat.jpg", "a list of photographs, got str"),
+        (encode(RED), "a list of photographs, got bytes"),
+        ({"red": RED}, "a list of photographs, got dict"),
+        (np.zeros((40, 40, 3), np.uint8), "a Pillow picture in RGB, .* got ndarray"),
+        ([np.zeros((40, 40, 3), np.uint8)], "a Pillow picture in RGB, .* got ndarray"),
+        (["cat.jpg"], "a Pillow picture in RGB, .* got str"),
+        (RED.convert("L"), "a Pillow picture in RGB, .* got L"),
+        (torch.tensor(1.0), r"a tensor \(N, C, H, W\), got"),
+        (torch.zeros(32, 32), r"a tensor \(N, C, H, W\), got"),
+        (torch.zeros(1, 32, 32), r"photographs that mine/colours can take, got \(1, 32, 32\): "),
+        (torch.zeros(2, 3, 9, 9), r"photographs that mine/colours can take, got \(3, 9, 9\): "),
+    ],
+)
+def test_what_is_no_list_of_photographs_is_named(photos, got):
+    with pytest.raises(ValueError, match=f"expected .*{got}"):
+        PhotoLab(colours_backbone(), photos)
+
+
+def test_a_network_in_place_of_a_backbone_is_named():
+    with pytest.raises(ValueError, match="expected a backbone of load_backbone, got Sequential"):
+        PhotoLab(colours_backbone().model, [RED])
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"crop_pct": 0.0035},
+        {"crop_pct": 1e-9},
+        {"crop_pct": 1e-320},
+        {"size": 9000},
+        {"size": 10**9},
+        {"size": 500, "crop_pct": 0.055},
+    ],
+)
+def test_a_photograph_that_would_become_too_large_is_refused(settings, monkeypatch):
+    monkeypatch.setattr(Image.Image, "resize", None)  # before any work is done
+    with pytest.raises(ValueError, match=r"scale 40 × 40 to at most 80,000,000 pixels, got [1-9i]"):
+        lab_of(RED, **settings)
+
+
+def test_the_network_of_the_lesson_and_a_crop_that_is_too_small(lite0):
+    with pytest.raises(ValueError, match="451 × 300 to at most 80,000,000 pixels, got 754,312,533"):
+        PhotoLab(lite0, [load_photo("cat")], crop_pct=0.01)
+    assert lite0.preprocess(load_photo("cat"), crop_pct=0.1).shape == (3, 224, 224)
+
+
+@pytest.mark.parametrize("crop_pct", [0, -1, 1.5, float("nan"), float("inf"), "1", [0.5]])
+def test_a_crop_that_is_no_part_is_refused(crop_pct):
+    with pytest.raises(ValueError, match="expected crop_pct above 0 and at most 1, got "):
+        lab_of(RED, crop_pct=crop_pct)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"input_size": None},
+        {"input_size": 32},
+        {"input_size": (32, 32)},
+        {"input_size": (3, 0, 0)},
+        {"input_size": (3, -1, 32)},
+        {"input_size": (3, 2.5, 2.5)},
+        {"mean": None},
+        {"mean": "a"},
+        {"mean": (0, 0)},
+        {"std": None},
+        {"std": 0},
+        {"std": (0, 0, 0)},
+        {"std": (1, 1)},
+        {"interpolation": "cubist"},
+        {"crop_pct": "a"},
+        {"crop_pct": -1},
+        {"unknown": 1},
+    ],
+)
+def test_a_config_that_timm_cannot_read_is_named(settings):
+    with pytest.raises(ValueError, match=r"expected a config in timm's words, got \{'input_size'"):
+        PhotoLab(colours_backbone(**settings), [RED])
+
+
+def test_a_config_may_leave_the_crop_to_timm():
+    backbone = colours_backbone(crop_pct=None)
+    assert PhotoLab(backbone, [RED])._look().logits.tolist() == [8.5, 0, -1]
+
+
 def test_known_classes_of_the_first_photographs():
     lab = lab_of(RED, GREEN, labels=[0, 2])
     assert "Picture 0: red; predicted red" in words(lab)

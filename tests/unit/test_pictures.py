@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
+from gap_utils.figures import plot_maps
 from gap_utils.pictures import (
     BLUE,
     DARK,
@@ -21,8 +22,6 @@ from gap_utils.pictures import (
     Canvas,
     Picture,
     draw_grid,
-    format_number,
-    plot_maps,
     shade,
     shade_grey,
     shade_signed,
@@ -30,6 +29,7 @@ from gap_utils.pictures import (
     signed_colours,
     text_width,
 )
+from gap_utils.values import format_number
 from nbval_pictures import picture_difference
 
 MAP = [[2, 2, 7, 3], [9, 4, 6, 1], [8, 5, 2, 4], [3, 1, 2, 6]]
@@ -207,7 +207,7 @@ def test_a_picture_has_one_size_however_python_adds(monkeypatch):
     maps = {name: np.ones((side, side)) for name, side in [("the map", 4), ("to 3", 3)]}
     maps |= {name: np.ones((side, side)) for name, side in [("to 2", 2), ("to 1", 1)]}
     for add_all in (lambda numbers: reduce(add, numbers), math.fsum):
-        monkeypatch.setattr("gap_utils.pictures.sum", add_all, raising=False)
+        monkeypatch.setattr("gap_utils.figures.sum", add_all, raising=False)
         picture = plot_maps(maps)
         assert (picture.width, picture.height) == (720, 284)
         assert pixels(picture).shape[:2] == (568, 1440)

@@ -7,10 +7,11 @@ import torch
 from PIL import Image
 from torch import nn
 
-from gap_utils.data import CLASS_NAMES, Part, load_fashion_mnist, load_study
+from gap_utils.data import CLASS_NAMES, Split, load_fashion_mnist
 from gap_utils.models import HEADS, load_trained
 from gap_utils.pictures import SCALE, SHADES
-from gap_utils.training import accuracy_against_shift, shift
+from gap_utils.robustness import accuracy_against_shift, shift
+from gap_utils.study import load_study
 from gap_utils.widgets import ShiftLab
 from gap_utils.widgets.shift_lab import (
     FRAME,
@@ -38,7 +39,7 @@ class SaysWhere(nn.Module):
 def part():
     images = torch.zeros(2, 1, 4, 4)
     images[:, :, 1, 1] = 1
-    return Part(images, torch.tensor([0, 1]), torch.arange(2))
+    return Split(images, torch.tensor([0, 1]), torch.arange(2))
 
 
 def view_of(part, *state, curves=CURVES):
@@ -159,7 +160,7 @@ def test_a_table_of_training_makes_a_curve(part):
 
 
 def test_colour_pictures_that_are_not_square_and_long_names():
-    part = Part(torch.rand(3, 3, 20, 60), torch.tensor([0, 1, 1]), torch.arange(3))
+    part = Split(torch.rand(3, 3, 20, 60), torch.tensor([0, 1, 1]), torch.arange(3))
     model = nn.Sequential(nn.Conv2d(3, 2, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     lab = ShiftLab({"global average pooling": model}, part, ["the first class of all", "b"])
     assert "global average pooling says" in words(lab)
@@ -171,7 +172,7 @@ def test_a_diverged_network_is_shown():
         def forward(self, images):
             return torch.full((len(images), 2), torch.nan)
 
-    part = Part(torch.rand(1, 1, 4, 4), torch.tensor([1]), torch.arange(1))
+    part = Split(torch.rand(1, 1, 4, 4), torch.tensor([1]), torch.arange(1))
     assert "(0%), wrong" in words(ShiftLab({"lost": Lost()}, part))
 
 

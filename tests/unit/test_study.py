@@ -6,8 +6,9 @@ import pytest
 import torch
 
 import run_study
-from gap_utils.data import Part, load_fashion_mnist, load_study
+from gap_utils.data import Split, load_fashion_mnist
 from gap_utils.models import HEADS, build_convnet, load_trained
+from gap_utils.study import load_study
 from run_study import COLUMNS, Run, choose, finished, mean_gradient, measure, on_side, plan
 
 STUDY = load_study()
@@ -96,7 +97,7 @@ def test_choosing_pictures():
 
 
 def test_sides():
-    part = Part(torch.ones(2, 1, 28, 28), torch.tensor([0, 1]), torch.arange(2))
+    part = Split(torch.ones(2, 1, 28, 28), torch.tensor([0, 1]), torch.arange(2))
     for side, half in [("left", slice(0, 28)), ("right", slice(28, 56))]:
         images = on_side(part, side).images
         assert images.shape == (2, 1, 28, 56)

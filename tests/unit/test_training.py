@@ -13,28 +13,23 @@ from torch import nn
 from torch.nn import functional as F
 
 from gap_utils import training
-from gap_utils.data import Dataset, Part
+from gap_utils.data import Dataset, Split
+from gap_utils.inference import evaluate, predict
 from gap_utils.models import build_convnet
-from gap_utils.training import (
-    ARTICLE,
-    OURS,
-    DivergedError,
-    Recipe,
+from gap_utils.robustness import (
     accuracy_against_canvas,
     accuracy_against_shift,
     enlarge_canvas,
-    evaluate,
-    fit,
-    predict,
     shift,
 )
+from gap_utils.training import ARTICLE_RECIPE, DEFAULT_RECIPE, DivergedError, Recipe, fit
 
 
 def make_part(count, seed=0, size=8):
     generator = torch.Generator().manual_seed(seed)
     images = torch.rand(count, 1, size, size, generator=generator)
     labels = torch.randint(0, 3, (count,), generator=generator)
-    return Part(images, labels, torch.arange(count))
+    return Split(images, labels, torch.arange(count))
 
 
 @pytest.fixture
@@ -140,7 +135,7 @@ def test_every_picture_is_seen_once_an_epoch_in_an_order_of_its_own(data):
     assert first != everything
     assert first != second
     orders.clear()
-    train(Watch(), data, 1, recipe=ARTICLE)
+    train(Watch(), data, 1, recipe=ARTICLE_RECIPE)
     assert orders == everything
 
 
@@ -401,18 +396,19 @@ def test_a_loss_that_is_no_number_stops_the_run(data):
 
 
 def test_the_recipes():
-    assert Recipe() == OURS
-    assert not OURS.sigmoid
-    assert (ARTICLE.learning_rate, ARTICLE.batch_size) == (3e-4, 64)
-    assert ARTICLE.sigmoid and ARTICLE.xavier and not ARTICLE.shuffle and not ARTICLE.one_cycle
+    assert Recipe() == DEFAULT_RECIPE
+    assert not DEFAULT_RECIPE.sigmoid
+    assert (ARTICLE_RECIPE.learning_rate, ARTICLE_RECIPE.batch_size) == (3e-4, 64)
+    assert ARTICLE_RECIPE.sigmoid and ARTICLE_RECIPE.xavier
+    assert not ARTICLE_RECIPE.shuffle and not ARTICLE_RECIPE.one_cycle
 
 
 def test_the_sigmoid_has_a_floor():
     """Even with infinitely large logits the article's loss is ln(1 + 9/e)."""
     labels = torch.arange(10)
     perfect = torch.full((10, 10), -1e4).fill_diagonal_(1e4)
-    assert ARTICLE.loss(perfect, labels).item() == pytest.approx(math.log(1 + 9 / math.e))
-    assert OURS.loss(perfect, labels).item() == 0
+    assert ARTICLE_RECIPE.loss(perfect, labels).item() == pytest.approx(math.log(1 + 9 / math.e))
+    assert DEFAULT_RECIPE.loss(perfect, labels).item() == 0
 
 
 def test_xavier(data):
@@ -432,10 +428,10 @@ def test_xavier(data):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"epochs": 0}, "epochs to be a whole number from 1 on, got 0"),
-        ({"epochs": 2.5}, "epochs to be a whole number from 1 on, got 2.5"),
-        ({"seed": None}, "seed to be a whole number from 0 on, got None"),
-        ({"recipe": "article"}, "a Recipe such as OURS or ARTICLE, got 'article'"),
+        ({"epochs": 0}, "epochs to be an integer from 1 on, got 0"),
+        ({"epochs": 2.5}, "epochs to be an integer from 1 on, got 2.5"),
+        ({"seed": None}, "seed to be an integer from 0 on, got None"),
+        ({"recipe": "article"}, "a Recipe such as DEFAULT_RECIPE or ARTICLE_RECIPE, got 'article'"),
         ({"model": nn.Flatten()}, "a model with parameters to train, got one without"),
         (
             {"model": nn.Linear(8, 3).requires_grad_(False)},
@@ -461,7 +457,7 @@ def test_what_cannot_be_trained_gets_a_sentence(data, change, message):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda p: Part(p.images[:0], p.labels[:0], p.numbers[:0]), "pictures in the {} part"),
+        (lambda p: Split(p.images[:0], p.labels[:0], p.numbers[:0]), "pictures in the {} part"),
         (lambda p: replace(p, labels=p.labels.int()), "labels of the {} part to be int64"),
         (lambda p: replace(p, labels=p.labels - 100), "from -100 on"),
         (lambda p: replace(p, labels=p.labels[:, None]), r"of shape \(N,\), got torch.int64 of"),
@@ -506,7 +502,7 @@ def test_a_run_of_one_step_learns(data):
 
 def test_parts_have_as_many_labels_as_images():
     with pytest.raises(ValueError, match="each of 3 images, got 2 labels and 3 numbers"):
-        Part(torch.zeros(3, 1, 2, 2), torch.zeros(2, dtype=torch.long), torch.arange(3))
+        Split(torch.zeros(3, 1, 2, 2), torch.zeros(2, dtype=torch.long), torch.arange(3))
 
 
 @pytest.mark.parametrize(
@@ -529,7 +525,7 @@ def test_the_bar_shows_loss_and_validation(data, capsys):
 
 def test_evaluate_by_hand():
     logits = torch.tensor([[2.0, 0.0], [0.0, 1.0], [0.0, 3.0]]).reshape(3, 2, 1, 1)
-    part = Part(logits, torch.tensor([0, 1, 0]), torch.arange(3))
+    part = Split(logits, torch.tensor([0, 1, 0]), torch.arange(3))
     losses = [math.log(1 + math.exp(-2)), math.log(1 + math.exp(-1)), math.log(1 + math.exp(3))]
     score = evaluate(nn.Flatten(), part)
     assert score.accuracy == pytest.approx(2 / 3)
@@ -572,7 +568,7 @@ def test_accuracy_against_shift_by_hand(data):
     """One white pixel in the middle of 5×5: it stays in sight for 2 px in any direction."""
     images = torch.zeros(4, 1, 5, 5)
     images[:, :, 2, 2] = 1
-    part = Part(images, torch.zeros(4, dtype=torch.long), torch.arange(4))
+    part = Split(images, torch.zeros(4, dtype=torch.long), torch.arange(4))
 
     class SeesWhite(nn.Module):
         def forward(self, images):
