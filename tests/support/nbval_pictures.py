@@ -1,6 +1,6 @@
 """Make `pytest --nbval notebooks` compare the pictures of the lessons too.
 
-nbval compares every text but no picture. Here a picture that has changed fails its cell.
+nbval compares every output but PNG and JPEG. Here one that has changed fails its cell.
 The pixels depend on the versions that draw them, so they are compared under the pinned
 ones only; under others the numbers drawn still are, since each picture has a text twin.
 """
@@ -8,6 +8,7 @@ ones only; under others the numbers drawn still are, since each picture has a te
 from __future__ import annotations
 
 import base64
+import os
 import re
 from importlib.metadata import version
 from io import BytesIO
@@ -59,6 +60,8 @@ def pytest_configure(config):
         return
     from nbval.plugin import IPyNbCell
 
+    # nbval reads what a cell sent when the cell has ended; a socket that is full drops the rest
+    os.environ.setdefault("TQDM_MININTERVAL", "1")
     pins = pinned_versions()
     if any(version(name) != pins[name] for name in ("matplotlib", "pillow", "seaborn")):
         return
