@@ -33,7 +33,7 @@ from gap_utils.checks.lesson_04 import (
     check_winners,
 )
 from gap_utils.checks.lesson_05 import (
-    check_from_14_to_7,
+    check_halving_layer,
     check_maps_of,
     check_two_maps,
     check_winning_maps,
@@ -47,9 +47,9 @@ from gap_utils.checks.lesson_06 import (
 from gap_utils.checks.lesson_07 import (
     check_feature_side,
     check_features_of,
+    check_gap_locations,
     check_mean_of_patches,
     check_new_head,
-    check_places,
 )
 
 __all__ = [
@@ -61,12 +61,13 @@ __all__ = [
     "check_features_of",
     "check_flatten_any_size",
     "check_flatten_parameters",
-    "check_from_14_to_7",
     "check_gap",
     "check_gap_after_change",
     "check_gap_from_windows",
     "check_gap_head",
+    "check_gap_locations",
     "check_gap_parameters",
+    "check_halving_layer",
     "check_halvings",
     "check_keras_to_torch",
     "check_linear_head",
@@ -80,7 +81,6 @@ __all__ = [
     "check_new_head",
     "check_numbers_per_map",
     "check_output_size",
-    "check_places",
     "check_pool_any_batch",
     "check_pool_any_size",
     "check_pool_channels_last",

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from gap_utils.checks.grading import Feedback, grade
+from gap_utils.checks.calling import Feedback, exercise
+from gap_utils.checks.grading import grade
 
 
+@exercise
 def check_numbers_per_map(answer: Callable) -> Feedback:
     """Check lesson 00, exercise 1: shape (N, C, H, W) -> the numbers in one map, H * W."""
     return grade(

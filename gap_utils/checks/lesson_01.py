@@ -8,7 +8,8 @@ from math import ceil
 import torch
 import torch.nn.functional as F
 
-from gap_utils.checks.grading import Feedback, features, grade, random_features
+from gap_utils.checks.calling import Feedback, exercise
+from gap_utils.checks.grading import features, grade, random_features
 from gap_utils.pooling import global_average_pool, output_size, pool
 
 OVER_THE_EDGE = (
@@ -17,6 +18,19 @@ OVER_THE_EDGE = (
 )
 
 
+SHORTENED = (  # what people do about the last two axes of a pooled tensor
+    lambda pooled: pooled,
+    lambda pooled: pooled.flatten(1),
+    lambda pooled: pooled[:, :, 0, 0],
+    lambda pooled: pooled.squeeze(),
+)
+SQUARE_WINDOW = (
+    "A window with one side given is a square, and a map need not be one. Give F.avg_pool2d both "
+    "sides, x.shape[2:], and take the two axes of length 1 away with flatten(1)."
+)
+
+
+@exercise
 def check_gap(answer: Callable) -> Feedback:
     """Check lesson 01, exercise 1: features (N, C, H, W) -> their global averages (N, C)."""
     mean = torch.mean
@@ -29,7 +43,9 @@ def check_gap(answer: Callable) -> Feedback:
             (features([[[[1, 2, 6]], [[0, -3, 0]]]]),),
             (random_features(1, 3, 4, 4),),
             (random_features(4, 3, 2, 5),),
+            (random_features(4, 7, 3, 2),),
         ],
+        sums=True,
         mistakes=[
             (
                 lambda x: x.sum((2, 3)),
@@ -59,6 +75,11 @@ def check_gap(answer: Callable) -> Feedback:
                 lambda x: mean(x, (2, 3), True).squeeze(),
                 "With one picture the batch axis is gone: squeeze() removes every axis of length "
                 "1. Use flatten(1) instead, or no keepdim.",
+            ),
+            *(
+                (lambda x, side=side, way=way: way(F.avg_pool2d(x, x.shape[side])), SQUARE_WINDOW)
+                for side in (2, 3)
+                for way in SHORTENED
             ),
             (
                 lambda x: mean(x),
@@ -96,6 +117,10 @@ def check_gap(answer: Callable) -> Feedback:
                 "int?",
             ),
             (
+                lambda x: mean(x, (2, 3)).round(),
+                "The averages are rounded to whole numbers. Leave them as they are.",
+            ),
+            (
                 lambda x: mean(x, (2, 3)).floor(),
                 "The decimals are rounded down. Is there an integer division, //?",
             ),
@@ -103,6 +128,7 @@ def check_gap(answer: Callable) -> Feedback:
     )
 
 
+@exercise
 def check_max_pool(answer: Callable) -> Feedback:
     """Check lesson 01, exercise 2: map (H, W) -> 2×2 max pooling with stride 2."""
 
@@ -118,6 +144,7 @@ def check_max_pool(answer: Callable) -> Feedback:
             (features([[-5, -2, 1, 3], [-4, -3, 0, 2]]),),
             (features([[1, 2, 9], [3, 4, 9], [9, 9, 9]]),),
             (random_features(7, 4),),
+            (features([[-2000, -3000, 0], [-4000, -2500, 0]]),),
         ],
         mistakes=[
             (
@@ -155,6 +182,7 @@ def check_max_pool(answer: Callable) -> Feedback:
     )
 
 
+@exercise
 def check_output_size(answer: Callable) -> Feedback:
     """Check lesson 01, exercise 4: (size, kernel_size, stride, padding) -> number of windows."""
     return grade(
@@ -168,6 +196,9 @@ def check_output_size(answer: Callable) -> Feedback:
             (7, 3, 1, 1),
             (28, 3, 2, 1),
             (32, 7, 2, 3),
+            (7, 7, 1, 0),
+            (10, 3, 3, 0),
+            (11, 2, 5, 0),
         ],
         mistakes=[
             (
@@ -202,6 +233,7 @@ def check_output_size(answer: Callable) -> Feedback:
     )
 
 
+@exercise
 def check_min_pool(answer: Callable) -> Feedback:
     """Check lesson 01, exercise 5: features (N, C, H, W) -> 2×2 min pooling with stride 2."""
 
@@ -217,6 +249,7 @@ def check_min_pool(answer: Callable) -> Feedback:
             (features([[[[-1, 2, 5, 7], [3, -4, 6, 8]]]]),),
             (features([[[[1, 2, 0], [3, 4, 0], [0, 0, 0]]]]),),
             (random_features(4, 3, 6, 4),),
+            (features([[[[2000, 3000], [4000, 2500], [0, 0]]]]),),
         ],
         mistakes=[
             (pooled, "That is max pooling."),
@@ -243,6 +276,7 @@ def check_min_pool(answer: Callable) -> Feedback:
     )
 
 
+@exercise
 def check_gap_after_change(answer: Callable) -> Feedback:
     """Check lesson 01, exercise 3: (gap, count, old, new) -> GAP after one number changed."""
     return grade(
@@ -276,6 +310,7 @@ def check_gap_after_change(answer: Callable) -> Feedback:
     )
 
 
+@exercise
 def check_gap_from_windows(answer: Callable) -> Feedback:
     """Check lesson 01, exercise 6: (means, counts) of windows -> the average of the whole map."""
 

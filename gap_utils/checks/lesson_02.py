@@ -9,11 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gap_utils.checks.grading import Feedback, features, grade, random_features
+from gap_utils.checks.calling import Feedback, exercise
+from gap_utils.checks.grading import features, grade, random_features
 
 SIZES = [(2, 1, 2, 3), (8, 3, 3, 10), (64, 8, 10, 5), (128, 8, 8, 10), (512, 7, 7, 4096)]
 
 
+@exercise
 def check_flatten_parameters(answer: Callable) -> Feedback:
     """Check exercise 1: (C, H, W, K) -> number of parameters of the flatten head."""
     return grade(
@@ -67,6 +69,7 @@ def check_flatten_parameters(answer: Callable) -> Feedback:
     )
 
 
+@exercise
 def check_gap_parameters(answer: Callable) -> Feedback:
     """Check exercise 2: (C, H, W, K) -> number of parameters of the GAP head."""
     return grade(
@@ -106,6 +109,7 @@ def check_gap_parameters(answer: Callable) -> Feedback:
     )
 
 
+@exercise
 def check_halvings(answer: Callable) -> Feedback:
     """Check exercise 4: size -> how many 2×2 poolings with stride 2 bring it down to 1."""
     return grade(
@@ -139,6 +143,7 @@ def check_halvings(answer: Callable) -> Feedback:
     )
 
 
+@exercise
 def check_gap_head(answer: Callable) -> Feedback:
     """Check exercise 3: features (N, C, H, W), weight (K, C), bias (K,) -> logits (N, K)."""
 
@@ -156,7 +161,11 @@ def check_gap_head(answer: Callable) -> Feedback:
             (features([[[[1, 3]], [[2, 8]]]]), weight, bias),
             (random_features(1, 3, 4, 4), wide, features([0.0, 1, 2, 3])),
             (random_features(4, 3, 2, 5), wide, features([0.0, 1, 2, 3])),
+            (random_features(4, 5, 4, 3), random_features(3, 5), features([3.0, 2, 1])),
+            (random_features(2, 3, 3, 2), random_features(3, 3), features([2.0, 1, 3])),
+            (random_features(2, 1, 3, 2), random_features(1, 1), features([1.0])),
         ],
+        sums=True,
         mistakes=[
             (
                 lambda x, weight, bias: head(x, weight, None),
@@ -187,10 +196,13 @@ def check_gap_head(answer: Callable) -> Feedback:
                 lambda x, weight, bias: head(x, weight, bias).T,
                 "The axes are swapped: that is (K, N).",
             ),
-            (
-                lambda x, weight, bias: x.mean((2, 3)) @ weight,
-                "The weight is (K, C): one row for each class. With @ it has to be turned over "
-                "with .T first; F.linear does that itself.",
+            *(
+                (
+                    lambda x, weight, bias, factor=factor: x.mean((2, 3)) @ weight + factor * bias,
+                    "The weight is (K, C): one row for each class. With @ it has to be turned over "
+                    "with .T first; F.linear does that itself.",
+                )
+                for factor in (1, 0)
             ),
             (
                 lambda x, weight, bias: weight @ x.mean((2, 3)).T + bias,
@@ -215,6 +227,7 @@ def check_gap_head(answer: Callable) -> Feedback:
     )
 
 
+@exercise
 def check_keras_to_torch(answer: Callable) -> Feedback:
     """Check exercise 5: Keras kernel (H * W * C, K), C, H, W -> PyTorch weight (K, C * H * W)."""
 
@@ -229,6 +242,7 @@ def check_keras_to_torch(answer: Callable) -> Feedback:
             (features([[1], [2], [3], [4]]), 2, 1, 2),
             (features([[1, 5], [2, 6], [3, 7], [4, 8]]), 2, 2, 1),
             (random_features(5 * 2 * 3, 4), 3, 5, 2),
+            (random_features(2 * 2 * 2, 8), 2, 2, 2),
         ],
         mistakes=[
             (

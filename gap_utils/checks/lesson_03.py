@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
-from gap_utils.checks.grading import Feedback, features, grade, random_features
+from gap_utils.checks.calling import Feedback, exercise
+from gap_utils.checks.grading import features, grade, random_features
 
 RIGHT = "batch 1 and batch 4, square maps and others, and the gradients are right"
 SQUEEZED = (
@@ -32,52 +33,66 @@ def _maps(*shape: int) -> list[tuple[Tensor]]:
     return [(channels_last,), (random_features(n, c, h, w + 1)[..., 1:],)]
 
 
+@exercise
 def check_pool_any_batch(answer: Callable) -> Feedback:
-    """Check exercise 1: one map per class (N, K, H, W) -> logits (N, K)."""
-
-    def pooled(x):
-        return F.adaptive_avg_pool2d(x, 1)
-
+    """Check exercise 1: maps (N, K, H, W) and a layer that pools them -> logits (N, K)."""
+    mean, largest = nn.AdaptiveAvgPool2d(1), nn.AdaptiveMaxPool2d(1)
     return grade(
         answer,
         right=RIGHT,
-        reference=lambda x: x.mean((2, 3)),
+        reference=lambda x, pool: pool(x)[:, :, 0, 0],
         cases=[
-            (features([[[[1, 5]], [[2, 4]]]]),),
-            (random_features(1, 3, 4, 4),),
-            (random_features(4, 1, 3, 3),),
-            *_maps(4, 3, 2, 5),
+            (features([[[[1, 5]], [[2, 4]]]]), mean),
+            (features([[[[1, 5]], [[2, 4]]]]), largest),
+            (random_features(1, 3, 4, 4), mean),
+            (random_features(4, 1, 3, 3), mean),
+            (random_features(3, 7, 4, 2), largest),
+            *((x, mean) for (x,) in _maps(4, 3, 2, 5)),
         ],
         mistakes=[
-            (lambda x: pooled(x).squeeze(), SQUEEZED),
-            (pooled, LEFT_OVER),
-            (lambda x: pooled(x).squeeze(-1), LEFT_OVER),
+            (lambda x, pool: pool(x).squeeze(), SQUEEZED),
+            (lambda x, pool: pool(x), LEFT_OVER),
+            (lambda x, pool: pool(x).squeeze(-1), LEFT_OVER),
             (
-                lambda x: pooled(x).view(-1, 10),
+                lambda x, pool: pool(x).view(-1, 10),
                 "That is right for 10 classes and no others. Name the batch axis instead of the "
                 "classes: flatten(1).",
             ),
             (
-                lambda x: pooled(x).flatten(),
+                lambda x, pool: pool(x).flatten(),
                 "flatten() without a number makes one long row of the whole batch. flatten(1) "
                 "starts at axis 1.",
             ),
             (
-                lambda x: pooled(x).squeeze()[None],
+                lambda x, pool: pool(x).squeeze()[None],
                 "A new axis in front mends batch 1 and spoils the others: with 4 pictures the "
                 "shape is (1, 4, K).",
             ),
-            (lambda x: x.amax((2, 3)), LARGEST),
-            (lambda x: x.sum((2, 3)), TOTAL),
             (
-                lambda x: x.mean(1).flatten(1),
-                "That averages over the classes. Keep axis 1 and average height and width.",
+                lambda x, pool: x.mean((2, 3)),
+                "That is the average, and the layer that is handed over need not take averages: "
+                "here it takes the maximum. Call it: pool(maps).",
+            ),
+            (
+                lambda x, pool: x.amax((2, 3)),
+                "That is the maximum, and the layer that is handed over need not take the maximum: "
+                "here it takes the average. Call it: pool(maps).",
+            ),
+            (
+                lambda x, pool: x.mean(1).flatten(1),
+                "That averages over the classes. Keep axis 1 and pool height and width.",
+            ),
+            (
+                lambda x, pool: x.flatten(1),
+                "The maps have not been pooled. Call the layer first: pool(maps).",
             ),
         ],
         gradients=True,
+        sums=True,
     )
 
 
+@exercise
 def check_pool_channels_last(answer: Callable) -> Feedback:
     """Check exercise 2: features (N, H, W, C) -> averages (N, C)."""
     return grade(
@@ -89,7 +104,11 @@ def check_pool_channels_last(answer: Callable) -> Feedback:
             (random_features(1, 4, 4, 4),),
             (random_features(4, 2, 5, 3),),
             (random_features(4, 2, 6, 3)[:, :, 1:],),
+            (random_features(2, 5, 3, 4),),
+            (random_features(3, 4, 2, 1),),
+            (random_features(2, 3, 4, 7),),
         ],
+        sums=True,
         mistakes=[
             (
                 lambda x: x.mean((2, 3)),
@@ -122,69 +141,86 @@ def check_pool_channels_last(answer: Callable) -> Feedback:
     )
 
 
+@exercise
 def check_pool_any_size(answer: Callable) -> Feedback:
-    """Check exercise 3: features (N, C, H, W) of any size -> averages (N, C)."""
+    """Check exercise 3: features of any size -> the averages of a grid, (N, C, rows, columns)."""
 
-    def windows(x, size):
-        return F.avg_pool2d(x, size)
+    def grid(x: Tensor, rows: int, columns: int, pool: Callable = F.adaptive_avg_pool2d) -> Tensor:
+        return pool(x, (rows, columns))
 
     return grade(
         answer,
-        right="one number per channel at every size; " + RIGHT,
-        reference=lambda x: x.mean((2, 3)),
+        right="one average per window at every size; " + RIGHT,
+        reference=grid,
         cases=[
-            (features([[[[1, 2, 3], [4, 5, 6], [7, 8, 18]]]]),),
-            (random_features(1, 2, 7, 7),),
-            *_maps(4, 3, 4, 6),
+            (features([[[[1, 2, 3], [4, 5, 6], [7, 8, 18]]]]), 1, 1),
+            (features([[[[1, 3, 5, 9], [3, 5, 1, 5]]]]), 1, 2),
+            (random_features(1, 2, 7, 7), 1, 1),
+            (random_features(2, 3, 6, 6), 2, 2),
+            (random_features(1, 1, 9, 2), 3, 1),
+            *((x, 2, 3) for (x,) in _maps(2, 3, 4, 6)),
+            (random_features(3, 7, 6, 4), 3, 2),
         ],
         mistakes=[
             (
-                lambda x: windows(x, 3).flatten(1),
-                "A window of 3 is the whole map only while the map is 3×3. On 7×7 four windows "
-                "fit, and flatten makes 4 numbers of each channel.",
+                lambda x, rows, columns: F.avg_pool2d(x, 3),
+                "A window of 3 is the whole map only while the map is 3×3. Compute the window from "
+                "the sides of the map and of the grid.",
             ),
             (
-                lambda x: windows(x, x.shape[2]).flatten(1),
-                "A window of side H is square. On maps that are wider than high it leaves the "
-                "right part out. Give the window both sides: x.shape[2:].",
+                lambda x, rows, columns: F.avg_pool2d(x, x.shape[2] // rows),
+                "A window with one side given is a square. Give it two: its height from H and "
+                "rows, its width from W and columns.",
             ),
             (
-                lambda x: windows(x, x.shape[3]).flatten(1),
-                "A window of side W is square, and does not fit on maps that are wider than high. "
-                "Give the window both sides: x.shape[2:].",
+                lambda x, rows, columns: F.avg_pool2d(x, x.shape[3] // columns),
+                "A window with one side given is a square. Give it two: its height from H and "
+                "rows, its width from W and columns.",
             ),
             (
-                lambda x: windows(x, 3),
-                "Those are maps still, one number for each window. GAP has one window, as large "
-                "as the map.",
+                lambda x, rows, columns: F.avg_pool2d(x, (rows, columns)),
+                "rows and columns say how many windows there are. Here they became the size of the "
+                "window.",
             ),
             (
-                lambda x: F.avg_pool2d(x, 3, stride=1).mean((2, 3)),
-                "With overlapping windows the middle of the map counts more often than its edge. "
-                "Average the map itself.",
+                lambda x, rows, columns: F.avg_pool2d(x, x.shape[2:]),
+                "That window is the whole map: it makes a grid of 1×1, whatever rows and columns "
+                "say.",
             ),
             (
-                lambda x: windows(x, 3).mean((2, 3)),
-                "An average of window averages leaves out the rows and columns that no window "
-                "reaches. Average the map itself.",
+                lambda x, rows, columns: x.mean((2, 3)),
+                "That is one average for the whole map, without axes for the grid. The shape "
+                "should be (N, C, rows, columns), for a grid of 1×1 too.",
             ),
             (
-                lambda x: windows(x, 3)[:, :, 0, 0],
-                "That is the first window only, the top left 3×3 of the map.",
+                lambda x, rows, columns: grid(x, columns, rows),
+                "Rows and columns of the grid are swapped.",
             ),
             (
-                lambda x: F.interpolate(x, 3).mean((2, 3)),
+                lambda x, rows, columns: grid(x, rows, columns).flatten(1),
+                "The averages are right, but they stand in one row. Leave the axes of the grid.",
+            ),
+            (
+                lambda x, rows, columns: F.interpolate(x, (rows, columns)),
                 "Resizing picks some of the numbers. The average is over all of them.",
             ),
-            (lambda x: F.adaptive_avg_pool2d(x, 1), LEFT_OVER),
-            (lambda x: F.adaptive_avg_pool2d(x, 1).squeeze(), SQUEEZED),
-            (lambda x: x.amax((2, 3)), LARGEST),
-            (lambda x: x.sum((2, 3)), TOTAL),
+            (
+                lambda x, rows, columns: grid(x, rows, columns, F.adaptive_max_pool2d),
+                "That keeps the largest number of each window. The average is asked for.",
+            ),
+            (
+                lambda x, rows, columns: (
+                    grid(x, rows, columns) * (x[0, 0].numel() // (rows * columns))
+                ),
+                "That is the sum of each window. Divide it by how many numbers the window has.",
+            ),
         ],
         gradients=True,
+        sums=True,
     )
 
 
+@exercise
 def check_pool_volumes(answer: Callable) -> Feedback:
     """Check exercise 4: features (N, C, D, H, W) -> averages (N, C)."""
 
@@ -200,7 +236,10 @@ def check_pool_volumes(answer: Callable) -> Feedback:
             (random_features(1, 2, 3, 3, 3),),
             (random_features(4, 2, 2, 3, 5),),
             (random_features(4, 2, 2, 3, 6)[..., 1:],),
+            (random_features(2, 5, 4, 3, 2),),
+            (random_features(3, 1, 2, 4, 3),),
         ],
+        sums=True,
         mistakes=[
             (
                 lambda x: pooled(x).view(x.size(), -1),
@@ -223,13 +262,12 @@ def check_pool_volumes(answer: Callable) -> Feedback:
             ),
             (
                 lambda x: F.avg_pool2d(x, x.shape[3:]).flatten(2),
-                "PyTorch refuses avg_pool2d here, since there are three spatial axes: it is "
-                "avg_pool3d.",
+                "avg_pool2d is for two spatial axes. Here are three: avg_pool3d.",
             ),
             (
                 lambda x: F.adaptive_avg_pool2d(x, 1).flatten(1),
-                "PyTorch refuses adaptive_avg_pool2d here, since there are three spatial axes: it "
-                "is adaptive_avg_pool3d.",
+                "adaptive_avg_pool2d averages height and width and leaves the depth. With three "
+                "spatial axes it is adaptive_avg_pool3d.",
             ),
             (lambda x: x.amax((2, 3, 4)), LARGEST),
             (lambda x: x.sum((2, 3, 4)), TOTAL),
@@ -247,6 +285,7 @@ def _layer(kind: type[nn.Module], *settings: int, **more: int) -> nn.Module:
     return module
 
 
+@exercise
 def check_pool_then_linear(answer: Callable) -> Feedback:
     """Check exercise 5: features (N, C, H, W) and a linear layer C -> K, to logits (N, K)."""
 
@@ -262,7 +301,10 @@ def check_pool_then_linear(answer: Callable) -> Feedback:
             (random_features(1, 5, 4, 4), _layer(nn.Linear, 5, 3)),
             (random_features(4, 5, 2, 3), _layer(nn.Linear, 5, 3)),
             *((x, _layer(nn.Linear, 5, 3)) for (x,) in _maps(4, 5, 2, 3)),
+            (random_features(3, 2, 4, 3), _layer(nn.Linear, 2, 2)),
+            (random_features(2, 1, 3, 2), _layer(nn.Linear, 1, 1)),
         ],
+        sums=True,
         mistakes=[
             (
                 lambda x, linear: linear(pooled(x)),
@@ -307,11 +349,12 @@ def check_pool_then_linear(answer: Callable) -> Feedback:
     )
 
 
+@exercise
 def check_any_size_network(answer: Callable) -> Feedback:
     """Check exercise 6: images (N, 1, H, W) and a body with 10 maps, to logits (N, 10)."""
 
     def body() -> nn.Module:
-        return _layer(nn.Conv2d, 1, 10, 3, padding=1)
+        return nn.Sequential(_layer(nn.Conv2d, 1, 10, 3, padding=1), nn.ReLU())
 
     return grade(
         answer,
@@ -321,7 +364,9 @@ def check_any_size_network(answer: Callable) -> Feedback:
             (random_features(1, 1, 28, 28), body()),
             (random_features(2, 1, 56, 56), body()),
             (random_features(4, 1, 20, 37), body()),
+            (random_features(3, 1, 6, 4), body()),
         ],
+        sums=True,
         mistakes=[
             (
                 lambda images, body: body(images.view(-1, 1, 28, 28)).mean((2, 3)).view(-1, 10),

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Set
+from collections.abc import Callable, Iterator, Set
 from contextlib import ExitStack, suppress
+from copy import deepcopy
 from functools import lru_cache
 from math import e, log, log10, sqrt
 from typing import Any
 from unittest.mock import patch
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gap_utils.checks.grading import Feedback, features, grade, random_features, refused
+from gap_utils.checks.calling import Feedback, call_answer, exercise
+from gap_utils.checks.grading import features, grade, random_features
 from gap_utils.models import HEADS, load_trained
 from gap_utils.study import load_study
 
@@ -25,10 +28,11 @@ CLAIMS = {
     "C": ("accuracy_against_shift", 5, "gmp", "flatten"),
     "D": ("difference", 1000, "gap", "flatten"),
 }
-PARTS = ("__iter__", "__getitem__", "tolist")  # ways to take a tensor apart
+PARTS = ("__iter__", "__getitem__", "tolist", "unbind")  # ways to take a tensor apart
 SQUASHED = "still squeezes the logits before cross_entropy, which has its own softmax inside"
 
 
+@exercise
 def check_loss_floor(answer: Callable) -> Feedback:
     """Check exercise 1: the smallest cross-entropy behind a sigmoid, for some classes."""
     return grade(
@@ -75,6 +79,7 @@ def check_loss_floor(answer: Callable) -> Feedback:
     )
 
 
+@exercise
 def check_mended_loss(answer: Callable) -> Feedback:
     """Check exercise 2: the loss of logits (N, K) for class numbers (N,)."""
     return grade(
@@ -82,11 +87,12 @@ def check_mended_loss(answer: Callable) -> Feedback:
         right="the mean over the pictures of minus the log-probability, and its gradient",
         reference=F.cross_entropy,
         cases=[
-            (features([[2, 0]]), _labels(0)),
+            (features([[2, 0]]), _labels(1)),
             (features([[0, 1], [3, 1]]), _labels(1, 1)),
             (features([[0, 200]]), _labels(0)),
             (random_features(5, 10), _labels(3, 0, 9, 9, 1)),
         ],
+        sums=True,
         mistakes=[
             (lambda x, y: F.cross_entropy(x.sigmoid(), y), f"The sigmoid {SQUASHED}."),
             (lambda x, y: F.cross_entropy(x.softmax(1), y), f"The softmax {SQUASHED}."),
@@ -103,7 +109,8 @@ def check_mended_loss(answer: Callable) -> Feedback:
                 lambda x, y: (
                     -(x.exp() / x.exp().sum(1, keepdim=True)).gather(1, y[:, None]).log().mean()
                 ),
-                "exp(200) is more than a float can hold. cross_entropy does the same without it.",
+                "With logits as far apart as 0 and 200 a probability comes out as 0, and its "
+                "logarithm is infinite. cross_entropy works with the logits and has no such limit.",
             ),
             (
                 lambda x, y: F.cross_entropy(x, y, reduction="sum"),
@@ -134,12 +141,16 @@ def _labels(*classes: int) -> Tensor:
     return torch.tensor(classes, device="cpu")
 
 
+@exercise
 def check_accuracy(answer: Callable) -> Feedback:
     """Check exercise 3: the share of the pictures that logits (N, K) name correctly."""
     cases = [
         (features([[2, 0], [0, 1], [3, 1]]), _labels(0, 1, 1)),
         (features([[0, 1, 5], [3, 1, 0]]), _labels(2, 0)),
+        (features([[4, 1]]), _labels(0)),
         (random_features(7, 10), random_features(7, 10).argmax(1).roll(2)),
+        # as in training: such a tensor does not become a NumPy array
+        (random_features(8, 4).requires_grad_(), random_features(8, 4).argmax(1) // 2),
     ]
     feedback = grade(
         answer,
@@ -210,7 +221,15 @@ def _takes_apart(answer: Callable, case: tuple[Tensor, Tensor]) -> bool:
 
         return watched
 
+    class Watched(np.ndarray):
+        def __iter__(self) -> Iterator:
+            taken.append("numpy")
+            return super().__iter__()
+
+    numpy = Tensor.numpy
     with ExitStack() as stack:
+        as_array = patch.object(Tensor, "numpy", lambda *given: numpy(*given).view(Watched))
+        stack.enter_context(as_array)
         for name in PARTS:
             stack.enter_context(patch.object(Tensor, name, watch(name)))
         with suppress(Exception):  # it has answered before: what it does now is no matter
@@ -261,9 +280,10 @@ def _accuracies(measure: str, at: int) -> str:
     )
 
 
+@exercise
 def check_winners(answer: Callable) -> Feedback:
     """Check exercise 4: which head is clearly ahead of both others, as they are and moved."""
-    problem, value = refused(answer)
+    problem, value = call_answer(answer)
     if problem:
         return problem
     names = (*HEADS, "none")
@@ -286,9 +306,10 @@ def check_winners(answer: Callable) -> Feedback:
     return Feedback(all(right), "\n".join(["✓ Right:" if all(right) else "✗ Not so:", *lines]))
 
 
+@exercise
 def check_supported_claims(answer: Callable) -> Feedback:
     """Check exercise 5: the letters of the claims that the study supports."""
-    problem, value = refused(answer)
+    problem, value = call_answer(answer)
     if problem:
         return problem
     words = [sign for sign in value if sign not in ", "] if isinstance(value, str) else value
@@ -320,6 +341,7 @@ def _are_words(value: Any) -> bool:
     return isinstance(value, tuple | list | Set) and all(isinstance(item, str) for item in value)
 
 
+@exercise
 def check_flatten_any_size(answer: Callable) -> Feedback:
     """Check exercise 6: a trained flatten network and pictures of any size -> logits."""
 
@@ -327,6 +349,9 @@ def check_flatten_any_size(answer: Callable) -> Feedback:
         return model.head(pool(model.body(images), 3))
 
     network = load_trained("flatten").float()
+    other = deepcopy(network)  # so that a network of the notebook is no substitute for `model`
+    with torch.no_grad():
+        other.head[-1].bias += torch.arange(10, dtype=torch.float32, device="cpu")
     return grade(
         answer,
         right="pictures of 28×28 get the logits they had, others are averaged to 3×3 maps",
@@ -335,7 +360,9 @@ def check_flatten_any_size(answer: Callable) -> Feedback:
             (network, random_features(2, 1, 28, 28)),
             (network, random_features(1, 1, 32, 32)),
             (network, random_features(2, 1, 40, 51)),
+            (other, random_features(1, 1, 52, 36)),
         ],
+        sums=True,
         mistakes=[
             (
                 lambda model, images: model(images),

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 
 import torch
 from torch import Tensor, nn
 
 from gap_utils.activations import capture_activations
-from gap_utils.checks.grading import Feedback, features, grade, numbers_of, random_features, refused
+from gap_utils.checks.calling import Feedback, call_answer, change_of, exercise, listen
+from gap_utils.checks.grading import features, grade, numbers_of, random_features, tell_apart
 
 
 class _Doubling(nn.Module):
@@ -21,11 +23,14 @@ class _Doubling(nn.Module):
             self.conv.weight.copy_(torch.tensor([1.0, -1.0]).reshape(2, 1, 1, 1))
             self.conv.bias.zero_()
         self.relu = nn.ReLU(inplace=True)
+        for layer in (self.conv, self.relu):
+            layer.register_forward_hook(listen)
 
     def forward(self, images: Tensor) -> Tensor:
         return self.relu(self.conv(2 * images)).mean((2, 3))
 
 
+@exercise
 def check_maps_of(answer: Callable) -> Feedback:
     """Check exercise 1: keep what a layer gives, with a hook that does not stay."""
     model = _Doubling()
@@ -34,7 +39,11 @@ def check_maps_of(answer: Callable) -> Feedback:
         answer,
         right="a copy of the layer's maps, and no hook stays behind",
         reference=_maps_of,
-        cases=[(model, model.conv, images), (model, model.conv, random_features(3, 1, 5, 4))],
+        cases=[
+            (model, model.conv, images),
+            (model, model.conv, random_features(3, 1, 5, 4)),
+            (model, model.relu, random_features(3, 1, 4, 5)),
+        ],
         mistakes=[
             (
                 lambda model, layer, images: layer(images),
@@ -42,7 +51,7 @@ def check_maps_of(answer: Callable) -> Feedback:
                 "else: here twice the pictures.",
             ),
             (
-                lambda model, layer, images: 2 * images,
+                _inputs_of,
                 "That is what goes into the layer. A hook gets the module, its inputs and its "
                 "output, in this order.",
             ),
@@ -51,9 +60,14 @@ def check_maps_of(answer: Callable) -> Feedback:
                 "That is what the whole network gives.",
             ),
             (
+                lambda model, layer, images: _maps_of(model, model.conv, images),
+                "Here another layer was asked for than conv. Put the hook on `layer`.",
+            ),
+            (
                 lambda model, layer, images: _maps_of(model, layer, images).relu(),
-                "The negative numbers are gone: the ReLU behind this layer works in place and has "
-                "changed the tensor that you kept. Keep a copy: output.clone().",
+                "The negative numbers are gone: the ReLU behind this layer works in place, and has "
+                "changed the tensor that you kept. Keep a copy, output.clone(), and let the hook "
+                "return nothing: what a hook returns goes on to the ReLU in place of the output.",
             ),
             (
                 lambda model, layer, images: (_maps_of(model, layer, images),),
@@ -63,35 +77,33 @@ def check_maps_of(answer: Callable) -> Feedback:
     )
     if not feedback.passed:
         return feedback
-    model = _Doubling()
-    answer(model, model.conv, images)
-    if _has_hooks(model):
-        text = "The maps are right, but your hook stays on the layer. Call handle.remove()."
-        return Feedback(False, f"✗ {text}")
+    before = deepcopy(model)
     broken, error = torch.cat([images, images], 1), None  # one channel too many
     try:
         answer(model, model.conv, broken)
     except Exception as raised:  # the network's own, if the answer lets it through
         error = raised
-    if _has_hooks(model):
+    if change_of(before, model):
         return Feedback(
             False,
-            "✗ Where the network raises an error, your hook stays on the layer. Run the network "
+            f"✗ Where the network raises an error, {change_of(before, model)}. Run the network "
             "after try: and put handle.remove() after finally:.",
         )
     if not isinstance(error, RuntimeError):
         return Feedback(
             False,
-            "✗ Where the network raises an error, nobody hears of it. Use finally: and no except:.",
+            "✗ Where the network raises an error, your function does not let it out. Use finally: "
+            "and no except:.",
         )
     return feedback
 
 
-def _has_hooks(model: nn.Module) -> bool:
-    return any(
-        module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module)
-        for module in model.modules()
-    )
+def _inputs_of(model: nn.Module, layer: nn.Module, images: Tensor) -> Tensor:
+    kept = []
+    handle = layer.register_forward_hook(lambda _, inputs, output: kept.append(inputs[0]))
+    model(images)
+    handle.remove()
+    return kept[0]
 
 
 def _maps_of(model: nn.Module, layer: nn.Module, images: Tensor) -> Tensor:
@@ -100,9 +112,10 @@ def _maps_of(model: nn.Module, layer: nn.Module, images: Tensor) -> Tensor:
     return next(iter(maps.values()))
 
 
-def check_from_14_to_7(answer: Callable) -> Feedback:
+@exercise
+def check_halving_layer(answer: Callable) -> Feedback:
     """Check exercise 2: the layer of ResNet-18 that makes 7×7 out of 14×14."""
-    problem, name = refused(answer)
+    problem, name = call_answer(answer)
     if problem:
         return problem
     sizes = _resnet_sizes()
@@ -156,6 +169,7 @@ def _resnet_sizes() -> dict[str, tuple[tuple[int, ...], tuple[int, ...]]]:
     return sizes
 
 
+@exercise
 def check_winning_maps(answer: Callable) -> Feedback:
     """Check exercise 3: which map wins under GAP, and which under GMP."""
 
@@ -171,6 +185,7 @@ def check_winning_maps(answer: Callable) -> Feedback:
             (features([[bright, even]]),),
             (features([[even, bright], [[[-1, -1], [-1, -9]], [[-2, -2], [-2, -2]]]]),),
             (random_features(5, 4, 3, 3),),
+            (random_features(40, 6, 3, 4),),  # so many that different mistakes differ somewhere
         ],
         mistakes=[
             (lambda maps: both(maps).flip(0), "The rows are swapped: GAP's comes first."),
@@ -198,6 +213,12 @@ def check_winning_maps(answer: Callable) -> Feedback:
                 "Numbers below zero speak against a map. Do not take their size without the sign.",
             ),
             (
+                lambda maps: torch.stack(
+                    [maps.flatten(2).median(2).values.argmax(1), maps.amax((2, 3)).argmax(1)]
+                ),
+                "The first row is the winner by the median, the middle number. GAP takes the mean.",
+            ),
+            (
                 lambda maps: both(maps.relu()),
                 "Numbers below zero count in the mean. Do not cut them off.",
             ),
@@ -214,9 +235,10 @@ def check_winning_maps(answer: Callable) -> Feedback:
     )
 
 
+@exercise
 def check_two_maps(answer: Callable) -> Feedback:
     """Check exercise 4: two maps of which GAP prefers the first and GMP the second."""
-    problem, value = refused(answer)
+    problem, value = call_answer(answer)
     if problem:
         return problem
     maps = numbers_of(value)
@@ -229,17 +251,17 @@ def check_two_maps(answer: Callable) -> Feedback:
             f"got {value!r}.",
         )
     means, maxima = maps.mean((1, 2)).tolist(), maps.amax((1, 2)).tolist()
-    said = (
-        f"the means are {means[0]:.4g} and {means[1]:.4g}, the largest numbers {maxima[0]:.4g} and "
-        f"{maxima[1]:.4g}"
-    )
-    if means[0] > means[1] and maxima[0] < maxima[1]:
-        return Feedback(True, f"✓ Right: {said}.")
-    wrong = []
+    size = maps.abs().max().item()
+    wrong, said = [], []
     for pooling, numbers, first in (("GAP", means, True), ("GMP", maxima, False)):
-        if numbers[0] == numbers[1]:
+        differ, shown = tell_apart(*numbers, size)
+        said += shown
+        if not differ:
             wrong.append(f"{pooling} cannot decide")
         elif (numbers[0] > numbers[1]) != first:
             wrong.append(f"{pooling} prefers the {'second' if first else 'first'}")
+    said = "the means are {} and {}, the largest numbers {} and {}".format(*said)
+    if not wrong:
+        return Feedback(True, f"✓ Right: {said}.")
     hint = "One bright position makes the maximum; all positions together make the mean."
     return Feedback(False, f"✗ {said[0].upper()}{said[1:]}: {' and '.join(wrong)}. {hint}")

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import isfinite
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from gap_utils.activations import class_activation_map
-from gap_utils.checks.grading import Feedback, features, grade, numbers_of, random_features, refused
+from gap_utils.checks.calling import Feedback, call_answer, exercise
+from gap_utils.checks.grading import (
+    are_close,
+    count_summed,
+    features,
+    grade,
+    numbers_of,
+    random_features,
+    tell_apart,
+)
 
 # network -> letter of the family, and why
 FAMILIES = {
@@ -22,50 +32,81 @@ FAMILIES = {
 }  # fmt: skip
 
 
+@exercise
 def check_linear_head(answer: Callable) -> Feedback:
     """Check exercise 1: a linear layer behind GAP in place of a 1×1 convolution before it."""
-    if not callable(answer):
-        return refused(answer)[0]
-
-    def logits(convolution: nn.Conv2d, maps: Tensor) -> Tensor:
-        linear = answer(convolution)
-        if not isinstance(linear, nn.Linear):
-            raise TypeError(f"expected an nn.Linear, got {type(linear).__name__}")
-        return linear(maps.mean((2, 3)))
-
-    small = _convolution(features([[2, -1]]), features([1]))
     large = _convolution(random_features(10, 64), random_features(10))
-
-    feedback = grade(
-        logits,
-        right="the same weights and the same bias give the same logits, with 650 parameters each",
-        reference=lambda convolution, maps: convolution(maps).mean((2, 3)),
-        cases=[(small, features([[[[1, 3]], [[2, 0]]]])), (large, random_features(4, 64, 7, 7))],
-        mistakes=[],
-    )
-    if feedback.passed or "the input" not in feedback.message:
-        return feedback
-    named = _what_was_not_copied(answer, small)
-    return Feedback(False, "\n".join([feedback.message, *([named] if named else [])]))
-
-
-def _what_was_not_copied(answer: Callable, convolution: nn.Conv2d) -> str | None:
-    try:
-        linear = answer(convolution)
-    except Exception:  # said already
-        return None
-    if not isinstance(linear, nn.Linear) or linear.weight.numel() != convolution.weight.numel():
-        return None
-    own = "nn.Linear draws random numbers of its own; copy the convolution's into it."
-    if linear.bias is None:
-        return "The convolution has a bias, and your linear layer has none."
-    if not torch.equal(
-        linear.weight.flatten().to(convolution.weight), convolution.weight.flatten()
+    for convolution, maps in (
+        (_convolution(features([[2, -1]]), features([1])), features([[[[1, 3]], [[2, 0]]]])),
+        (_convolution(random_features(3, 1), random_features(3)), random_features(2, 1, 2, 3)),
+        (_convolution(random_features(3, 3), random_features(3)), random_features(2, 3, 3, 2)),
+        (large, random_features(4, 64, 7, 7)),
     ):
-        return f"The weight is another. {own}"
-    if not torch.equal(linear.bias.to(convolution.bias), convolution.bias):
-        return f"The weight is right, the bias is another. {own}"
+        problem, linear = call_answer(answer, convolution)
+        if problem and convolution.in_channels == 1:
+            hint = (
+                "Here one map goes in. Does a squeeze() remove that axis too? flatten(1) keeps it."
+            )
+            return Feedback(False, f"{problem}\n{hint}")
+        if problem:
+            return problem
+        said = _problem_of_linear(linear, convolution, maps)
+        if said:
+            named = _what_was_not_copied(answer, large)
+            return Feedback(False, f"✗ On the input {convolution}: {said}{named}")
+    return Feedback(
+        True,
+        "✓ Right: the same weights and the same bias give the same logits, with 650 parameters "
+        "each.",
+    )
+
+
+def _problem_of_linear(linear: Any, convolution: nn.Conv2d, maps: Tensor) -> str | None:
+    if not isinstance(linear, nn.Linear):
+        return f"expected an nn.Linear, got {linear!r}."
+    wanted, got = tuple(convolution.weight.shape[:2]), tuple(linear.weight.shape)
+    if got != wanted:
+        said = f"expected a weight of shape {wanted}, (K, C), got {got}."
+        return f"{said} nn.Linear wants what goes in first." if got == wanted[::-1] else said
+    if linear.bias is None:
+        return "the convolution has a bias, and your linear layer has none."
+    with torch.no_grad():
+        expected = convolution(maps).mean((2, 3))
+        try:
+            logits = linear(maps.mean((2, 3)))
+        except RuntimeError as error:
+            return f"your linear layer raised RuntimeError: {error}."
+    wrong = ~are_close(logits, expected, count_summed((maps,), expected))
+    if wrong.any():
+        place = tuple(wrong.nonzero()[0].tolist())
+        return f"a logit is {logits[place]:.4g}, expected {expected[place]:.4g}."
+    if not (linear.weight.requires_grad and linear.bias.requires_grad):
+        return (
+            "the logits are right, but the layer can never learn: requires_grad is False, and in "
+            "the convolution it is True."
+        )
     return None
+
+
+def _what_was_not_copied(answer: Callable, convolution: nn.Conv2d) -> str:
+    """Name a mistake in the weight or the bias, seen on a convolution with many numbers."""
+    _, linear = call_answer(answer, convolution)
+    if not isinstance(linear, nn.Linear) or linear.bias is None:
+        return ""
+    own = "nn.Linear draws random numbers of its own; copy the convolution's into it."
+    for name, a, b in (
+        ("weight", linear.weight, convolution.weight[:, :, 0, 0]),
+        ("bias", linear.bias, convolution.bias),
+    ):
+        if a.shape != b.shape:
+            return ""
+        a, b = a.double(), b.double()
+        factor = (a / b).mean()
+        if not torch.allclose(a, factor * b):
+            return f" The {name} is another. {own}"
+        if not torch.allclose(a, b):
+            return f" The {name} is {factor:.4g} times the convolution's. Copy it as it is."
+    return ""
 
 
 def _convolution(weight: Tensor, bias: Tensor) -> nn.Conv2d:
@@ -77,6 +118,7 @@ def _convolution(weight: Tensor, bias: Tensor) -> nn.Conv2d:
     return convolution
 
 
+@exercise
 def check_cam(answer: Callable) -> Feedback:
     """Check exercise 2: class activation maps in one einsum."""
     return grade(
@@ -86,7 +128,10 @@ def check_cam(answer: Callable) -> Feedback:
         cases=[
             (features([[[[1, 0]], [[0, 2]]]]), features([[1, -1], [3, 0], [0, 1]])),
             (random_features(2, 3, 4, 5), random_features(6, 3)),
+            (random_features(1, 5, 3, 2), random_features(2, 5)),
+            (random_features(2, 3, 3, 3), random_features(3, 3)),
         ],
+        sums=True,
         mistakes=[
             (
                 lambda maps, weight: class_activation_map(maps, weight).mean((2, 3)),
@@ -96,6 +141,11 @@ def check_cam(answer: Callable) -> Feedback:
             (
                 lambda maps, weight: class_activation_map(maps, weight).sum((2, 3)),
                 "The positions have been added up. Keep h and w behind the arrow.",
+            ),
+            (
+                lambda maps, weight: class_activation_map(maps, weight) / maps[0, 0].numel(),
+                "That is divided by the number of positions, H * W. The logit is the mean of the "
+                "map, so the map itself is not divided.",
             ),
             (
                 lambda maps, weight: class_activation_map(maps, weight).movedim(1, -1),
@@ -131,9 +181,10 @@ def check_cam(answer: Callable) -> Feedback:
     )
 
 
+@exercise
 def check_max_counterexample(answer: Callable) -> Feedback:
     """Check exercise 3: maps and weights for which max and matrix do not commute."""
-    problem, value = refused(answer)
+    problem, value = call_answer(answer)
     if problem:
         return problem
     two = isinstance(value, list | tuple) and len(value) == 2
@@ -149,21 +200,24 @@ def check_max_counterexample(answer: Callable) -> Feedback:
         return Feedback(False, f"✗ Expected numbers that are finite, got {value!r}.")
     first = class_activation_map(maps[None], weight[None]).amax().item() + 0.0  # no -0
     last = (weight @ maps.amax((1, 2))).item() + 0.0
-    said = f"the largest number of the weighted map is {first:.4g}, the weighted maxima give"
     if not isfinite(first) or not isfinite(last):
         return Feedback(False, f"✗ Expected numbers of ordinary size, got {value!r}.")
-    if abs(first - last) > 1e-9 * max(1.0, abs(first), abs(last)):
-        return Feedback(True, f"✓ Right: {said} {last:.4g}. With max the order matters.")
+    size = (weight.abs() @ maps.abs().amax((1, 2))).item()
+    differ, (largest, maxima) = tell_apart(first, last, size)
+    said = f"the largest number of the weighted map is {largest}, the weighted maxima give {maxima}"
+    if differ:
+        return Feedback(True, f"✓ Right: {said}. With max the order matters.")
     return Feedback(
         False,
-        f"✗ Here {said} {last:.4g} too. Let the two maps have their maxima at different positions, "
-        "or make a weight negative.",
+        f"✗ Here {said} too. Let the two maps have their maxima at different positions, or make a "
+        "weight negative.",
     )
 
 
+@exercise
 def check_cam_families(answer: Callable) -> Feedback:
     """Check exercise 4: which of five networks have a CAM, and where it comes from."""
-    problem, value = refused(answer)
+    problem, value = call_answer(answer)
     if problem:
         return problem
     letters = {letter for letter, _ in FAMILIES.values()}

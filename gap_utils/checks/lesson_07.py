@@ -11,10 +11,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from gap_utils.checks.grading import Feedback, grade, random_features, refused
+from gap_utils.checks.calling import Feedback, call_answer, exercise, listen
+from gap_utils.checks.grading import grade, random_features
 
 # network -> where its GAP is, and why
-PLACES = {
+LOCATIONS = {
     "efficientnet_b0": ("avgpool", "the layer avgpool averages the maps of `features`"),
     "maxvit_t": ("classifier.0", "GAP is the first layer of the classifier; its full name is "
                                  "classifier.0"),
@@ -25,26 +26,29 @@ PLACES = {
 }  # fmt: skip
 
 
-def check_places(answer: Callable) -> Feedback:
+@exercise
+def check_gap_locations(answer: Callable) -> Feedback:
     """Check exercise 1: where four networks pool."""
-    problem, value = refused(answer)
+    problem, value = call_answer(answer)
     if problem:
         return problem
-    if not isinstance(value, dict) or set(value) != set(PLACES):
+    if not isinstance(value, dict) or set(value) != set(LOCATIONS):
         return Feedback(
-            False, f"✗ Expected a dict with the keys {', '.join(PLACES)}, got {value!r}."
+            False, f"✗ Expected a dict with the keys {', '.join(LOCATIONS)}, got {value!r}."
         )
     said = {name: str(place).strip() for name, place in value.items()}
     lines = [
         f"{name}: not {said[name]!r}; {why}."
-        for name, (place, why) in PLACES.items()
-        if said[name].lower() != place and not (place == "forward" in said[name].lower())
+        for name, (place, why) in LOCATIONS.items()
+        if said[name].lower() not in (place, "_forward_impl" if place == "forward" else place)
     ]
     if lines:
         return Feedback(False, "\n".join(["✗ Not so:", *lines]))
-    return Feedback(True, "✓ Right: " + "; ".join(f"{n}: {why}" for n, (_, why) in PLACES.items()))
+    whys = "; ".join(f"{name}: {why}" for name, (_, why) in LOCATIONS.items())
+    return Feedback(True, f"✓ Right: {whys}")
 
 
+@exercise
 def check_feature_side(answer: Callable) -> Feedback:
     """Check exercise 2: how long the sides of the last maps are."""
 
@@ -57,7 +61,7 @@ def check_feature_side(answer: Callable) -> Feedback:
         answer,
         right="five halvings, each rounded up; 320 gives 10",
         reference=halve,
-        cases=[(320,), (400,), (33,), (1,), (223,)],
+        cases=[(320,), (400,), (33,), (1,), (223,), (352,)],
         mistakes=[
             (lambda size: size // 32, "Each halving rounds up: 25 becomes 13. // rounds down."),
             (lambda size: round(size / 32), "Each halving rounds up, what is below .5 too."),
@@ -68,6 +72,7 @@ def check_feature_side(answer: Callable) -> Feedback:
     )
 
 
+@exercise
 def check_features_of(answer: Callable) -> Feedback:
     """Check exercise 3: the features of an NFNet, with the activation."""
     import timm
@@ -75,6 +80,9 @@ def check_features_of(answer: Callable) -> Feedback:
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         torch.manual_seed(0)
         model = timm.create_model("test_nfnet").eval().float().requires_grad_(False)
+    model.final_act.register_forward_hook(listen)
+    other = deepcopy(model)
+    other.final_act = nn.Tanh()
 
     def without_activation(model: nn.Module, images: Tensor) -> Tensor:
         return model.final_conv(model.stages(model.stem(images)))
@@ -83,7 +91,12 @@ def check_features_of(answer: Callable) -> Feedback:
         answer,
         right="the features that the head pools, with the activation",
         reference=lambda model, images: model.forward_features(images),
-        cases=[(model, random_features(1, 3, 64, 64)), (model, random_features(2, 3, 96, 80))],
+        cases=[
+            (model, random_features(1, 3, 64, 64)),
+            (model, random_features(2, 3, 64, 48)),
+            (other, random_features(1, 3, 32, 64)),
+        ],
+        sums=True,
         mistakes=[
             (
                 without_activation,
@@ -93,6 +106,11 @@ def check_features_of(answer: Callable) -> Feedback:
             (
                 lambda model, images: without_activation(model, images).relu(),
                 "The activation of this network is no ReLU. Call its own final_act.",
+            ),
+            (
+                lambda model, images: F.silu(without_activation(model, images)),
+                "That is right where the activation is a SiLU. Other networks have others: call "
+                "the network's own final_act.",
             ),
             (
                 lambda model, images: model.stages(model.stem(images)),
@@ -110,6 +128,7 @@ def check_features_of(answer: Callable) -> Feedback:
     )
 
 
+@exercise
 def check_mean_of_patches(answer: Callable) -> Feedback:
     """Check exercise 4: the mean of a ViT's patch tokens."""
 
@@ -125,7 +144,11 @@ def check_mean_of_patches(answer: Callable) -> Feedback:
             (random_features(2, 197, 8), 1),
             (random_features(3, 14, 5), 5),
             (random_features(2, 16, 6), 0),
+            (random_features(4, 3, 9), 1),
+            (random_features(2, 5, 1), 2),
         ],
+        gradients=True,
+        sums=True,
         mistakes=[
             (
                 lambda tokens, prefix: tokens.mean(1),
@@ -181,44 +204,60 @@ def check_mean_of_patches(answer: Callable) -> Feedback:
     )
 
 
+@exercise
 def check_new_head(answer: Callable) -> Feedback:
     """Check exercise 5: GAP, BatchNorm and a linear layer."""
-    if not callable(answer):
-        return refused(answer)[0]
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        problem, head = refused(lambda: answer(8, 3))
-    if problem:
-        return problem
-    if not isinstance(head, nn.Module):
-        return Feedback(False, f"✗ Expected an nn.Module, got {head!r}.")
-    head = head.to("cpu", torch.float32)  # under any default device and kind of numbers
-    maps = random_features(4, 8, 5, 7) + 1
+    for channels, classes in ((8, 3), (5, 2)):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            problem, head = call_answer(answer, channels, classes)
+        if problem:
+            return problem
+        if not isinstance(head, nn.Module):
+            return Feedback(False, f"✗ Expected an nn.Module, got {head!r}.")
+        head = head.to("cpu", torch.float32)  # under any default device and kind of numbers
+        said = _problem_of_head(head, channels, classes)
+        if said:
+            return Feedback(False, f"✗ {said}")
+        if channels == 8:
+            parameters = sum(p.numel() for p in head.parameters())
+    return Feedback(
+        True,
+        "✓ Right: maps of any size, GAP, BatchNorm and 3 logits; "
+        f"{parameters} parameters for 8 channels and 3 classes.",
+    )
+
+
+def _problem_of_head(head: nn.Module, channels: int, classes: int) -> str | None:
+    """Say what is wrong with a head; None where nothing is."""
+    maps = random_features(4, channels, 5, 7) + 1
     try:
         with torch.random.fork_rng(devices=[]):
             head(maps)  # layers that wait for their first input get their sizes
     except Exception as error:  # whatever a learner's code raises becomes a sentence
-        lines = [f"✗ On maps {tuple(maps.shape)} your head raised {type(error).__name__}: {error}"]
-        flat = any(isinstance(layer, nn.Flatten) for layer in head.modules())
-        if not flat and "got 4D input" in str(error):
-            lines.append("Behind nn.AdaptiveAvgPool2d(1) the shape is (N, C, 1, 1): flatten it.")
-        return Feedback(False, "\n".join(lines))
+        said = f"On maps {tuple(maps.shape)} your head raised {type(error).__name__}: {error}"
+        if "got 4D input" in str(error):
+            said += "\nBehind nn.AdaptiveAvgPool2d(1) the shape is (N, C, 1, 1): flatten it."
+        return said
     if any(isinstance(layer, nn.modules.dropout._DropoutNd) for layer in head.modules()):
-        return Feedback(False, "✗ Expected GAP, BatchNorm and a linear layer, got a Dropout too.")
+        return "Expected GAP, BatchNorm and a linear layer, got a Dropout too."
     norms = [layer for layer in head.modules() if isinstance(layer, _BatchNorm)]
     linears = [layer for layer in head.modules() if isinstance(layer, nn.Linear)]
     for found, kind in ((norms, "BatchNorm"), (linears, "linear layer")):
         if len(found) != 1:
-            return Feedback(False, f"✗ Expected one {kind}, got {len(found)}.")
+            return f"Expected one {kind}, got {len(found)}."
     (norm,), (linear,) = norms, linears
     sizes = norm.num_features, linear.in_features, linear.out_features
-    if sizes != (8, 8, 3):
-        return Feedback(
-            False,
-            "✗ For 8 channels and 3 classes, GAP gives 8 numbers, BatchNorm keeps them and the "
-            "linear layer makes 3. Got a BatchNorm of {} and a linear layer from {} to {}.".format(
-                *sizes
-            ),
+    if sizes != (channels, channels, classes):
+        return (
+            f"For {channels} channels and {classes} classes, GAP gives {channels} numbers, "
+            f"BatchNorm keeps them and the linear layer makes {classes}. Got a BatchNorm of "
+            "{} and a linear layer from {} to {}.".format(*sizes)
+        )
+    if not all(layer.training for layer in head.modules()):
+        return (
+            "The head comes in evaluation mode, in which BatchNorm learns nothing about its "
+            "numbers. Leave .eval() to those who use the trained head."
         )
     with torch.no_grad():  # as if trained, so that the order of the layers shows
         for numbers, low, high in (
@@ -233,12 +272,32 @@ def check_new_head(answer: Callable) -> Feedback:
         for training in (True, False):
             problem = _compare_heads(head.train(training), norm, linear, maps, size)
             if problem:
-                return Feedback(False, f"✗ {problem}")
-    return Feedback(
-        True,
-        "✓ Right: maps of any size, GAP, BatchNorm and 3 logits; "
-        f"{sum(p.numel() for p in head.parameters())} parameters for 8 channels and 3 classes.",
-    )
+                return problem
+    return _what_cannot_learn(head.train(), maps)
+
+
+def _what_cannot_learn(head: nn.Module, maps: Tensor) -> str | None:
+    """Name what gets no gradient in a head whose logits are right; None if all of it does."""
+    frozen = [name for name, parameter in head.named_parameters() if not parameter.requires_grad]
+    if frozen:
+        return (
+            f"The logits are right, but {', '.join(frozen)} can never learn: requires_grad is "
+            "False. It is the backbone that is frozen, and this is the head to be trained."
+        )
+    with torch.inference_mode(False), torch.enable_grad():
+        leaves = {"the maps": maps.clone().requires_grad_(), **dict(head.named_parameters())}
+        logits = head(leaves["the maps"])
+        gradients = [None] * len(leaves)
+        if logits.requires_grad:
+            weighted = (logits * random_features(*logits.shape)).sum()
+            gradients = torch.autograd.grad(weighted, [*leaves.values()], allow_unused=True)
+    without = [name for name, gradient in zip(leaves, gradients, strict=True) if gradient is None]
+    if without:
+        return (
+            f"The logits are right, but no gradient reaches {', '.join(without)}. Is there a "
+            ".detach(), .data or no_grad() in forward?"
+        )
+    return None
 
 
 def _compare_heads(
@@ -260,7 +319,9 @@ def _compare_heads(
         return f"{where} expected logits {(len(maps), linear.out_features)}, got {got}"
     with torch.no_grad():
         ways = list(_ways(maps, deepcopy(norm), linear))
-    matching = [sentence for tried, sentence in ways if torch.allclose(given, tried, atol=1e-4)]
+    matching = [
+        sentence for tried, sentence in ways if torch.allclose(given, tried, rtol=1e-5, atol=1e-5)
+    ]
     if matching and matching[0] is None:
         return None
     return " ".join([where, "the logits are others.", *filter(None, matching[:1])])

@@ -11,7 +11,7 @@ from gap_utils.activations import linear_from_conv
 
 NOT_ATTEMPTED = "not attempted yet"
 ASKING = [  # for something, without arguments
-    checks.check_from_14_to_7,
+    checks.check_halving_layer,
     checks.check_two_maps,
     checks.check_max_counterexample,
     checks.check_cam_families,
@@ -55,14 +55,14 @@ def test_whatever_comes_back_gets_a_sentence(check, value):
     ],
 )
 def test_the_layer_that_halves(name, said):
-    feedback = checks.check_from_14_to_7(lambda: name)
+    feedback = checks.check_halving_layer(lambda: name)
     assert said in feedback.message
     assert feedback.passed == said.startswith("✓")
 
 
 def test_naming_a_layer_leaves_the_random_state_alone():
     state = torch.get_rng_state()
-    checks.check_from_14_to_7(lambda: "fc")
+    checks.check_halving_layer(lambda: "fc")
     assert torch.equal(torch.get_rng_state(), state)
 
 
@@ -78,6 +78,14 @@ def test_naming_a_layer_leaves_the_random_state_alone():
         ([[[1, 1]], [[0, 2]]], "GAP cannot decide."),
         ([[[2, 2]], [[0, 2]]], "GMP cannot decide."),
         ([[[1, 1]], [[1, 1]]], "GAP cannot decide and GMP cannot decide"),
+        # in float64 the mean of 0.1 and 0.2 is 0.15000000000000002
+        ([[[0.1, 0.2]], [[0.3, 0.0]]], "The means are 0.15 and 0.15, the largest numbers 0.2 and"),
+        ([[[0.1, 0.2, -0.3]], [[1, -1, 0]]], "the largest numbers 0.2 and 1: GAP cannot decide"),
+        ([[[1, 1 + 1e-9]], [[1, 1 + 2e-9]]], "GAP prefers the second"),
+        (
+            [[[1, 1 + 1e-9]], [[0, 1 + 2e-9]]],
+            "✓ Right: the means are 1 and 0.5, the largest numbers 1.000000001 and 1.000000002.",
+        ),
         ([[1, 2], [3, 4]], "Expected two maps of the same size"),
         ([[[1, 2]], [[3]]], "Expected two maps of the same size"),
         ([[[1.0]], [[float("inf")]]], "Expected two maps of the same size"),
@@ -99,6 +107,10 @@ def test_two_maps(maps, said):
             ([[[1, 0]]], [-1]),
             "of the weighted map is 0, the weighted maxima give -1. With max the o",
         ),
+        (([[[1, 0]], [[0, 1e-9]]], [1, 1]), "map is 1, the weighted maxima give 1.000000001. With"),
+        (([[[0.1, 0.1], [0.3, 0]], [[0.2, 0], [0, 0]]], [1, 1]), "give 0.5. With max the order"),
+        # 0.1 + 0.2 is 0.30000000000000004
+        (([[[0.1, 0]], [[0.2, 0]], [[-0.3, -9]]], [1, 1, 1]), "✗ Here the largest number of the"),
         (([[[1, 0]], [[2, 0]]], [1, 1]), "✗ Here the largest number of the weighted map is 3, "),
         (([[[1, 0]]], [0]), "weighted maxima give 0 too."),
         (([[[1, 0]], [[0, 1]]], [1]), "Expected maps (C, H, W) and a weight for each"),
@@ -146,26 +158,63 @@ def without_bias(convolution):
     return linear
 
 
+def squeezed(convolution):
+    linear = nn.Linear(convolution.in_channels, convolution.out_channels)
+    with torch.no_grad():
+        linear.weight.copy_(convolution.weight.squeeze())
+        linear.bias.copy_(convolution.bias)
+    return linear
+
+
+def turned(convolution):
+    linear = linear_from_conv(convolution)
+    linear.weight = nn.Parameter(linear.weight.T)
+    return linear
+
+
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
         (linear_from_conv, "✓ Right: the same weights and the same bias"),
-        (copy_head(bias=0), "The weight is right, the bias is another. nn.Linear draws random"),
-        (copy_head(bias=2), "The weight is right, the bias is another"),
-        (copy_head(weight=0), "The weight is another. nn.Linear draws random numbers"),
-        (copy_head(weight=1 / 49), "The weight is another"),
-        (lambda conv: nn.Linear(conv.in_channels, conv.out_channels), "The weight is another"),
-        (without_bias, "The convolution has a bias, and your linear layer has none"),
+        (copy_head(bias=0), "a logit is 3, expected 4. The bias is 0 times the convolution's."),
+        (copy_head(bias=2), "a logit is 5, expected 4. The bias is 2 times the convolution's."),
+        (copy_head(weight=0), "The weight is 0 times the convolution's. Copy it as it is."),
+        (copy_head(weight=1 / 49), "The weight is 0.02041 times the convolution's. Copy it as"),
+        (
+            lambda conv: nn.Linear(conv.in_channels, conv.out_channels),
+            "The weight is another. nn.Linear draws random numbers of its own",
+        ),
+        (
+            lambda conv: nn.Linear(conv.out_channels, conv.in_channels),
+            "expected a weight of shape (1, 2), (K, C), got (2, 1). nn.Linear wants what goes in",
+        ),
+        (turned, "expected a weight of shape (1, 2), (K, C), got (2, 1)."),
+        (lambda conv: nn.Linear(3, 3), "expected a weight of shape (1, 2), (K, C), got (3, 3)."),
+        (squeezed, "On the input Conv2d(1, 3, kernel_size=(1, 1), stride=(1, 1)): your function r"),
+        (squeezed, "Does a squeeze() remove that axis too? flatten(1) keeps it."),
+        (lambda conv: linear_from_conv(conv).requires_grad_(False), "the layer can never learn"),
+        (lambda conv: linear_from_conv(conv).double(), "your linear layer raised RuntimeError"),
+        (without_bias, "the convolution has a bias, and your linear layer has none"),
         (lambda convolution: convolution, "expected an nn.Linear, got Conv2d"),
         (lambda convolution: convolution.weight.flatten(1), "expected an nn.Linear"),
-        (lambda convolution: None, "expected an nn.Linear, got NoneType"),
-        (lambda convolution: nn.Linear(3, 3), "raised RuntimeError"),
+        (lambda convolution: None, "your function returned None. Does it end with return?"),
     ],
 )
 def test_a_linear_head(answer, said):
     feedback = checks.check_linear_head(answer)
     assert said in feedback.message
     assert feedback.passed == said.startswith("✓")
+
+
+def test_one_number_of_the_linear_head_by_one_percent():
+    def almost(convolution):
+        linear = linear_from_conv(convolution)
+        if convolution.in_channels == 64:
+            linear.weight.data[3, 5] *= 1.01
+        return linear
+
+    message = checks.check_linear_head(almost).message
+    assert message.startswith("✗ On the input Conv2d(64, 10, ")
 
 
 def keep_with_hook(model, layer, images):
@@ -183,13 +232,48 @@ def never_remove(model, layer, images):
     return kept[0]
 
 
-def test_hooks_that_stay_are_found():
+def clear_all(model, layer, images):
+    kept = []
+    layer.register_forward_hook(lambda _, inputs, output: kept.append(output.clone()))
+    try:
+        model(images)
+    finally:
+        layer._forward_hooks.clear()
+    return kept[0]
+
+
+def test_hooks_that_stay_or_go_are_found():
     feedback = checks.check_maps_of(never_remove)
     assert not feedback.passed
-    assert "your hook stays on the layer. Call handle.remove()" in feedback.message
+    assert "changed its input: your hook stays. Call handle.remove()" in feedback.message
     feedback = checks.check_maps_of(keep_with_hook)
     assert not feedback.passed
-    assert "Where the network raises an error, your hook stays" in feedback.message
+    assert "Where the network raises an error, your hook stays. Call handle" in feedback.message
+    feedback = checks.check_maps_of(clear_all)
+    assert not feedback.passed
+    assert "a hook is gone that was not yours" in feedback.message
+
+
+def test_a_hook_that_returns_its_copy_is_not_told_to_copy_alone():
+    def return_the_copy(model, layer, images):
+        kept = []
+
+        def hook(layer, inputs, output):
+            kept.append(output.clone())
+            return kept[0]
+
+        handle = layer.register_forward_hook(hook)
+        model(images)
+        handle.remove()
+        return kept[0]
+
+    message = checks.check_maps_of(return_the_copy).message
+    assert "let the hook return nothing: what a hook returns goes on to the ReLU" in message
+
+
+def test_the_layer_that_was_asked_for_is_the_one_that_counts():
+    feedback = checks.check_maps_of(lambda m, layer, x: keep_with_hook(m, m.conv, x))
+    assert "Here another layer was asked for than conv" in feedback.message
 
 
 def swallow_the_error(model, layer, images):
@@ -209,10 +293,10 @@ def wrap_the_layer(model, layer, images):
 
 
 def test_a_changed_layer_is_found():
-    assert "stays on the layer" in checks.check_maps_of(wrap_the_layer).message
+    assert "a layer has another forward" in checks.check_maps_of(wrap_the_layer).message
 
 
 def test_an_error_of_the_network_must_come_out():
     feedback = checks.check_maps_of(swallow_the_error)
     assert not feedback.passed
-    assert "nobody hears of it. Use finally: and no except:" in feedback.message
+    assert "does not let it out. Use finally: and no except:" in feedback.message

@@ -1,0 +1,323 @@
+"""How an answer is called, and what can be said of it before its result is looked at.
+
+It may be no function, the bare stub, or written for other arguments; it may raise an error,
+change what it was given, never end, or be an older version than that of the last cell.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass
+from functools import partial, wraps
+from inspect import getsource, signature, unwrap
+from textwrap import dedent
+from traceback import walk_tb
+from types import CodeType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.modules import module as torch_module
+
+
+@dataclass(frozen=True)
+class Feedback:
+    """What a check says.
+
+    Attributes:
+        passed: whether the answer is right.
+        message: what the learner reads.
+    """
+
+    passed: bool
+    message: str
+
+    def __repr__(self) -> str:
+        return self.message
+
+
+SHOWN = 12  # tensors with more numbers are named by their shape
+NOT_ATTEMPTED = Feedback(False, "not attempted yet")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a function did with one input: a value, or an exception."""
+
+    value: Any = None
+    error: Exception | None = None
+    change: str | None = None  # what it did to its input
+
+
+def exercise(check: Callable[[Callable], Feedback]) -> Callable[[Callable], Feedback]:
+    """Let a check say, too, when it was stopped and when it looked at an older version."""
+
+    @wraps(check)
+    def checked(answer: Callable) -> Feedback:
+        try:
+            feedback = check(answer)
+        except KeyboardInterrupt as stop:
+            frames = [frame.f_code for frame, _ in walk_tb(stop.__traceback__)]
+            if _code_of(answer) in frames:
+                print("✗ Your function was stopped before it returned. Does a loop in it ever end?")
+            else:
+                print("✗ The check was stopped before it was done.")
+            raise
+        note = _older_version(answer)
+        return Feedback(feedback.passed, f"{feedback.message}\n{note}") if note else feedback
+
+    return checked
+
+
+def call_answer(answer: Callable, *arguments: Any) -> tuple[Feedback | None, Any]:
+    """Call an answer.
+
+    Returns:
+        Feedback if it has no value, otherwise None; and the value.
+    """
+    problem = why_not_callable(answer, arguments)
+    if problem:
+        return problem, None
+    outcome = run_answer(answer, arguments)
+    if is_bare_stub(answer, outcome.error):
+        return NOT_ATTEMPTED, None
+    problem = None
+    if outcome.error is not None:
+        problem = say_error(answer, outcome.error)
+    elif outcome.value is None:
+        problem = "your function returned None. Does it end with return?"
+    elif outcome.change:
+        problem = f"your function changed its input: {outcome.change}"
+    if problem is None:
+        return None, outcome.value
+    where = f"On {show_case(answer, arguments)} {problem}" if arguments else problem
+    return Feedback(False, f"✗ {where[0].upper()}{where[1:]}"), None
+
+
+def listen(*_: Any) -> None:
+    """Be a hook that somebody else has put on a layer, and that must stay there."""
+
+
+def why_not_callable(answer: Any, case: tuple) -> Feedback | None:
+    """Say why an answer cannot be called with these arguments; None where it can."""
+    if not callable(answer):
+        return Feedback(
+            False,
+            f"✗ The check needs your function itself, got {name_kind(answer)}. Write its name "
+            "alone, without brackets behind it.",
+        )
+    try:
+        wanted = signature(answer)
+    except (TypeError, ValueError):  # some built-in functions have no signature
+        return None
+    try:
+        wanted.bind(*case)
+    except TypeError:
+        count = f"{len(case)} argument{'' if len(case) == 1 else 's'}"
+        return Feedback(
+            False,
+            f"✗ The check calls your function with {count}, and it is written for {wanted}. Leave "
+            "the first line as it was in the exercise, also where you do not need all of them.",
+        )
+    return None
+
+
+def _code_of(answer: Callable) -> CodeType | None:
+    """The code that runs when an answer is called; None for what is not written in Python."""
+    answer = unwrap(answer)
+    if isinstance(answer, partial):
+        return _code_of(answer.func)
+    if isinstance(answer, nn.Module):
+        answer = type(answer).forward
+    elif not hasattr(answer, "__code__"):
+        answer = type(answer).__call__
+    return getattr(answer, "__code__", None)
+
+
+def _stub() -> None:
+    raise NotImplementedError
+
+
+def _is_bare(code: CodeType) -> bool:
+    """Whether a function does nothing but raise NotImplementedError."""
+    try:
+        (function,) = ast.parse(dedent(getsource(code))).body
+        first, *others = function.body[ast.get_docstring(function) is not None :]
+        return isinstance(first, ast.Raise) and not others
+    except (OSError, TypeError, ValueError, SyntaxError, AttributeError):  # no source of its own
+        bare = _stub.__code__
+        return (code.co_code, code.co_names) == (bare.co_code, bare.co_names)
+
+
+def _is_stub_error(error: Exception | None) -> bool:
+    # a module without forward raises this error too, with a text
+    return isinstance(error, NotImplementedError) and not error.args
+
+
+def is_bare_stub(answer: Callable, error: Exception | None) -> bool:
+    """Whether an error says that nothing has been written yet."""
+    code = _code_of(answer)
+    return _is_stub_error(error) and code is _raised_by(error) and _is_bare(code)
+
+
+def _raised_by(error: Exception) -> CodeType:
+    return [frame.f_code for frame, _ in walk_tb(error.__traceback__)][-1]
+
+
+def say_error(answer: Callable, error: Exception) -> str:
+    """Say that an answer raised an error, or that a stub's line is still there."""
+    if _is_stub_error(error):
+        code = _raised_by(error)
+        if code is _code_of(answer):
+            return (
+                "your function reached the line raise NotImplementedError, which is still in it. "
+                "Take that line out."
+            )
+        if _is_bare(code):
+            return f"your function calls {code.co_name}, which is not written yet."
+    name, text = type(error).__name__, str(error)
+    return f"your function raised {f'{name}: {text}' if text else name}"
+
+
+def _older_version(answer: Callable) -> str | None:
+    """Say so where the last cell that defines the answer is not the one that did."""
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    name = getattr(answer, "__name__", "")
+    if shell is None or not name.isidentifier():
+        return None
+    try:
+        source = getsource(answer).strip()
+    except (OSError, TypeError):
+        return None
+    history = shell.history_manager
+    cells = map("\n".join, zip(history.input_hist_raw, history.input_hist_parsed, strict=True))
+    written = [cell for cell in cells if re.search(rf"\b(def|class)\s+{name}\b", cell)]
+    if not written or source in written[-1]:
+        return None
+    return (
+        f"That is about an older version: the cell that you ran last for {name} is not the one "
+        "that made it. Did that cell stop with an error? Mend it, run it, and then this one."
+    )
+
+
+def run_answer(function: Callable, case: tuple) -> Outcome:
+    """Call a function with copies of its arguments, and see what it did."""
+    arguments = deepcopy(case)
+    hooks = [*torch_module._global_forward_hooks]
+    try:
+        value = function(*arguments)
+    except Exception as error:  # whatever a learner's code raises becomes a sentence
+        return Outcome(error=error)
+    changes = [change for a, b in zip(case, arguments, strict=True) if (change := change_of(a, b))]
+    if hooks != [*torch_module._global_forward_hooks]:
+        changes.append(HOOK_STAYS)
+    return Outcome(value=value, change=changes[0] if changes else None)
+
+
+HOOK_STAYS = "your hook stays. Call handle.remove()"
+
+
+def change_of(before: Any, after: Any) -> str | None:
+    """Say what somebody did to a thing; None where it is as it was."""
+    if isinstance(before, nn.Module):
+        return _change_of_module(before, after)
+    if isinstance(before, Tensor):
+        same = before.shape == after.shape and torch.equal(before, after)
+    elif isinstance(before, list):
+        same = len(before) == len(after) and not any(map(change_of, before, after))
+    else:
+        same = type(before) is type(after) and before == after
+    return None if same else "the numbers are others. Work on a copy"
+
+
+def _change_of_module(before: nn.Module, after: nn.Module) -> str | None:
+    if repr(before) != repr(after):
+        return "its layers are others. Work on a copy"
+    if _own_forwards(before) != _own_forwards(after):
+        return "a layer has another forward than before. Put the old one back, or use a hook"
+    old, new = _hooks(before), _hooks(after)
+    if new - old:
+        return HOOK_STAYS
+    if old - new:
+        return "a hook is gone that was not yours. handle.remove() removes your own and no other"
+    if [m.training for m in before.modules()] != [m.training for m in after.modules()]:
+        return "it is left in another mode, training or evaluation. Put it back"
+    old, new = dict(before.named_parameters()), dict(after.named_parameters())
+    if [p.requires_grad for p in old.values()] != [p.requires_grad for p in new.values()]:
+        return "other parameters learn than before (requires_grad). Put it back"
+    return change_of([*before.state_dict().values()], [*after.state_dict().values()])
+
+
+def _hooks(module: nn.Module) -> set[tuple]:
+    kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    return {
+        (name, kind, key)
+        for name, inner in module.named_modules()
+        for kind in kinds
+        for key in getattr(inner, kind)
+    }
+
+
+def _own_forwards(module: nn.Module) -> list[str]:
+    return [name for name, inner in module.named_modules() if "forward" in vars(inner)]
+
+
+def name_kind(value: Any) -> str:
+    """Say in two or three words what a value is."""
+    if isinstance(value, np.ndarray):
+        return "a NumPy array"
+    if isinstance(value, Tensor):
+        layout = "a tensor" if value.layout == torch.strided else "a sparse tensor"
+        return f"{layout} of shape {tuple(value.shape)}"
+    name = type(value).__name__
+    return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
+
+
+def argument_names(answer: Callable, case: tuple) -> list[str]:
+    """The learner's own names for the arguments, or their numbers."""
+    try:
+        names = list(signature(answer).parameters)
+    except (TypeError, ValueError):  # some built-in functions have no signature
+        names = []
+    return names if len(names) == len(case) else [f"argument {i + 1}" for i in range(len(case))]
+
+
+def show_case(answer: Callable, case: tuple) -> str:
+    """Write the arguments of a call, with their names where there are several."""
+    shown = list(map(show, case))
+    if len(case) > 1:
+        names = argument_names(answer, case)
+        shown = [f"{name}={text}" for name, text in zip(names, shown, strict=True)]
+    return f"the input {', '.join(shown)}:"
+
+
+def show(value: Any) -> str:
+    """Write a value briefly: small tensors as lists, large ones by their shape."""
+    if isinstance(value, Tensor):
+        if value.numel() > SHOWN:
+            return f"a tensor of shape {tuple(value.shape)}{_memory(value)}"
+        return str(_rounded(value.tolist()))
+    if isinstance(value, nn.Module) and any(value.children()):
+        return f"a {type(value).__name__}"
+    return str(_rounded(value))
+
+
+def _memory(value: Tensor) -> str:
+    if value.is_contiguous():
+        return ""
+    if value.ndim == 4 and value.is_contiguous(memory_format=torch.channels_last):
+        return ", channels-last in memory"
+    return ", cut out of larger maps"
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_rounded(item) for item in value]
+    if not isinstance(value, float):
+        return value
+    return int(value) if value.is_integer() else round(value, 4)
