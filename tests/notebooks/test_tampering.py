@@ -125,8 +125,8 @@ SPOILT = [  # lesson, texts that name its cells, how the first is spoilt, what n
     ),
     (
         "05",
-        ["MapLab(model, images, labels, names, picture=2)"],
-        edit("picture=2", "picture=2, layer='body.14'"),
+        ["MapLab(model, images, labels, names, picture=2"],
+        edit("body.0", "body.14"),
         "body.14 (MaxPool2d): 32 maps",
     ),
     (
