@@ -274,7 +274,8 @@ def test_the_map_slider_follows_the_layer():
     assert control(lab, "Map").max == 31 and lab.value.place == 9
 
 
-def test_a_picture_runs_through_the_network_once_for_each_layer():
+def test_a_picture_runs_through_the_network_once_for_each_layer(monkeypatch):
+    monkeypatch.setattr(map_lab, "KEPT", KEPT / 8)
     model, passes = nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU()), []
     lab = MapLab(model, TEST.images)
     model.register_forward_hook(lambda *_: passes.append(1))
@@ -288,7 +289,7 @@ def test_a_picture_runs_through_the_network_once_for_each_layer():
     assert passes_of(MapState(1, "1")) == passes_of(MapState(1, "0")) == 1
     assert passes_of(*(MapState(1, "0", 3, *rest) for rest in product(VIEWS, SCALES, POOLS))) == 0
     assert passes_of(MapState(1, "1", sort="max"), MapState(0, "1"), MapState(1, "0")) == 0
-    room = int(KEPT // (8 * 26 * 26 * 4))
+    room = int(map_lab.KEPT // (8 * 26 * 26 * 4))
     assert passes_of(*(MapState(n, "0") for n in range(2, room + 2))) == room
     assert passes_of(MapState(2, "0")) == 0
     assert passes_of(MapState(1, "0")) == 1  # so many others came since
@@ -456,18 +457,19 @@ def test_what_goes_wrong_in_a_move_is_said():
     assert lab.value.picture == control(lab, "Picture").value == 0
 
 
-def test_two_thousand_moves_add_no_memory():
-    lab = MapLab(nn.Conv2d(1, 64, 3, padding=1), TEST.images)
+def test_four_hundred_moves_add_no_memory(monkeypatch):
+    monkeypatch.setattr(map_lab, "KEPT", KEPT / 8)  # full after 80 pictures
+    lab = MapLab(nn.Conv2d(1, 8, 3, padding=1), TEST.images)
     picture, place = control(lab, "Picture"), control(lab, "Map")
 
     def megabytes_after(moves):
         for _ in range(moves // 2):
             picture.value = (picture.value + 1) % len(TEST)
-            place.value = (place.value + 1) % 64
+            place.value = (place.value + 1) % 8
         gc.collect()
         if sys.platform == "linux":
             ctypes.CDLL(None).malloc_trim(0)  # hand back what is free already
         return psutil.Process().memory_info().rss / 2**20
 
-    warm = megabytes_after(300)
-    assert abs(megabytes_after(2000) - warm) <= 5
+    warm = megabytes_after(200)
+    assert abs(megabytes_after(400) - warm) <= 1
