@@ -21,7 +21,6 @@ from typing import Any
 from urllib.request import Request, urlopen
 
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
 from gap_utils.activations import CamHead, find_cam_head, name_of_call, uncompiled
@@ -92,6 +91,7 @@ class Backbone:
             ValueError: if photo, size, crop_pct or the config cannot be, or if the scaled
                 photograph had more than 80 million pixels.
         """
+        from PIL import Image
         from timm.data import create_transform
 
         config = dict(self.config)
