@@ -132,8 +132,8 @@ def check_python(layers: dict[str, nn.Module]) -> None:
     for name, layer in layers.items():
         if isinstance(layer, torch.jit.ScriptModule):
             raise ValueError(
-                f"expected layers that run in Python, but torch.jit has made {name!r}, which "
-                "takes no hooks: use the module from before torch.jit.script or trace"
+                f"expected layers that run in Python, but torch.jit has made "
+                f"{repr(name) if name else 'the model'}, which takes no hooks: use the module from before torch.jit.script or trace"
             )
 
 
