@@ -13,7 +13,8 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
-from itertools import count, islice, takewhile
+from itertools import count, islice
+from traceback import walk_stack
 from types import FrameType
 from typing import Any
 
@@ -78,20 +79,16 @@ def capture_activations(
     modules = dict(model.named_modules())
     own = set(map(id, modules.values()))
     maps, calls = Activations(), Counter()
-    outside = set(_frames(sys._getframe()))  # the block's own frame, and what it was called by
+    outside = {frame for frame, _ in walk_stack(sys._getframe())}  # the block, and its callers
     current = None
 
     def begin(module: nn.Module, _inputs: Any) -> None:
         nonlocal current
-        # no module tells when one of its methods begins; but each call has a frame of its own
-        inside = takewhile(lambda frame: frame not in outside, _frames(sys._getframe()))
-        frame = None
-        for frame in filter(lambda frame: _self_of(frame) in own, inside):
-            pass  # the outermost
-        if module is model or frame not in (None, current):
+        method = _find_method(own, outside)
+        if module is model or method not in (None, current):
             maps.clear()
             calls.clear()
-            current = frame
+            current = method
 
     def keep(name: str, given: Any) -> None:
         calls[name] += 1
@@ -113,18 +110,18 @@ def capture_activations(
         outside, current = set(), None  # frames keep what their variables hold
 
 
-def _frames(frame: FrameType | None) -> Iterator[FrameType]:
-    """Go from a frame to the one that called it, and so on."""
-    while frame is not None:
-        yield frame
-        frame = frame.f_back
+def _find_method(own: set[int], outside: set[FrameType]) -> FrameType | None:
+    """Find the outermost running method of modules, given by `id`; each call has its own frame.
 
-
-def _self_of(frame: FrameType) -> int | None:
-    """Say whose method a frame belongs to, by its `id`."""
-    if frame.f_code.co_varnames[:1] == ("self",):
-        return id(frame.f_locals.get("self"))
-    return None
+    A module's hooks tell of its calls, not of its methods, such as timm's `forward_features`.
+    """
+    found = None
+    for frame, _ in walk_stack(sys._getframe()):
+        if frame in outside:
+            break
+        if frame.f_code.co_varnames[:1] == ("self",) and id(frame.f_locals.get("self")) in own:
+            found = frame
+    return found
 
 
 def check_python(layers: dict[str, nn.Module]) -> None:
@@ -132,8 +129,8 @@ def check_python(layers: dict[str, nn.Module]) -> None:
     for name, layer in layers.items():
         if isinstance(layer, torch.jit.ScriptModule):
             raise ValueError(
-                f"expected layers that run in Python, but torch.jit has made "
-                f"{repr(name) if name else 'the model'}, which takes no hooks: use the module from before torch.jit.script or trace"
+                f"expected layers that run in Python, got {repr(name) if name else 'a model'} "
+                "from torch.jit, which takes no hooks: use the module that it was made of"
             )
 
 

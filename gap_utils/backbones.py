@@ -13,6 +13,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property
+from itertools import product
 from math import isqrt
 from numbers import Real
 from pathlib import Path
@@ -40,7 +41,8 @@ EMBEDDED = "efficientnet_lite0"  # its weights are installed with this package
 EMBEDDED_SHA256 = "57934424"  # the first digits, as in the name of the file
 MOST_PIXELS = 80_000_000  # of a photograph, scaled before its middle is cut out
 MOST_PREFIX_TOKENS = 16  # class token and registers in front of the patch tokens
-SIDES = (224, 28, 32, 64, 96, 100, 128, 150, 160, 192, 200, 256, 299, 384, 448, 512, 518)
+USUAL = (224, 28, 32, 64, 96, 299, 384, 448, 512, 518, 150, 160, 192, 200, 256, 1000, 4096, 16000)
+SIDES = (*USUAL, *range(8, 129))  # of noise, in the order in which they are tried
 MOST_NOISE = 518 * 518  # places of a picture of noise, in one to three dimensions
 TIMEOUT = 10  # seconds until a server counts as not reachable
 
@@ -422,14 +424,15 @@ def _find(model: nn.Module, images: Tensor | None) -> tuple[_PoolingTrace, Pooli
     slope = torch.linspace(0.25, 1, images.shape[-1], device=images.device)
     others = (images.roll(1, 0) * slope).to(images.dtype)
     again, found = _look(model, others, _VectorSwap(trace))
-    pairs = [*zip(_tensors(output), _tensors(found), strict=False)]
-    if not all(_are_alike(*pair) for pair in pairs):
-        steps = zip(trace.steps, again.steps, strict=False)
-        step = next((s for s, t in steps if not _are_alike(s.vector, t.vector)), None)
-        where = f"{step.name!r} {'gives' if step.given else 'takes'}" if step else "the output has"
+    steps = zip(trace.steps, again.steps, strict=False)
+    # also one that does not show in the output, such as a gate whose weights are still 0
+    other = next((s.name for s, t in steps if not _are_alike(s.vector, t.vector)), "")
+    pairs = zip(_tensors(output), _tensors(found), strict=False)
+    if other or not all(_are_alike(*pair) for pair in pairs):
+        where = repr(other) if other else "the end"
         raise ValueError(
-            f"expected an output that needs nothing but the {pooling.kind} over the places of "
-            f"{pooling.before!r}, but {where} something that does not come from it"
+            f"expected an output made of the {pooling.kind} of {pooling.before!r} alone, but "
+            f"something else comes in at {where}"
         )
     return trace, pooling, images
 
@@ -445,10 +448,8 @@ def _tensors(output: Any) -> Iterator[Tensor]:
 
 def _are_alike(one: Tensor, other: Tensor) -> bool:
     """Whether they are equal but for what rounding in another order makes of them."""
-    if one.shape != other.shape:
-        return False
-    one, other = (tensor.nan_to_num(0, 0, 0) for tensor in (one, other))
-    return bool(((one - other).abs() <= 1e-5 * one.abs().max()).all()) if one.numel() else True
+    one, other = (tensor.float().nan_to_num(0, 0, 0) for tensor in (one, other))
+    return one.shape == other.shape and bool((one - other).norm() <= 1e-6 * one.norm())
 
 
 def _noise(model: nn.Module, *shape: int) -> Tensor:
@@ -466,16 +467,15 @@ def _look_at_noise(model: nn.Module) -> tuple[_PoolingTrace, Any, Tensor]:
     # the first convolution may be behind a layer that makes channels of places
     depths = [*dict.fromkeys([first.in_channels if first else channels, channels])]
     reason = None
-    for sides in [size, *sizes] if size else sizes:
-        for depth in depths:
-            images = _noise(model, depth, *sides)
-            try:
-                return *_look(model, images), images
-            except (AssertionError, IndexError, RuntimeError, ValueError) as error:
-                reason = reason or error
+    for sides, depth in product([size, *sizes] if size else sizes, depths):
+        images = _noise(model, depth, *sides)
+        try:
+            return *_look(model, images), images
+        except Exception as error:  # of the network, for each way not to fit
+            reason = reason or error
     raise ValueError(
-        "expected a network that takes two pictures of a usual size, got one that takes none of "
-        f"those tried: give some with images= ({reason})"
+        "expected a network that takes two pictures of a usual size, got one that takes none: "
+        f"give some with images= ({reason})"
     ) from reason
 
 
@@ -529,7 +529,8 @@ class _Way(NamedTuple):
 
     def fits(self, features: Tensor, vector: Tensor) -> float | None:
         """Say how far off the vector is, as a part of the numbers it is made of, if not far."""
-        pooled = self.pool(features.to(_exact(features)))
+        exact = torch.promote_types(features.dtype, torch.float32)
+        pooled = self.pool(features.to(exact))
         if pooled.shape != vector.shape:
             return None
         kind = "flatten" if self.kind == "flatten" else "maximum"
@@ -537,10 +538,6 @@ class _Way(NamedTuple):
         error = ((pooled - vector).abs() / size.to(pooled.dtype).clamp(min=1e-12)).max().item()
         coarse = max(torch.finfo(tensor.dtype).eps for tensor in (features, vector))
         return error if error <= max(1e-5, 8 * coarse) else None
-
-
-def _exact(tensor: Tensor) -> torch.dtype:
-    return torch.promote_types(tensor.dtype, torch.float32)
 
 
 def _ways(features: Tensor) -> Iterator[_Way]:
@@ -620,7 +617,7 @@ class _PoolingTrace:
 
     def read(self, prefix: int | None) -> Pooling:
         """Tell how the first vector comes from the features."""
-        source, (kind, axis, relu, skipped) = self.find_way()
+        _, (kind, axis, relu, skipped) = self.find_way()
         makers = self._makers()
         module = makers[-1].name if makers else ""  # the outermost that makes it of the features
         if kind == "flatten" and self.grid:
@@ -648,6 +645,7 @@ class _PoolingTrace:
             raise ValueError(
                 "expected a network that makes one vector of many positions, got one that "
                 + ("ends with several" if self.features else "has no layer with several")
+                + "; are the pictures, and their number, those it is for?"
             )
         features, vector = self.features.tensor, self.steps[0].vector
         if not (features.isfinite().all() and vector.isfinite().all()):
@@ -669,9 +667,9 @@ class _PoolingTrace:
         makers = self._makers()
         layer = makers[0].layer if makers else None
         # a convolution as large as the map, so that it has one position
-        if isinstance(layer, nn.Conv2d) and not any(layer.padding):
-            if layer.kernel_size == features.shape[2:]:
-                return makers[0], _Way("flatten", 1)
+        large = isinstance(layer, nn.Conv2d) and layer.kernel_size == features.shape[2:]
+        if large and not any(layer.padding):
+            return makers[0], _Way("flatten", 1)
         between = f"the forward pass between {self.before!r} and {self.steps[0].name!r}"
         raise ValueError(
             "expected a mean, a maximum, a class token or a flatten, but "
