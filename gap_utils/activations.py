@@ -56,9 +56,9 @@ def capture_activations(
         A dict, name -> tensor, in the order of the calls; where a layer gives a tuple, list
         or dict, the same with its tensors. It is filled by a pass and emptied by the next one.
         A pass is a call of the model or, from outside of such a call, of one of its modules or
-        a method of theirs, such as timm's `model.forward_features(images)`; one at a time,
-        also of several threads. A layer that is called more than once in a pass gives
-        "name", "name_1", "name_2", ...
+        a method of theirs, such as timm's `model.forward_features(images)`; passes at the same
+        time in several threads are not kept apart. A layer that is called more than once in a
+        pass gives "name", "name_1", "name_2", ...
 
     Raises:
         ValueError: if a layer is not in the model, or was made by `torch.jit`.

@@ -604,7 +604,9 @@ class _PoolingTrace:
         yield layer.register_forward_hook(leave, with_kwargs=True)
 
     def _take(self, name: str, layer: nn.Module, tensor: Any, given: int) -> None:
-        if not isinstance(tensor, Tensor) or tensor.ndim < 2 or len(tensor) != self._count:
+        if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
+            return
+        if tensor.ndim < 2 or len(tensor) != self._count:
             return
         # copies, since a later layer may work in place
         step = _Step(name, layer, tensor.clone(), given, self.calls[name])
