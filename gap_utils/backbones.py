@@ -22,7 +22,6 @@ from typing import Any, NamedTuple
 from urllib.request import Request, urlopen
 
 import torch
-from PIL import Image
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -104,6 +103,7 @@ class Backbone:
             ValueError: if photo, size, crop_pct or the config cannot be, or if the scaled
                 photograph had more than 80 million pixels.
         """
+        from PIL import Image
         from timm.data import create_transform
 
         config = dict(self.config)
