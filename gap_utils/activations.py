@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from gap_utils.inference import as_input, evaluation_mode
+from gap_utils.inference import as_input, evaluation_mode, run_model
 
 
 class Activations(dict):
@@ -397,7 +397,7 @@ def find_cam_head(model: nn.Module, images: Tensor) -> CamHead:
     check_weights(model)
     images = as_input(model, images)
     with evaluation_mode(model), capture_activations(model, "*") as maps:
-        logits = model(images)
+        logits = run_model(model, images)
     if not isinstance(logits, Tensor) or logits.ndim != 2 or not logits.numel():
         found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise ValueError(f"expected a model that gives logits (N, K), got {found}")

@@ -33,7 +33,7 @@ from gap_utils.activations import (
     name_of_call,
     uncompiled,
 )
-from gap_utils.inference import as_input, evaluation_mode
+from gap_utils.inference import as_input, evaluation_mode, run_model
 from gap_utils.values import read_whole_number
 
 EMBEDDED = "efficientnet_lite0"  # its weights are installed with this package
@@ -506,7 +506,7 @@ def _run(model: nn.Module, images: Tensor) -> Any:
     """Give pictures to a model in eval mode, with the numbers that its weights have."""
     exact = torch.autocast(images.device.type, enabled=False)
     with evaluation_mode(model), uncompiled(), exact:
-        return model(images)
+        return run_model(model, images)
 
 
 class _Way(NamedTuple):
