@@ -20,7 +20,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
 
 from gap_utils.inference import as_input, evaluation_mode, run_model
 
@@ -132,14 +131,6 @@ def check_python(layers: dict[str, nn.Module]) -> None:
                 f"expected layers that run in Python, got {repr(name) if name else 'a model'} "
                 "from torch.jit, which takes no hooks: use the module that it was made of"
             )
-
-
-def check_weights(model: nn.Module) -> None:
-    """Raise ValueError for a model whose weights have no numbers yet."""
-    for name, weight in (*model.named_parameters(), *model.named_buffers()):
-        if is_lazy(weight) or weight.is_meta:
-            why = "gets its shape from a first call" if is_lazy(weight) else "is on 'meta'"
-            raise ValueError(f"expected weights with numbers, but {name!r} {why}")
 
 
 def name_of_call(name: str, call: int, names: Container[str]) -> str:
@@ -394,7 +385,6 @@ def find_cam_head(model: nn.Module, images: Tensor) -> CamHead:
         >>> find_cam_head(model, torch.rand(2, 1, 28, 28)).layer
         '0'
     """
-    check_weights(model)
     images = as_input(model, images)
     with evaluation_mode(model), capture_activations(model, "*") as maps:
         logits = run_model(model, images)

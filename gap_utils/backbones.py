@@ -28,12 +28,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from gap_utils.activations import (
     CamHead,
     check_python,
-    check_weights,
     find_cam_head,
     name_of_call,
     uncompiled,
 )
-from gap_utils.inference import as_input, evaluation_mode, run_model
+from gap_utils.inference import as_input, check_weights, evaluation_mode, run_model
 from gap_utils.values import read_whole_number
 
 EMBEDDED = "efficientnet_lite0"  # its weights are installed with this package

@@ -49,6 +49,14 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
         yield
 
 
+def check_weights(model: nn.Module) -> None:
+    """Raise ValueError for a model whose weights have no numbers yet."""
+    for name, weight in (*model.named_parameters(), *model.named_buffers()):
+        if is_lazy(weight) or weight.is_meta:
+            why = "gets its shape from a first call" if is_lazy(weight) else "is on 'meta'"
+            raise ValueError(f"expected weights with numbers, but {name!r} {why}")
+
+
 def as_input(model: nn.Module, images: Tensor) -> Tensor:
     """Copy pictures to the device and number format of a model's weights, if it has any.
 
@@ -59,9 +67,7 @@ def as_input(model: nn.Module, images: Tensor) -> Tensor:
     Raises:
         ValueError: if the weights have no numbers yet.
     """
-    for name, weights in model.named_parameters():
-        if weights.is_meta or is_lazy(weights):
-            raise ValueError(f"expected a model whose weights are numbers, got none in {name!r}")
+    check_weights(model)
     tensors = chain(model.parameters(), model.buffers())
     weights = next((tensor for tensor in tensors if tensor.is_floating_point()), images)
     dtype = weights.dtype if images.is_floating_point() else images.dtype
