@@ -218,12 +218,12 @@ def test_what_goes_wrong_behind_a_button_is_said():
 
 @every_lab
 def test_models_without_numbers_in_their_weights(lab_of):
-    with pytest.raises(ValueError, match="with numbers, but 'body.weight' is on 'meta'"):
+    with pytest.raises(ValueError, match=r"with numbers, but 'body.weight' is on 'meta'"):
         lab_of(Net().to("meta"), IMAGES, LABELS)
     lazy = nn.Sequential(
         nn.Conv2d(1, 2, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.LazyLinear(3)
     )
-    with pytest.raises(ValueError, match="with numbers, but '3.weight' gets its shape"):
+    with pytest.raises(ValueError, match=r"with numbers, but '3.weight' gets its shape"):
         lab_of(lazy, IMAGES, LABELS)
     assert nn.parameter.is_lazy(lazy[3].weight)
 
