@@ -1,10 +1,13 @@
 PYTHON ?= python3
 PIP_OPTIONS ?=
 LAB_OPTIONS ?=
+WORKERS ?= 2
 READY := .venv/.ready
 BIN := .venv/bin
+# a thread each, since more threads than cores wait for each other
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
-.PHONY: help lab test notebooks bench clean
+.PHONY: help lab style check test notebooks bench clean
 
 help:  ## list these commands
 	@sed -n 's/^\([a-z]*\):.*## /make \1: /p' Makefile
@@ -12,10 +15,15 @@ help:  ## list these commands
 lab: $(READY)  ## open the lessons in JupyterLab
 	$(BIN)/jupyter lab --config=tools/jupyter_lab_config.py $(LAB_OPTIONS) notebooks/00_start_here.ipynb
 
-test: $(READY)  ## check style, then run all tests and every lesson
+style: $(READY)  ## check style
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest --nbval
+
+check: style  ## check style, then run the unit tests, on this CPU as it is: for every save
+	$(PYTEST) tests/unit --ignore=tests/unit/test_checks_on_other_machines.py
+
+test: style  ## check style, then run all tests and every lesson
+	$(PYTEST) --no-loadscope-reorder --nbval
 
 notebooks: $(READY)  ## run every lesson and store its outputs
 	$(BIN)/ruff format notebooks

@@ -8,22 +8,24 @@ from __future__ import annotations
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from itertools import count, islice
+from traceback import walk_stack
+from types import FrameType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from gap_utils.inference import as_input, evaluation_mode
+from gap_utils.inference import as_input, evaluation_mode, run_model
 
 
 class Activations(dict):
-    """Name of a layer -> what it gave in the model's last forward pass."""
+    """Name of a layer -> what it gave in the model's last pass."""
 
     def __missing__(self, name: str):
         raise KeyError(f"{name!r} has given nothing; layers that have: {list(self)}")
@@ -51,12 +53,14 @@ def capture_activations(
 
     Yields:
         A dict, name -> tensor, in the order of the calls; where a layer gives a tuple, list
-        or dict, the same with its tensors. It is filled by a forward pass of `model` and
-        emptied by the next one. A layer that is called more than once in a pass gives
-        "name", "name_1", "name_2", ...
+        or dict, the same with its tensors. It is filled by a pass and emptied by the next one.
+        A pass is a call of the model or, from outside of such a call, of one of its modules or
+        a method of theirs, such as timm's `model.forward_features(images)`; passes at the same
+        time in several threads are not kept apart. A layer that is called more than once in a
+        pass gives "name", "name_1", "name_2", ...
 
     Raises:
-        ValueError: if a layer is not in the model.
+        ValueError: if a layer is not in the model, or was made by `torch.jit`.
 
     Source:
         The numbering of repeated calls is that of torchvision's `create_feature_extractor`,
@@ -70,19 +74,30 @@ def capture_activations(
         torch.Size([2, 8, 26, 26])
     """
     chosen = _choose(model, layers)
-    names = {name for name, _ in model.named_modules()}
+    check_python(chosen)
+    modules = dict(model.named_modules())
+    own = set(map(id, modules.values()))
     maps, calls = Activations(), Counter()
+    outside = {frame for frame, _ in walk_stack(sys._getframe())}  # the block, and its callers
+    current = None
 
-    def begin(*_) -> None:
-        maps.clear()
-        calls.clear()
+    def begin(module: nn.Module, _inputs: Any) -> None:
+        nonlocal current
+        method = _find_method(own, outside)
+        if module is model or method not in (None, current):
+            maps.clear()
+            calls.clear()
+            current = method
 
     def keep(name: str, given: Any) -> None:
         calls[name] += 1
-        maps[name_of_call(name, calls[name], names)] = _copy(given) if detach else given
+        maps[name_of_call(name, calls[name], modules)] = _copy(given) if detach else given
 
-    hooks = [model.register_forward_pre_hook(begin)]
+    hooks = []
     try:
+        for module in modules.values():
+            if not isinstance(module, torch.jit.ScriptModule):
+                hooks.append(module.register_forward_pre_hook(begin))
         for name, module in chosen.items():
             hook = lambda _module, _inputs, given, name=name: keep(name, given)  # noqa: E731
             hooks.append(module.register_forward_hook(hook))
@@ -91,9 +106,34 @@ def capture_activations(
     finally:
         for hook in hooks:
             hook.remove()
+        outside, current = set(), None  # frames keep what their variables hold
 
 
-def name_of_call(name: str, call: int, names: set[str]) -> str:
+def _find_method(own: set[int], outside: set[FrameType]) -> FrameType | None:
+    """Find the outermost running method of modules, given by `id`; each call has its own frame.
+
+    A module's hooks tell of its calls, not of its methods, such as timm's `forward_features`.
+    """
+    found = None
+    for frame, _ in walk_stack(sys._getframe()):
+        if frame in outside:
+            break
+        if frame.f_code.co_varnames[:1] == ("self",) and id(frame.f_locals.get("self")) in own:
+            found = frame
+    return found
+
+
+def check_python(layers: dict[str, nn.Module]) -> None:
+    """Raise ValueError for layers that `torch.jit` made, which have no hooks."""
+    for name, layer in layers.items():
+        if isinstance(layer, torch.jit.ScriptModule):
+            raise ValueError(
+                f"expected layers that run in Python, got {repr(name) if name else 'a model'} "
+                "from torch.jit, which takes no hooks: use the module that it was made of"
+            )
+
+
+def name_of_call(name: str, call: int, names: Container[str]) -> str:
     """Name the first, second, ... call of a layer: "relu", "relu_1", ...
 
     Args:
@@ -347,10 +387,12 @@ def find_cam_head(model: nn.Module, images: Tensor) -> CamHead:
     """
     images = as_input(model, images)
     with evaluation_mode(model), capture_activations(model, "*") as maps:
-        logits = model(images)
+        logits = run_model(model, images)
     if not isinstance(logits, Tensor) or logits.ndim != 2 or not logits.numel():
         found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise ValueError(f"expected a model that gives logits (N, K), got {found}")
+    if not logits.isfinite().all():
+        raise ValueError("expected logits that are finite numbers, got NaN or infinite ones")
     kind, logits = logits.dtype, logits.cpu().float()
     heads = [
         (name, module)

@@ -7,31 +7,41 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, OrderedDict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Container, Iterator
+from contextlib import contextmanager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property
+from itertools import product
 from math import isqrt
 from numbers import Real
 from pathlib import Path
 from threading import get_ident
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.request import Request, urlopen
 
 import torch
-from PIL import Image
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from gap_utils.activations import CamHead, find_cam_head, name_of_call, uncompiled
-from gap_utils.inference import as_input, evaluation_mode
+from gap_utils.activations import (
+    CamHead,
+    check_python,
+    find_cam_head,
+    name_of_call,
+    uncompiled,
+)
+from gap_utils.inference import as_input, check_weights, evaluation_mode, run_model
 from gap_utils.values import read_whole_number
 
 EMBEDDED = "efficientnet_lite0"  # its weights are installed with this package
 EMBEDDED_SHA256 = "57934424"  # the first digits, as in the name of the file
 MOST_PIXELS = 80_000_000  # of a photograph, scaled before its middle is cut out
 MOST_PREFIX_TOKENS = 16  # class token and registers in front of the patch tokens
+USUAL = (224, 28, 32, 64, 96, 299, 384, 448, 512, 518, 150, 160, 192, 200, 256, 1000, 4096, 16000)
+SIDES = (*USUAL, *range(8, 129))  # of noise, in the order in which they are tried
+MOST_NOISE = 518 * 518  # places of a picture of noise, in one to three dimensions
 TIMEOUT = 10  # seconds until a server counts as not reachable
 
 
@@ -58,7 +68,7 @@ class Backbone:
     @cached_property
     def pooling(self) -> Pooling:
         """Where the network pools, from `find_pooling`."""
-        return find_pooling(self.model, _noise(self.model, self.config["input_size"]))
+        return find_pooling(self.model, _noise(self.model, *self.config["input_size"]))
 
     @cached_property
     def cam_head(self) -> CamHead:
@@ -68,7 +78,7 @@ class Backbone:
             ValueError: if it has none, with the reason.
         """
         try:
-            return find_cam_head(self.model, _noise(self.model, self.config["input_size"]))
+            return find_cam_head(self.model, _noise(self.model, *self.config["input_size"]))
         except ValueError as error:
             try:
                 pooling = str(self.pooling)
@@ -92,6 +102,7 @@ class Backbone:
             ValueError: if photo, size, crop_pct or the config cannot be, or if the scaled
                 photograph had more than 80 million pixels.
         """
+        from PIL import Image
         from timm.data import create_transform
 
         config = dict(self.config)
@@ -370,18 +381,21 @@ def find_pooling(model: nn.Module, images: Tensor | None = None) -> Pooling:
     The features are the last output of a layer with more than one position; the vector is
     the first thing after it that has one. How the one comes from the other is tried out on
     the numbers, so that nothing is taken for granted of the kind of network, and a pooling
-    that is written in the forward pass is found too.
+    that is written in the forward pass is found too. That the output needs the vector alone is
+    tried out as well: the network runs on other pictures, with the vector of the first ones.
 
     Args:
         model: pictures to one vector each; left as it was.
-        images: two or more, shape (N, C, H, W); None for noise of the size that timm's
-            networks name, else 224×224.
+        images: two or more, shape (N, C, H, W), of any kind of numbers; None for noise of the
+            size that timm's networks name, else 224×224, else the first usual size that the
+            network takes.
 
     Returns:
         What was found; printed, it is one line.
 
     Raises:
-        ValueError: if there is no such place, or it does something else.
+        ValueError: if there is no such place, it does something else, or something besides its
+            vector, such as a second pooling, goes into the output.
 
     Example:
         >>> body, head = nn.Conv2d(3, 8, 3), nn.Linear(8, 10)
@@ -389,16 +403,79 @@ def find_pooling(model: nn.Module, images: Tensor | None = None) -> Pooling:
         >>> print(find_pooling(model, torch.rand(2, 3, 6, 6)))
         0 (8, 4, 4) → mean of 16 positions (1) → (8,) → 2 → 3
     """
-    trail, _ = _look(model, images)
-    return trail.read(_prefix(model))
+    _, pooling, _ = _find(model, images)
+    return pooling
 
 
-def _noise(model: nn.Module, size: Sequence[int]) -> Tensor:
+def _find(model: nn.Module, images: Tensor | None) -> tuple[_PoolingTrace, Pooling, Tensor]:
+    """Run a model twice; give what was seen, where it pools, and the pictures that were used."""
+    check_python(dict(model.named_modules()))
+    check_weights(model)
+    if images is None:
+        trace, output, images = _look_at_noise(model)
+    else:
+        if len(images) < 2:
+            raise ValueError(f"expected two pictures or more, got {len(images)}")
+        images = as_input(model, images)
+        trace, output = _look(model, images)
+    pooling = trace.read(_prefix(model))
+    # pictures that differ from the first in their places too, of the same sign
+    slope = torch.linspace(0.25, 1, images.shape[-1], device=images.device)
+    others = (images.roll(1, 0) * slope).to(images.dtype)
+    again, found = _look(model, others, _VectorSwap(trace))
+    steps = zip(trace.steps, again.steps, strict=False)
+    # also one that does not show in the output, such as a gate whose weights are still 0
+    other = next((s.name for s, t in steps if not _are_alike(s.vector, t.vector)), "")
+    pairs = zip(_tensors(output), _tensors(found), strict=False)
+    if other or not all(_are_alike(*pair) for pair in pairs):
+        where = repr(other) if other else "the end"
+        raise ValueError(
+            f"expected an output made of the {pooling.kind} of {pooling.before!r} alone, but "
+            f"something else comes in at {where}"
+        )
+    return trace, pooling, images
+
+
+def _tensors(output: Any) -> Iterator[Tensor]:
+    """Go through the tensors in tuples, lists and dicts."""
+    if isinstance(output, Tensor):
+        yield output
+    elif isinstance(output, tuple | list | dict):
+        for part in output.values() if isinstance(output, dict) else output:
+            yield from _tensors(part)
+
+
+def _are_alike(one: Tensor, other: Tensor) -> bool:
+    """Whether they are equal but for what rounding in another order makes of them."""
+    one, other = (tensor.float().nan_to_num(0, 0, 0) for tensor in (one, other))
+    return one.shape == other.shape and bool((one - other).norm() <= 1e-6 * one.norm())
+
+
+def _noise(model: nn.Module, *shape: int) -> Tensor:
     """Make two pictures as a model takes them, without a change of the user's random numbers."""
-    convolutions = (layer for layer in model.modules() if isinstance(layer, nn.Conv2d))
-    channels = next((layer.in_channels for layer in convolutions), size[0])
-    noise = torch.rand(2, channels, *size[1:], generator=torch.Generator().manual_seed(0))
-    return as_input(model, noise)
+    return as_input(model, torch.rand(2, *shape, generator=torch.Generator().manual_seed(0)))
+
+
+def _look_at_noise(model: nn.Module) -> tuple[_PoolingTrace, Any, Tensor]:
+    """Run a model on noise of the first shape that it takes."""
+    channels, *size = (getattr(model, "pretrained_cfg", None) or {}).get("input_size", (3,))
+    kinds = nn.Conv1d | nn.Conv2d | nn.Conv3d
+    first = next((layer for layer in model.modules() if isinstance(layer, kinds)), None)
+    axes = len(first.kernel_size) if first else 2
+    sizes = [[side] * axes for side in SIDES if side**axes <= MOST_NOISE]
+    # the first convolution may be behind a layer that makes channels of places
+    depths = [*dict.fromkeys([first.in_channels if first else channels, channels])]
+    reason = None
+    for sides, depth in product([size, *sizes] if size else sizes, depths):
+        images = _noise(model, depth, *sides)
+        try:
+            return *_look(model, images), images
+        except Exception as error:  # of the network, for each way not to fit
+            reason = reason or error
+    raise ValueError(
+        "expected a network that takes two pictures of a usual size, got one that takes none: "
+        f"give some with images= ({reason})"
+    ) from reason
 
 
 def _prefix(model: nn.Module) -> int | None:
@@ -406,62 +483,109 @@ def _prefix(model: nn.Module) -> int | None:
     return getattr(model, "num_prefix_tokens", None)
 
 
-def _look(model: nn.Module, images: Tensor | None) -> tuple[_Trail, Tensor]:
-    """Run a model with hooks; give what they saw, and the pictures that were used."""
-    if images is None:
-        config = getattr(model, "pretrained_cfg", None) or {}
-        images = _noise(model, config.get("input_size", (3, 224, 224)))
-    if len(images) < 2:
-        raise ValueError(f"expected two pictures or more, got {len(images)}")
-    images = as_input(model, images)
+def _look(
+    model: nn.Module, images: Tensor, swap: _VectorSwap | None = None
+) -> tuple[_PoolingTrace, Any]:
+    """Run a model with hooks; give what they saw, and the output."""
     layers = dict(model.named_modules())
-    trail, hooks = _Trail(len(images), set(layers)), []
+    trace, hooks = _PoolingTrace(len(images), layers), []
     try:
+        if swap:
+            hooks.append(layers[swap.layer].register_forward_hook(swap.begin))
         for name, layer in layers.items():
-            hooks.extend(trail.follow(name, layer))
-        _run(model, images)
+            hooks.extend(trace.follow(name, layer))
+        with swap or nullcontext():
+            return trace, _run(model, images)
     finally:
         for hook in hooks:
             hook.remove()
-    return trail, images
 
 
-def _run(model: nn.Module, images: Tensor) -> Tensor:
+def _run(model: nn.Module, images: Tensor) -> Any:
     """Give pictures to a model in eval mode, with the numbers that its weights have."""
     exact = torch.autocast(images.device.type, enabled=False)
     with evaluation_mode(model), uncompiled(), exact:
-        return model(images)
+        return run_model(model, images)
+
+
+class _Way(NamedTuple):
+    """How a vector may be made of features."""
+
+    kind: str
+    axis: int
+    relu: bool = False
+    skipped: int = 0
+
+    def pool(self, features: Tensor) -> Tensor:
+        """Make it, shape (N, C)."""
+        features = features.relu() if self.relu else features
+        if self.kind == "flatten":
+            return features.flatten(1)
+        places = features.movedim(self.axis, 1).flatten(2)[..., self.skipped :]
+        if self.kind == "class token":
+            return places[..., 0]
+        return places.mean(2) if self.kind == "mean" else places.amax(2)
+
+    def fits(self, features: Tensor, vector: Tensor) -> float | None:
+        """Say how far off the vector is, as a part of the numbers it is made of, if not far."""
+        exact = torch.promote_types(features.dtype, torch.float32)
+        pooled = self.pool(features.to(exact))
+        if pooled.shape != vector.shape:
+            return None
+        kind = "flatten" if self.kind == "flatten" else "maximum"
+        size = _Way(kind, self.axis).pool(features.relu() if self.relu else features.abs())
+        error = ((pooled - vector).abs() / size.to(pooled.dtype).clamp(min=1e-12)).max().item()
+        coarse = max(torch.finfo(tensor.dtype).eps for tensor in (features, vector))
+        return error if error <= max(1e-5, 8 * coarse) else None
+
+
+def _ways(features: Tensor) -> Iterator[_Way]:
+    """Go through what may make a vector of features."""
+    for relu in (False, True):
+        for axis in (1, -1):
+            tokens = axis == -1 and features.ndim == 3
+            for skipped in range(min(MOST_PREFIX_TOKENS, features.shape[1])) if tokens else [0]:
+                yield _Way("mean", axis, relu, skipped)
+                yield _Way("maximum", axis, relu, skipped)
+            if tokens:
+                yield _Way("class token", axis, relu)
+        yield _Way("flatten", -1 if features.ndim == 3 else 1, relu)
 
 
 @dataclass
 class _Step:
-    """A tensor with one position a picture, on its way into or out of a layer."""
+    """A tensor on its way into or out of a layer."""
 
     name: str
     layer: nn.Module
-    vector: Tensor
+    tensor: Tensor
     given: int  # how many numbers went into the layer; 0 on the way in
+    call: int  # of the layer: "relu", 2 is its second
+
+    @property
+    def vector(self) -> Tensor:
+        """The tensor as (N, C), if it has one position a picture."""
+        return self.tensor.flatten(1)
 
 
-class _Trail:
+class _PoolingTrace:
     """What a network gives, from the last features on."""
 
-    def __init__(self, count: int, names: set[str]):
+    def __init__(self, count: int, names: Container[str]):
         self._count, self._names = count, names
         self.calls: Counter[str] = Counter()  # of each layer
-        self._restart()
+        self._restart(None)
 
-    def _restart(self, place: str = "", features: Tensor | None = None) -> None:
-        self.place, self.call = place, self.calls[place]  # "relu", 2: its second call
+    def _restart(self, features: _Step | None) -> None:
         self.features = features
         self.earlier = set(self.calls)  # the layers that the features need
-        self.grid: tuple[str, Tensor] | None = None  # features pooled to fewer positions
-        self.steps: list[_Step] = []
+        self.grid: _Step | None = None  # features pooled to fewer positions
+        self.steps: list[_Step] = []  # the vectors behind
 
     @property
     def before(self) -> str:
         """The layer that gives the features, with its call as `capture_activations` has it."""
-        return name_of_call(self.place, self.call, self._names)
+        return name_of_call(self.features.name, self.features.call, self._names)
 
     def follow(self, name: str, layer: nn.Module) -> Iterator[Any]:
         """Hook a layer."""
@@ -479,93 +603,122 @@ class _Trail:
         yield layer.register_forward_hook(leave, with_kwargs=True)
 
     def _take(self, name: str, layer: nn.Module, tensor: Any, given: int) -> None:
-        if not isinstance(tensor, Tensor) or tensor.ndim < 2 or len(tensor) != self._count:
+        if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
+            return
+        if tensor.ndim < 2 or len(tensor) != self._count:
             return
         # copies, since a later layer may work in place
+        step = _Step(name, layer, tensor.clone(), given, self.calls[name])
         if _is_vector(tensor):
-            self.steps.append(_Step(name, layer, tensor.clone().flatten(1), given))
+            self.steps.append(step)
         elif given and isinstance(layer, nn.AdaptiveAvgPool2d):
-            self.grid = (name, tensor.clone())
+            self.grid = step
         elif given and not isinstance(layer, nn.Identity):
-            self._restart(name, tensor.clone())
+            self._restart(step)
 
     def read(self, prefix: int | None) -> Pooling:
         """Tell how the first vector comes from the features."""
-        if self.features is None or not self.steps:
-            raise ValueError(
-                "expected a network that makes one vector of many positions, got one that "
-                + ("has no layer with several" if self.features is None else "ends with several")
-            )
-        vector = self.steps[0].vector
-        if not (self.features.isfinite().all() and vector.isfinite().all()):
-            raise ValueError(f"expected finite numbers, but {self.before!r} gives others")
-        made = [
-            step
-            for step in self.steps
-            if step.given == self.features.numel() and torch.equal(step.vector, vector)
-        ]
-        module = made[-1].name if made else ""  # the outermost that makes it of the features
+        _, (kind, axis, relu, skipped) = self.find_way()
+        makers = self._makers()
+        module = makers[-1].name if makers else ""  # the outermost that makes it of the features
+        if kind == "flatten" and self.grid:
+            module = self.grid.name
         after = [
             step.name
             for step in self.steps
             if step.given and not isinstance(step.layer, nn.Identity)
             if not any(True for _ in step.layer.children())
-            if not made or not f"{step.name}.".startswith(f"{module}.")
+            if not makers or not f"{step.name}.".startswith(f"{makers[-1].name}.")
         ]
-        shape = tuple(self.features.shape[1:])
-        exact = max(1e-5, 8 * torch.finfo(vector.dtype).eps)
+        shape = tuple(self.features.tensor.shape[1:])
+        if kind == "class token":
+            skipped = prefix or shape[0] - isqrt(shape[0]) ** 2
+        how = self.before, shape, axis, relu, skipped, module
+        return Pooling(kind, *how, self.steps[0].vector.shape[1], (*after,))
+
+    def find_way(self) -> tuple[_Step, _Way]:
+        """Find what makes the first vector, and of which layer's output.
+
+        Raises:
+            ValueError: if there is none.
+        """
+        if not self.features or not self.steps:
+            raise ValueError(
+                "expected a network that makes one vector of many positions, got one that "
+                + ("ends with several" if self.features else "has no layer with several")
+                + "; are the pictures, and their number, those it is for?"
+            )
+        features, vector = self.features.tensor, self.steps[0].vector
+        if not (features.isfinite().all() and vector.isfinite().all()):
+            raise ValueError(f"expected finite numbers, but {self.before!r} gives others")
         fitting = []
-        for *way, tried, size in self._ways():
-            if tried.shape == vector.shape:
-                error = ((tried - vector).abs() / size.clamp(min=1e-12)).max().item()
-                fitting += [(error, way)] if error <= exact else []
-        if {"mean", "maximum"} <= {way[0] for _, way in fitting}:
+        for way in _ways(features):
+            source = self.grid if way.kind == "flatten" and self.grid else self.features
+            error = way.fits(source.tensor, vector)
+            if error is not None:
+                fitting.append((error, source, way))
+        if {"mean", "maximum"} <= {way.kind for *_, way in fitting}:
             raise ValueError(
                 f"expected features that differ from place to place, but {self.before!r} gives "
                 "the same everywhere: try other pictures"
             )
-        if not fitting and made and self._fills_the_map(made[0].layer):
-            fitting = [(0, ["flatten", 1, False, 0])]
         if fitting:
-            _, (kind, axis, relu, skipped) = min(fitting, key=lambda found: found[0])
-            if kind == "class token":
-                skipped = prefix or shape[0] - isqrt(shape[0]) ** 2
-            if kind == "flatten" and self.grid:
-                module = self.grid[0]
-            how = self.before, shape, axis, relu, skipped, module
-            return Pooling(kind, *how, vector.shape[1], (*after,))
-        where = repr(module) if module else f"the forward pass between {self.before!r} and "
+            _, source, way = min(fitting, key=lambda found: found[0])
+            return source, way
+        makers = self._makers()
+        layer = makers[0].layer if makers else None
+        # a convolution as large as the map, so that it has one position
+        large = isinstance(layer, nn.Conv2d) and layer.kernel_size == features.shape[2:]
+        if large and not any(layer.padding):
+            return makers[0], _Way("flatten", 1)
+        between = f"the forward pass between {self.before!r} and {self.steps[0].name!r}"
         raise ValueError(
-            f"expected a mean, a maximum, a class token or a flatten, but {where}"
-            f"{'' if module else repr(self.steps[0].name)} makes {tuple(vector.shape[1:])} of "
-            f"{shape} in another way; are the pictures large enough?"
+            "expected a mean, a maximum, a class token or a flatten, but "
+            f"{repr(makers[-1].name) if makers else between} makes {tuple(vector.shape[1:])} of "
+            f"{tuple(features.shape[1:])} in another way; are the pictures large enough?"
         )
 
-    def _fills_the_map(self, layer: nn.Module) -> bool:
-        """Whether it is a convolution as large as the map, so that it has one position."""
-        return isinstance(layer, nn.Conv2d) and (
-            layer.kernel_size == self.features.shape[2:] and not any(layer.padding)
-        )
+    def _makers(self) -> list[_Step]:
+        """The layers that make the first vector of the features, the innermost first."""
+        size, vector = self.features.tensor.numel(), self.steps[0].vector
+        return [s for s in self.steps if s.given == size and torch.equal(s.vector, vector)]
 
-    def _ways(self) -> Iterator[tuple[str, int, bool, int, Tensor, Tensor]]:
-        """Try what may make a vector of the features.
 
-        Yields:
-            Kind, axis, ReLU, prefix; the vector; how large the numbers are that went into it.
-        """
-        for relu in (False, True):
-            features = self.features.relu() if relu else self.features
-            for axis in (1, -1):
-                flat = features.movedim(axis, 1).flatten(2)
-                size = flat.abs().amax(2)
-                tokens = axis == -1 and features.ndim == 3
-                for skipped in range(min(MOST_PREFIX_TOKENS, flat.shape[2])) if tokens else [0]:
-                    yield "mean", axis, relu, skipped, flat[..., skipped:].mean(2), size
-                    yield "maximum", axis, relu, skipped, flat[..., skipped:].amax(2), size
-                if tokens:
-                    yield "class token", axis, relu, 0, flat[..., 0], size
-            grid = (self.grid[1] if self.grid else features).flatten(1)
-            yield "flatten", -1 if features.ndim == 3 else 1, relu, 0, grid, grid.abs()
+class _VectorSwap(TorchDispatchMode):
+    """Puts the vector of an earlier pass in the place of this pass's, wherever that comes up.
+
+    A vector that is made and used in a forward pass is neither input nor output of a layer, so
+    each operation is looked at.
+    """
+
+    def __init__(self, earlier: _PoolingTrace):
+        super().__init__()
+        self._source, self._way = earlier.find_way()
+        self._wanted = earlier.steps[0].vector
+        self._calls, self._features = 0, None
+        self.layer = self._source.name
+
+    def begin(self, _layer: nn.Module, _inputs: Any, features: Tensor) -> None:
+        """Hook the layer that gives the features."""
+        self._calls += 1
+        if self._calls == self._source.call:
+            kept = features.clone()  # a later layer may work in place
+            self._swap(features, kept)
+            self._features = kept
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        """Run an operation of PyTorch, and look at what it gives."""
+        output = operation(*args, **(kwargs or {}))
+        if self._features is not None:
+            for tensor in _tensors(output):
+                self._swap(tensor, self._features)
+        return output
+
+    def _swap(self, tensor: Tensor, features: Tensor) -> None:
+        if tensor.numel() == self._wanted.numel() and len(tensor) == len(self._wanted):
+            vector = tensor.flatten(1)
+            if vector.is_floating_point() and self._way.fits(features, vector) is not None:
+                tensor.copy_(self._wanted.reshape(tensor.shape))
 
 
 def _is_vector(tensor: Tensor) -> bool:
@@ -595,7 +748,8 @@ def replace_head(
         maps, hook `body`; its pass ends inside the old model, so `torch.export` refuses it.)
 
     Raises:
-        ValueError: if the pooling is not found, or the body cannot be cut off.
+        ValueError: if the pooling is not found or not all that goes into the output, or the
+            body cannot be cut off.
 
     Example:
         >>> body, head = nn.Conv2d(3, 8, 3), nn.Linear(8, 10)
@@ -605,14 +759,16 @@ def replace_head(
         (torch.Size([4, 2]), ['body', 'pool', 'flatten', 'norm', 'linear'])
     """
     num_classes = read_whole_number("num_classes", num_classes, 1)
-    trail, images = _look(model, images)
-    body = _Body(deepcopy(model), trail)
+    trace, pooling, images = _find(model, images)
+    body = _Body(deepcopy(model), trace, pooling)
     try:
         maps = _run(body, images)
     except Exception as error:
         raise ValueError(f"expected a body that runs without its head, got {error!r}") from error
     if maps.ndim != 4:
-        raise ValueError(f"expected maps (N, C, h, w), got {tuple(maps.shape)} of {trail.before!r}")
+        raise ValueError(
+            f"expected maps (N, C, h, w), got {tuple(maps.shape)} of {pooling.before!r}"
+        )
     layers = {"body": body, "pool": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten()}
     if batch_norm:
         layers["norm"] = nn.BatchNorm1d(maps.shape[1])
@@ -624,23 +780,22 @@ def replace_head(
     return new
 
 
-class _Enough(BaseException):
+class _FeaturesReached(BaseException):
     """Ends a forward pass. It is no error, so no code on the way should catch it as one."""
 
 
 class _Body(nn.Module):
     """Pictures to the maps in front of the pooling, (N, C, h, w)."""
 
-    def __init__(self, model: nn.Module, trail: _Trail):
+    def __init__(self, model: nn.Module, trace: _PoolingTrace, pooling: Pooling):
         super().__init__()
-        pooling = trail.read(_prefix(model))
         self._relu, self._axis = pooling.relu, pooling.axis
         self._prefix = pooling.prefix or _prefix(model) or 0
-        self._layer, self._call = trail.place, trail.call
+        self._layer, self._call = trace.features.name, trace.features.call
         # sides of a patch, which a ViT cuts out with its first convolution
         cuts = (layer for layer in model.modules() if isinstance(layer, nn.Conv2d))
         self._patch = next((cut.stride for cut in cuts if cut.stride == cut.kernel_size), (1, 1))
-        old = {model.get_submodule(name) for name in set(trail.calls) - trail.earlier - {""}}
+        old = {model.get_submodule(name) for name in set(trace.calls) - trace.earlier - {""}}
         for name, layer in list(model.named_modules(remove_duplicate=False)):
             if layer in old and not any(True for _ in layer.children()):
                 model.set_submodule(name, nn.Identity().train(model.training))  # has no weights
@@ -655,12 +810,12 @@ class _Body(nn.Module):
                 return
             given.append(output)
             if len(given) == self._call:
-                raise _Enough
+                raise _FeaturesReached
 
         hook = self.model.get_submodule(self._layer).register_forward_hook(keep)
         try:
             self.model(images)
-        except _Enough:
+        except _FeaturesReached:
             pass
         finally:
             hook.remove()

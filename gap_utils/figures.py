@@ -43,13 +43,14 @@ def plot_maps(
     if unknown := set(boxes) - set(arrays):
         raise ValueError(f"expected boxes on {list(arrays)}, got one on {unknown.pop()!r}")
 
-    square, gap, title_height = 0.6, 0.3, 0.4  # inches
+    # in whole CSS pixels: a sum of inches may end beside a whole number of pixels, or on it
+    square, gap, title_height, letter = 58, 28, 38, 10
     # a long title may be wider than its map
-    widths = [max(v.shape[1] * square, 0.105 * len(t)) for t, v in arrays.items()]
+    widths = [max(v.shape[1] * square, len(t) * letter) for t, v in arrays.items()]
     rows = max(values.shape[0] for values in arrays.values())
     width = sum(widths) + gap * (len(widths) + 1)
-    height = rows * square + title_height + gap / 2
-    figure = Figure(figsize=(width, height))
+    height = rows * square + title_height + gap // 2
+    figure = Figure(figsize=(width / 96, height / 96))
     left = gap
     low = min(values.min() for values in arrays.values())
     high = max(values.max() for values in arrays.values())
@@ -87,17 +88,6 @@ def plot_maps(
         f"{title}: {join_rows(map(format_number, row) for row in values)}"
         for title, values in arrays.items()
     )
-    return figure_picture(figure, text)
-
-
-def figure_picture(figure, text: str) -> Picture:
-    """Turn a matplotlib figure into a `Picture`.
-
-    Args:
-        figure: a `matplotlib.figure.Figure`.
-        text: what the figure says, in words and numbers.
-    """
     buffer = BytesIO()
     figure.savefig(buffer, format="png", dpi=96 * SCALE, metadata={"Software": None})
-    width, height = (round(inches * 96) for inches in figure.get_size_inches())
     return Picture(buffer.getvalue(), text, width, height)

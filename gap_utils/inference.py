@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import chain
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -49,6 +49,14 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
         yield
 
 
+def check_weights(model: nn.Module) -> None:
+    """Raise ValueError for a model whose weights have no numbers yet."""
+    for name, weight in (*model.named_parameters(), *model.named_buffers()):
+        if is_lazy(weight) or weight.is_meta:
+            why = "gets its shape from a first call" if is_lazy(weight) else "is on 'meta'"
+            raise ValueError(f"expected weights with numbers, but {name!r} {why}")
+
+
 def as_input(model: nn.Module, images: Tensor) -> Tensor:
     """Copy pictures to the device and number format of a model's weights, if it has any.
 
@@ -59,13 +67,23 @@ def as_input(model: nn.Module, images: Tensor) -> Tensor:
     Raises:
         ValueError: if the weights have no numbers yet.
     """
-    for name, weights in model.named_parameters():
-        if weights.is_meta or is_lazy(weights):
-            raise ValueError(f"expected a model whose weights are numbers, got none in {name!r}")
+    check_weights(model)
     tensors = chain(model.parameters(), model.buffers())
     weights = next((tensor for tensor in tensors if tensor.is_floating_point()), images)
     dtype = weights.dtype if images.is_floating_point() else images.dtype
     return images.to(weights.device, dtype, copy=True)
+
+
+def run_model(model: nn.Module, images: Tensor) -> Any:
+    """Call a model on pictures that `as_input` has prepared, and say so if it takes no integers."""
+    try:
+        return model(images)
+    except RuntimeError as error:
+        if images.is_floating_point():
+            raise
+        raise ValueError(
+            f"expected pictures in floating-point numbers, got {images.dtype}: {error}"
+        ) from error
 
 
 def check_logits(logits: Tensor, pictures: int) -> None:
@@ -93,7 +111,8 @@ def predict(model: nn.Module, images: Tensor, batch_size: int = 500) -> Tensor:
 
     Raises:
         ValueError: if these are no tensor or no pictures, the batch size is not from 1 on, the
-            weights have no numbers yet, or what the model returns are not logits.
+            weights have no numbers yet, the pictures are integers and the model takes none, or
+            what the model returns are not logits.
     """
     size = read_whole_number("batch_size", batch_size, 1)
     if not isinstance(images, Tensor) or len(images) == 0:
@@ -102,7 +121,7 @@ def predict(model: nn.Module, images: Tensor, batch_size: int = 500) -> Tensor:
     found = []
     with evaluation_mode(model):
         for batch in images.split(size):
-            found.append(model(as_input(model, batch)))
+            found.append(run_model(model, as_input(model, batch)))
             check_logits(found[-1], len(batch))
         return torch.cat(found)
 

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
+from dataclasses import dataclass, field
 from math import prod
 from operator import index
-from types import MethodType
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
-CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-TRANSPOSED_CONVOLUTIONS = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 WINDOW_POOLINGS = {  # by the number of spatial axes
     1: (nn.AvgPool1d, nn.MaxPool1d),
     2: (nn.AvgPool2d, nn.MaxPool2d),
@@ -28,6 +31,29 @@ ADAPTIVE_POOLINGS = {
 }
 NOT_CALLED = "(not called)"
 
+ATEN = torch.ops.aten
+
+
+def _recurrent_flop(inputs: Tensor, weight: Tensor, recurrent: Tensor, *_, **__) -> int:
+    steps, batch, _ = inputs.shape
+    return 2 * steps * batch * (weight.numel() + recurrent.numel())
+
+
+CPU_FORMULAS = {  # two operations of a CPU that PyTorch's counter leaves out
+    ATEN.mkldnn_rnn_layer: _recurrent_flop,
+    ATEN._scaled_dot_product_flash_attention_for_cpu: flop_registry[
+        ATEN._scaled_dot_product_flash_attention
+    ],
+}
+# names of PyTorch's other operations that multiply and add, such as mv, linalg_qr, _fft_r2c
+PRODUCTS = re.compile(
+    r"mm(?![aiy])|mv(?!l)|dot|matmul|conv(?!ert)|_linear$|_trilinear|rnn|(?<!fused_)(lstm|gru)"
+    r"|attention|transformer|[cp]dist|_fft_|linalg_(?!vector|cross|_powsum|check)|cholesky|solve"
+    r"|addr|geqrf|ormqr"
+)
+# what PyTorch says where the meta device has no numbers to go by
+NO_NUMBERS = re.compile(r"\bmeta\b|not allocated", re.IGNORECASE)
+
 
 class Layer(NamedTuple):
     """One row of a trace.
@@ -38,8 +64,10 @@ class Layer(NamedTuple):
         output_shape: what it puts out; a list of shapes for several tensors, None for
             what is no tensor.
         parameters: how many numbers it learns that no earlier row has counted.
-        multiply_adds: multiplications with an addition each, for the whole batch; None
-            where they are not counted.
+        multiply_adds: multiplications with an addition each, in convolutions and products of
+            matrices, for the whole batch; of a pooling layer, how many numbers its windows
+            look at. None where there is neither.
+        uncounted: names of operations whose multiply-adds are not known.
     """
 
     name: str
@@ -47,16 +75,26 @@ class Layer(NamedTuple):
     output_shape: Any
     parameters: int
     multiply_adds: int | None
+    uncounted: tuple[str, ...] = ()
 
 
 class ShapeTrace(tuple):
-    """The rows of a trace in the order of the calls; prints as a table, and so does a slice."""
+    """The rows of a trace in the order of the calls; prints as a table, and so does a slice.
 
-    __slots__ = ()
+    Attributes:
+        with_numbers: whether a copy with numbers was called, on which the shapes may depend.
+    """
+
+    with_numbers: bool
+
+    def __new__(cls, layers: Iterable[Layer] = (), with_numbers: bool = False):  # noqa: D102
+        trace = super().__new__(cls, layers)
+        trace.with_numbers = with_numbers
+        return trace
 
     def __getitem__(self, key):
         rows = super().__getitem__(key)
-        return ShapeTrace(rows) if isinstance(key, slice) else rows
+        return ShapeTrace(rows, self.with_numbers) if isinstance(key, slice) else rows
 
     @property
     def parameters(self) -> int:
@@ -68,18 +106,27 @@ class ShapeTrace(tuple):
         """The multiply-adds of all rows that have them."""
         return sum(layer.multiply_adds or 0 for layer in self)
 
+    @property
+    def at_least(self) -> bool:
+        """Whether the model takes more multiply-adds than those, since some are not known."""
+        return any(layer.uncounted for layer in self)
+
     def __repr__(self) -> str:
         rows = [("layer", "kind", "output shape", "parameters", "multiply-adds")]
-        for name, kind, shape, parameters, multiply_adds in self:
-            cost = "–" if multiply_adds is None else f"{multiply_adds:,}"
+        for name, kind, shape, parameters, multiply_adds, uncounted in self:
             shown = "–" if shape is None else str(shape)
+            cost = "–" if multiply_adds is None and not uncounted else f"{multiply_adds or 0:,}"
+            cost = f"at least {cost}" if uncounted else cost
             rows.append((name, kind, shown, f"{parameters:,}", cost))
-        rows.append(("total", "", "", f"{self.parameters:,}", f"{self.multiply_adds:,}"))
+        total = f"at least {self.multiply_adds:,}" if self.at_least else f"{self.multiply_adds:,}"
+        rows.append(("total", "", "", f"{self.parameters:,}", total))
         name, kind, shape, parameters, cost = (max(map(len, c)) for c in zip(*rows, strict=True))
-        return "\n".join(
+        lines = [
             f"{a:{name}}  {b:{kind}}  {c:{shape}}  {d:>{parameters}}  {e:>{cost}}"
             for a, b, c, d, e in rows
-        )
+        ]
+        note = ["Called with numbers: the shapes and costs may depend on them."]
+        return "\n".join(lines + note * self.with_numbers)
 
 
 class MisfitError(ValueError):
@@ -104,20 +151,34 @@ def trace_shapes(model: nn.Module, input_shape: Sequence) -> ShapeTrace:
 
     The model is copied without its numbers and its forward hooks and called once, in
     evaluation mode, on PyTorch's meta device: nothing is computed, and the model itself is
-    left alone. A row is a module that has no modules inside or has parameters of its own;
-    a module that is called twice has two rows. What a `forward` does without a module,
-    `x.mean((2, 3))` for example, has no row.
+    left alone. A row is a module that has no modules inside, has parameters of its own, or
+    multiplies and adds in its own `forward`; a module that is called twice has two rows.
+    What else a `forward` does without a module, `x.mean((2, 3))` for example, has no row.
 
-    Counted are the multiply-adds of convolutions and linear layers, without their biases,
-    and of pooling, one for each number that a window looks at. Padding and what hangs over
-    the edge count like any other number. Matrix products of attention and of recurrent
-    layers are not counted, so the total of such models is too small.
+    Counted are the multiply-adds of convolutions and of products of matrices, so those of
+    linear layers, attention and recurrent layers, too: a multiplication with an addition
+    each, without biases. A row has what its module does itself, outside the modules in it.
+    A pooling layer multiplies nothing: its row has one for each number that a window looks
+    at, which is an addition or a comparison. Pooling without a module, activations and
+    normalisation are not counted. Padding and what hangs over the edge count like any other
+    number. Operations that multiply and add in a way that is not known here (an FFT, those
+    of other packages, NumPy) are listed in their row, and the total says "at least".
+
+    Some models look at numbers, such as `if x.max() > 1` or the boxes of a detector, which
+    the meta device has not. Such a model is copied once more, with its numbers, and called
+    on its own device. That takes the memory of all its parameters and buffers again, and of
+    its activations, and the time of a call; the trace then says so. An error that may come
+    from the meta device, or from being watched, is looked into in the same way, with one
+    such copy after the other. An error of PyTorch's own operations about shapes is reported
+    without it.
 
     Args:
-        model: any module.
+        model: any module written in Python; of one that `torch.compile` made, what it runs.
         input_shape: shape of its input, batch included, such as (1, 3, 32, 32). For
-            several inputs a list of shapes. In place of a shape a tensor can stand; its
-            shape and dtype are used.
+            several inputs a list of shapes; for a list of pictures as one input a list in
+            that list, such as [[(3, 300, 400)]]. In place of a shape a tensor can stand;
+            its shape and dtype are used. Where numbers are needed, those of a tensor are
+            used, and random ones between 0 and 1 for a shape.
 
     Returns:
         One `Layer` for each call. Parameters of modules that were never called are in a
@@ -125,12 +186,13 @@ def trace_shapes(model: nn.Module, input_shape: Sequence) -> ShapeTrace:
         parameters without calling their module.)
 
     Raises:
-        ValueError: if `input_shape` is no shape, or the model cannot be copied.
+        ValueError: if `input_shape` is no shape, the model cannot be copied or watched, or its
+            shapes depend on numbers and it has none, being on the meta device.
         MisfitError: a ValueError that names the layer, if one fails on what reaches it.
 
     Source:
-        `torch.utils.flop_counter` counts two operations for each multiply-add of
-        convolutions and linear layers, and nothing for pooling. Introduced in lesson 02.
+        `torch.utils.flop_counter`, whose formulas are used, counts two operations for each
+        multiply-add, and nothing for pooling. Introduced in lesson 02.
 
     Example:
         >>> head = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(8192, 10))
@@ -142,119 +204,319 @@ def trace_shapes(model: nn.Module, input_shape: Sequence) -> ShapeTrace:
     """
     if not isinstance(model, nn.Module):
         raise ValueError(f"expected a torch.nn.Module, got {type(model).__name__}")
-    inputs = _meta_inputs(model, input_shape)
-    copy = _copy_without_numbers(model).eval()
-    layers: list[Layer] = []
-    counted: set[int] = set()
-    running: list[tuple[str, nn.Module, list[Tensor]]] = []
-    failed: list[tuple[BaseException, tuple[str, nn.Module, list[Tensor]]]] = []
+    inputs = _read_inputs(model, input_shape)
+    tensors = _own_tensors(model)
+    has_numbers = not any(tensor.is_meta for tensor in tensors)
+    call = _Call(model, inputs, torch.device("meta"))
+    intro = "expected an input that fits, but"
+    if call.needs_numbers:
+        if not has_numbers:
+            raise ValueError(
+                "this forward needs the numbers of its input or its weights, and a model on the "
+                "meta device has none"
+            ) from call.error
+        intro = "this forward needs the numbers; called with numbers,"
+    if has_numbers and (call.needs_numbers or not (call.error is None or call.is_misfit)):
+        device = next((tensor.device for tensor in tensors), torch.device("cpu"))
+        call = _Call(model, inputs, device)
+        if call.error is not None and _runs_unwatched(model, inputs, device):
+            raise ValueError(
+                "expected a model whose operations can be watched, got one that runs and cannot: "
+                f"{call.error}"
+            ) from call.error
+    if call.error is None:
+        return ShapeTrace(call.layers, call.with_numbers)
+    name, module, arrived = call.failed_in.name, call.failed_in.module, call.failed_in.inputs
+    what = type(module).__name__ if any(module.children()) else repr(module)
+    shapes = ", ".join(str(tuple(tensor.shape)) for tensor in arrived)
+    raise MisfitError(
+        f"{intro} layer {name!r}, {what}, failed on shape {shapes}: {call.error}",
+        name,
+        ShapeTrace(call.layers, call.with_numbers),
+    ) from call.error
 
-    def take_new_parameters(parameters: Iterable[Tensor]) -> int:
-        new = {id(p): p.numel() for p in parameters if id(p) not in counted and not is_lazy(p)}
-        counted.update(new)
-        return sum(new.values())
 
-    def watch(name: str, module: nn.Module) -> None:
+def _read_inputs(model: nn.Module, input_shape: Sequence) -> list:
+    """Read shapes as tensors without numbers, in lists as they are given."""
+    floats = (p.dtype for p in model.parameters() if p.is_floating_point())
+    dtype = next(floats, torch.get_default_dtype())
+
+    def read(entry: Any) -> Any:
+        if isinstance(entry, Tensor):
+            return entry
+        if isinstance(entry, str):
+            raise TypeError("text is no shape")
+        entries = list(entry)
+        if any(isinstance(entry, Iterable) for entry in entries):
+            return [read(entry) for entry in entries]
+        return torch.empty([index(size) for size in entries], dtype=dtype, device="meta")
+
+    try:
+        inputs = read(input_shape)
+    except (TypeError, RuntimeError) as error:
+        raise ValueError(
+            f"expected a shape such as (1, 3, 32, 32), or a list of shapes, got {input_shape!r}"
+        ) from error
+    return inputs if isinstance(inputs, list) else [inputs]
+
+
+@dataclass
+class _Running:
+    """A module that has been called and has not returned, and the work it has done itself."""
+
+    name: str
+    module: nn.Module
+    inputs: list[Tensor]
+    multiply_adds: int | None = None
+    uncounted: list[str] = field(default_factory=list)
+
+    def note(self, operation: str) -> None:
+        if operation not in self.uncounted:
+            self.uncounted.append(operation)
+
+
+class _Call(TorchDispatchMode):
+    """One watched call of a copy of a model: without numbers on the meta device, else with them.
+
+    Attributes:
+        layers: the rows.
+        error: what the model raised, None if it did not.
+        failed_in: the innermost module that `error` came from.
+        is_misfit: whether PyTorch refused the shapes that reached it.
+        needs_numbers: whether something needed numbers that the meta device does not have.
+    """
+
+    supports_higher_order_operators = True
+
+    def __init__(self, model: nn.Module, inputs: list, device: torch.device):
+        super().__init__()
+        self.layers: list[Layer] = []
+        self.error: Exception | None = None
+        self.is_misfit = self.needs_numbers = False
+        self.with_numbers = device.type != "meta"
+        self.theirs = {id(tensor) for tensor in _own_tensors(model)}
+        self.formulas = {**flop_registry, **CPU_FORMULAS}
+        self.running: list[_Running] = []
+        self.failed: list[tuple[BaseException, _Running]] = []
+        self.refused: list[Exception] = []
+        self.counted: set[int] = set()
+        self.escaped = False
+
+        copy = _copy(model, _with_numbers if self.with_numbers else _without_numbers)
+        self.failed_in = _Running("(model)", copy, _tensors(inputs))
+        for name, module in copy.named_modules():
+            self._watch(name or "(model)", module)
+        self._run(copy, _fill(inputs, device), device)
+        if self.escaped:
+            raise ValueError(
+                "expected a model that reaches its layers and numbers through self, got "
+                f"{self.failed_in.name!r} with a function that uses those of the model itself, "
+                "of which a copy is called here"
+            ) from self.error
+        rest = self._new_parameters(copy.parameters())
+        if rest and self.error is None:
+            self.layers.append(Layer(NOT_CALLED, "", None, rest, None))
+
+    def _run(self, copy: nn.Module, inputs: list, device: torch.device) -> None:
+        fast_path = torch.backends.mha.get_fastpath_enabled()
+        try:
+            torch.backends.mha.set_fastpath_enabled(False)  # it calls none of the modules inside
+            with (
+                _random_state(device),
+                _OutOfPyTorch(self) if self.with_numbers else device,
+                self,
+            ):
+                copy(*inputs)
+        except Exception as error:  # whatever a model raises: the layer it came from is what counts
+            self.error = error
+            self.failed_in = next(
+                (running for earlier, running in self.failed if earlier is error), self.failed_in
+            )
+            self.needs_numbers |= NO_NUMBERS.search(str(error)) is not None
+            self.is_misfit = any(error is earlier for earlier in self.refused)
+        finally:
+            torch.backends.mha.set_fastpath_enabled(fast_path)
+
+    def _watch(self, name: str, module: nn.Module) -> None:
         def enter(module, args, kwargs):
-            running.append((name, module, _tensors([*args, *kwargs.values()])))
+            self.running.append(_Running(name, module, _tensors([*args, *kwargs.values()])))
 
         def leave(module, args, kwargs, output):
-            call, error = running.pop(), sys.exc_info()[1]
+            running, error = self.running.pop(), sys.exc_info()[1]
             if output is None and error is not None:
-                if not any(error is earlier for earlier, _ in failed):
-                    failed.append((error, call))  # the innermost module sees an error first
+                if not any(error is earlier for earlier, _ in self.failed):
+                    self.failed.append((error, running))  # the innermost sees an error first
                 return
             own = list(module.parameters(recurse=False))
-            cost = _multiply_adds(module, call[2], _tensors(output))
-            if any(module.children()) and not own and cost is None:
+            cost, uncounted = running.multiply_adds, tuple(running.uncounted)
+            looks = _looks(module, running.inputs, _tensors(output))
+            if looks is not None:
+                cost = (cost or 0) + looks
+            if any(module.children()) and not own and cost is None and not uncounted:
                 return
-            parameters = take_new_parameters(own)
-            layers.append(Layer(name, type(module).__name__, _shape(output), parameters, cost))
+            shape, parameters = _shape(output), self._new_parameters(own)
+            kind = type(module).__name__
+            self.layers.append(Layer(name, kind, shape, parameters, cost, uncounted))
 
         # before any hook of the model itself, so that an error there has a name too
         module.register_forward_pre_hook(enter, prepend=True, with_kwargs=True)
         module.register_forward_hook(leave, with_kwargs=True, always_call=True)
 
-    for name, module in copy.named_modules():
-        watch(name or "(model)", module)
+    def _new_parameters(self, parameters: Iterable[Tensor]) -> int:
+        new = {id(p): p.numel() for p in parameters if id(p) not in self.counted and not is_lazy(p)}
+        self.counted.update(new)
+        return sum(new.values())
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        if any(kind.__torch_dispatch__ is not Tensor.__torch_dispatch__ for kind in types):
+            return NotImplemented  # first to the tensor that splits the work up, a nested one say
+        kwargs = kwargs or {}
+        arrived = _tensors([*args, *kwargs.values()])
+        if any(id(tensor) in self.theirs for tensor in arrived):
+            self.escaped = True
+            raise ValueError("a tensor of the model itself")
+        packet = getattr(operation, "overloadpacket", operation)
+        formula = self.formulas.get(packet)
+        if formula is None and packet is not operation:
+            with self:
+                result = operation.decompose(*args, **kwargs)
+            if result is not NotImplemented:
+                return result
+        try:
+            result = operation(*args, **kwargs)
+        except Exception as error:
+            self._judge(error, operation, arrived)
+            raise
+        if self.running:
+            running = self.running[-1]
+            if formula is not None:
+                flops = formula(*args, **kwargs, out_val=result)
+                running.multiply_adds = (running.multiply_adds or 0) + flops // 2
+            elif _is_uncounted(operation):
+                running.note(str(packet))
+        return result
+
+    def _judge(self, error: Exception, operation: Any, arrived: list[Tensor]) -> None:
+        """Tell a misfit from what only the meta device refuses."""
+        if isinstance(error, NotImplementedError) or NO_NUMBERS.search(str(error)):
+            self.needs_numbers = True
+        elif operation.namespace == "aten" and all(tensor.is_meta for tensor in arrived):
+            self.refused.append(error)
+
+
+class _OutOfPyTorch(TorchFunctionMode):
+    """Notes where numbers leave PyTorch: what NumPy does with them is not counted."""
+
+    def __init__(self, call: _Call):
+        super().__init__()
+        self.call = call
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        if function in (Tensor.numpy, Tensor.__array__) and self.call.running:
+            self.call.running[-1].note("numpy")
+        return function(*args, **(kwargs or {}))
+
+
+@contextmanager
+def _random_state(device: torch.device) -> Iterator[None]:
+    """Draw the same numbers each time, and give the random state back as it was."""
+    accelerated = device.type in ("cuda", "xpu")
+    devices, kind = ([device], device.type) if accelerated else ([], "cuda")
+    with torch.random.fork_rng(devices, device_type=kind):
+        torch.default_generator.manual_seed(0)
+        yield
+
+
+def _runs_unwatched(model: nn.Module, inputs: list, device: torch.device) -> bool:
     try:
-        with torch.random.fork_rng(devices=[]), torch.device("meta"):
-            copy(*inputs)
-    except Exception as error:  # whatever a model raises: the layer it came from is what counts
-        calls = [call for earlier, call in failed if earlier is error]
-        name, module, arrived = calls[0] if calls else ("(model)", copy, inputs)
-        what = type(module).__name__ if any(module.children()) else repr(module)
-        shapes = ", ".join(str(tuple(tensor.shape)) for tensor in arrived)
-        raise MisfitError(
-            f"expected an input that fits, but layer {name!r}, {what}, failed on shape {shapes}: "
-            f"{error}",
-            name,
-            ShapeTrace(layers),
-        ) from error
-    if rest := take_new_parameters(copy.parameters()):
-        layers.append(Layer(NOT_CALLED, "", None, rest, None))
-    return ShapeTrace(layers)
+        with _random_state(device):
+            _copy(model, _with_numbers)(*_fill(inputs, device))
+    except Exception:  # whatever a model raises: the watched call has its error already
+        return False
+    return True
 
 
-def _meta_inputs(model: nn.Module, input_shape: Sequence) -> list[Tensor]:
-    floats = (p.dtype for p in model.parameters() if p.is_floating_point())
-    dtype = next(floats, torch.get_default_dtype())
-    entries = [input_shape] if isinstance(input_shape, Tensor) else input_shape
-    try:
-        entries = list(entries)
-        if not any(isinstance(entry, Iterable) for entry in entries):
-            entries = [entries]
-        inputs = [
-            torch.empty_like(entry, device="meta")
-            if isinstance(entry, Tensor)
-            else torch.empty([index(size) for size in entry], dtype=dtype, device="meta")
-            for entry in entries
-        ]
-    except (TypeError, RuntimeError) as error:
-        raise ValueError(
-            f"expected a shape such as (1, 3, 32, 32), or a list of shapes, got {input_shape!r}"
-        ) from error
-    return inputs
+def _is_uncounted(operation: Any) -> bool:
+    namespace, _, name = operation.name().partition("::")
+    if namespace == "aten":
+        return PRODUCTS.search(name.partition(".")[0]) is not None
+    return namespace not in ("prim", "prims", "profiler")
 
 
-def _copy_without_numbers(model: nn.Module) -> nn.Module:
-    """Copy a model with parameters and buffers that have shapes only."""
+def _fill(inputs: list, device: torch.device) -> list:
+    """Put numbers into inputs: random ones from 0 to 1 where a shape was given."""
+    generator = torch.Generator().manual_seed(0)
 
-    def without_numbers(tensor: Tensor) -> Tensor:
-        if is_lazy(tensor):
-            return type(tensor)(device="meta", dtype=tensor.dtype)
-        meta = tensor.detach().to("meta")
-        return (
-            nn.Parameter(meta, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else meta
+    def fill(entry: Any) -> Any:
+        if isinstance(entry, list):
+            return [fill(item) for item in entry]
+        if device.type == "meta":
+            return torch.empty_like(entry, device=device)
+        if not entry.is_meta:
+            return entry.detach().clone().to(device)
+        numbers = torch.rand(entry.shape, generator=generator, device="cpu")
+        return (numbers if entry.is_floating_point() else torch.zeros_like(numbers)).to(
+            device, entry.dtype
         )
 
-    if isinstance(model, torch.jit.ScriptModule):
-        raise ValueError("expected a module in Python, got a TorchScript module")
-    tensors = [*model.parameters(), *model.buffers()]
-    for name, module in model.named_modules():
-        tensors += [value for value in vars(module).values() if isinstance(value, Tensor)]
-        if not isinstance(vars(module).get("forward", module.forward), MethodType):
-            raise ValueError(
-                f"expected a model whose modules have the forward of their class, got {name!r} "
-                "with a function in its place, which would call the model itself"
-            )
-    memo = {id(tensor): without_numbers(tensor) for tensor in tensors}
+    return fill(inputs)
+
+
+def _own_tensors(model: nn.Module) -> list[Tensor]:
+    """All parameters, buffers and other tensors in the attributes of the modules."""
+    return [tensor for module in model.modules() for tensor in _tensors(vars(module))]
+
+
+def _without_numbers(tensor: Tensor) -> Tensor:
+    if is_lazy(tensor):
+        return type(tensor)(device="meta", dtype=tensor.dtype)
     try:
+        meta = tensor.detach().to("meta")
+    except NotImplementedError:  # quantised, for one; what meets it on the meta device fails
+        meta = tensor.detach().clone()
+    return nn.Parameter(meta, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else meta
+
+
+def _with_numbers(tensor: Tensor) -> Tensor:
+    if is_lazy(tensor):
+        return type(tensor)(device=tensor.device, dtype=tensor.dtype)
+    clone = tensor.detach().clone()  # needs no gradient, so that no activation is kept for one
+    return nn.Parameter(clone, False) if isinstance(tensor, nn.Parameter) else clone
+
+
+def _copy(model: nn.Module, change: Callable[[Tensor], Tensor]) -> nn.Module:
+    """Copy a model with other tensors, in evaluation mode and without its forward hooks."""
+    for name, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            raise ValueError(
+                "expected modules in Python, got a TorchScript module (of torch.jit.script or "
+                f"torch.jit.trace), {name or '(model)'!r}"
+            )
+    try:
+        memo: dict[int, Any] = {id(tensor): change(tensor) for tensor in _own_tensors(model)}
+        for module in reversed(list(model.modules())):
+            if "_orig_mod" in module._modules:  # made by torch.compile
+                memo[id(module)] = deepcopy(module._orig_mod, memo)
         copy = deepcopy(model, memo)
     except Exception as error:  # whatever an attribute of the model raises
         raise ValueError(f"expected a model that can be copied, got one with: {error}") from error
     for module in copy.modules():
         module._forward_hooks.clear()
-    return copy
+        if isinstance(module, torch.fx.GraphModule):  # one of torch.export refuses to change mode
+            vars(module).pop("train", None)
+            vars(module).pop("eval", None)
+    return copy.eval()
 
 
-def _tensors(value: Any) -> list[Tensor]:
+def _tensors(value: Any, inside: tuple[int, ...] = ()) -> list[Tensor]:
     """All tensors in nested lists, tuples and dicts, from left to right."""
     if isinstance(value, Tensor):
         return [value]
-    if isinstance(value, dict):
-        value = list(value.values())
-    return [t for item in value for t in _tensors(item)] if isinstance(value, list | tuple) else []
+    if not isinstance(value, list | tuple | dict) or id(value) in inside:
+        return []
+    inside = (*inside, id(value))
+    items = value.values() if isinstance(value, dict) else value
+    return [tensor for item in items for tensor in _tensors(item, inside)]
 
 
 def _shape(output: Any) -> Any:
@@ -263,16 +525,11 @@ def _shape(output: Any) -> Any:
     return [tuple(tensor.shape) for tensor in _tensors(output)] or None
 
 
-def _multiply_adds(module: nn.Module, inputs: list[Tensor], outputs: list[Tensor]) -> int | None:
+def _looks(module: nn.Module, inputs: list[Tensor], outputs: list[Tensor]) -> int | None:
+    """Count the numbers that the windows of a pooling layer look at."""
     if not inputs or not outputs:
         return None
     before, after = inputs[0], outputs[0]
-    if isinstance(module, nn.Linear):
-        return after.numel() * module.in_features
-    if isinstance(module, CONVOLUTIONS):
-        return after.numel() * module.in_channels // module.groups * prod(module.kernel_size)
-    if isinstance(module, TRANSPOSED_CONVOLUTIONS):
-        return before.numel() * module.out_channels // module.groups * prod(module.kernel_size)
     for axes, kinds in WINDOW_POOLINGS.items():
         if isinstance(module, kinds):
             kernel = module.kernel_size

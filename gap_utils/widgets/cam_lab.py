@@ -14,17 +14,11 @@ from html import escape
 
 import ipywidgets
 import numpy as np
-import torch
 from PIL import Image, ImageDraw
 from torch import Tensor, nn
 
-from gap_utils.activations import (
-    CamHead,
-    capture_activations,
-    class_activation_map,
-    find_cam_head,
-)
-from gap_utils.inference import as_input, predict
+from gap_utils.activations import CamHead, class_activation_map, find_cam_head
+from gap_utils.inference import as_input
 from gap_utils.pictures import (
     SCALE,
     Canvas,
@@ -42,10 +36,20 @@ from gap_utils.values import (
     read_labels,
     read_names,
     read_whole_number,
+    shorten_exponent,
 )
-from gap_utils.widgets.lab import (
-    StateLab,
-    button,
+from gap_utils.widgets.lab import StateLab
+from gap_utils.widgets.one_picture import (
+    NO_NUMBER,
+    best_class,
+    check_input,
+    for_showing,
+    judge,
+    name_kind,
+    read_logits,
+    show_picture,
+    softmax,
+    write_share,
 )
 
 RANKS = ("top 1", "top 2", "top 3", "top 4", "top 5")
@@ -135,23 +139,32 @@ def run_model(model: nn.Module, head: CamHead, picture: Tensor) -> Seen:
         picture: shape (1, C, H, W), on any device.
 
     Raises:
-        ValueError: if the features are not maps of two dimensions.
+        ValueError: if it cannot take the picture, the features are not maps of two
+            dimensions, or do not add up to the logits.
     """
     layer = head.layer
-    with capture_activations(model, layer) as maps:
-        logits = predict(model, picture)[0].double().cpu().numpy()
-    features = maps[layer]
-    if features.ndim != 4:
+    maps, output = show_picture(model, picture, layer)
+    logits = read_logits(output).astype(float)
+    features = maps.get(layer)
+    if not isinstance(features, Tensor) or features.ndim != 4:
         raise ValueError(
-            f"expected features (N, C, h, w) from {layer!r}, got {tuple(features.shape)}"
+            f"expected features (N, C, h, w) from {layer!r}, got {name_kind(features)}"
         )
-    cams = class_activation_map(features, head.weight)[0].float().numpy()
-    return Seen(_for_showing(picture[0]), logits, cams, head.bias.numpy())
+    given = class_activation_map(features, head.weight)[0].float()
+    sums, cams = (given.mean((1, 2)) + head.bias).numpy(), given.numpy()
+    # as rough as bfloat16 is, compared with the parts of the sum
+    rough = 0.02 * np.nan_to_num(np.abs(cams).mean((1, 2)), posinf=0).max()
+    if sums.shape != logits.shape or not np.allclose(sums, logits, 0.02, rough, equal_nan=True):
+        raise ValueError(
+            f"expected a network whose logits are mean(CAM) + bias for every picture; with the "
+            f"maps of {layer!r} they are not for this one"
+        )
+    return Seen(_show_in_colour(picture[0]), logits, cams, head.bias.numpy())
 
 
-def _for_showing(picture: Tensor) -> np.ndarray:
+def _show_in_colour(picture: Tensor) -> np.ndarray:
     """Stretch a picture (C, H, W) to 0 to 255; where it is not of three colours, in grey."""
-    values = np.nan_to_num(picture.detach().float().cpu().numpy())
+    values = for_showing(picture)
     if len(values) != 3:
         values = values.mean(0, keepdims=True).repeat(3, 0)
     stretched = (values - values.min()) * (255 / (np.ptp(values) or 1))
@@ -167,7 +180,7 @@ class View:
         image: the picture for showing, red, green and blue as uint8, shape (H, W, 3).
         label: its class number, if that is known.
         logits: shape (K,).
-        probabilities: their softmax, shape (K,).
+        probabilities: their softmax, shape (K,); all NaN where one would be no number.
         classes: numbers of the left and the right class.
         cams: their class activation maps, shape (2, h, w).
         bias: of the two classes, shape (2,).
@@ -209,7 +222,7 @@ def look(state: CamState, seen: Seen, label: int | None, class_names: Sequence[s
         seen.image,
         label,
         seen.logits,
-        torch.from_numpy(seen.logits).softmax(0).nan_to_num().numpy(),
+        softmax(seen.logits),
         classes,
         seen.cams[list(classes)].astype(float),
         seen.bias[list(classes)].astype(float),
@@ -223,38 +236,42 @@ def describe_view(view: View) -> list[str]:
     Returns:
         Sentences; rows and columns are counted from 0.
     """
-    best = int(view.logits.argmax())
-    truth, verdict = "", ""
-    if view.label is not None:
-        truth = f": {view.class_names[view.label]}"
-        verdict = ", right" if best == view.label else ", wrong"
-    sentences = [
-        f"Picture {view.state.picture}{truth}; predicted {view.class_names[best]} "
-        f"({view.probabilities[best]:.1%}){verdict}."
-    ]
+    best = best_class(view.probabilities)
+    truth = "" if view.label is None else f": {view.class_names[view.label]}"
+    predicted = NO_NUMBER
+    if best is not None:
+        predicted = f"{view.class_names[best]} ({view.probabilities[best]:.1%})"
+        if view.label is not None:
+            predicted += f", {judge(view.probabilities, view.label)}"
+    sentences = [f"Picture {view.state.picture}{truth}; predicted {predicted}."]
     for side, name in enumerate(("Left", "Right")):
         number, cam = view.classes[side], view.cams[side]
-        row, column = np.unravel_index(cam.argmax(), cam.shape)
+        row, column = np.unravel_index(cam.argmax(), cam.shape)  # NaN is taken for the largest
+        largest = format_number(cam[row, column], 3, fixed=True)
         sentences.append(
-            f"{name}, {view.class_names[number]} ({view.probabilities[number]:.1%}): mean of "
-            f"{cam.size} contributions {_add_up(view, side)}; the largest is "
-            f"{_fixed(cam[row, column], 3)} at row {row}, column {column}."
+            f"{name}, {view.class_names[number]} ({write_share(view.probabilities[number], 1)}): "
+            f"mean of {cam.size} contributions {_add_up(view, side)}; "
+            + (
+                f"{np.isnan(cam).sum()} of them are {NO_NUMBER}."
+                if np.isnan(cam).any()
+                else f"the largest is {largest} at row {row}, column {column}."
+            )
         )
     if view.state.view == "contributions" and _numbers(view) is None:
         sentences.append("The squares are too small for their numbers.")
     return sentences
 
 
-def _fixed(value: float, decimals: int) -> str:
-    return f"{round(float(value), decimals) + 0.0:.{decimals}f}"  # + 0.0 turns -0.0 into 0.0
-
-
 def _add_up(view: View, side: int, decimals: int = 3, about: str = "≈") -> str:
     """Write the sum behind a logit; `about` is for one that only rounding keeps from adding up."""
-    parts = view.cams[side].mean(), view.bias[side], view.logits[view.classes[side]]
-    mean, bias, logit = (_fixed(part, decimals) for part in parts)
+    with np.errstate(invalid="ignore"):  # infinity of both signs has no mean
+        mean = view.cams[side].mean()
+    parts = mean, view.bias[side], view.logits[view.classes[side]]
+    if np.isnan(parts).any():
+        return NO_NUMBER
+    mean, bias, logit = (format_number(part, decimals, fixed=True) for part in parts)
     rest = abs(float(mean) + float(bias) - float(logit))
-    equals = "=" if rest < 0.5 * 10**-decimals else about
+    equals = about if rest >= 0.5 * 10**-decimals else "="
     return f"{mean} + bias {bias} {equals} logit {logit}"
 
 
@@ -270,16 +287,19 @@ def cam_picture(view: View) -> Picture:
         A picture of one size in all states, whose text holds the same numbers.
     """
     canvas = Canvas(WIDTH, HEIGHT, for_maps=True)
-    best, number = int(view.logits.argmax()), view.state.picture
-    names = [shorten(view.class_names[n], 12 * SCALE, 170 * SCALE) for n in (view.label or 0, best)]
-    headline = f"picture {number}; predicted: {names[1]}"
-    if view.label is not None:
-        verdict = "right" if best == view.label else "wrong"
-        headline = f"picture {number}: {names[0]}; predicted: {names[1]} ({verdict})"
+    best, number = best_class(view.probabilities), view.state.picture
+
+    def name_of(label):
+        return shorten(view.class_names[label], 12 * SCALE, 170 * SCALE)
+
+    truth = "" if view.label is None else f": {name_of(view.label)}"
+    headline = f"picture {number}{truth}; predicted: {NO_NUMBER if best is None else name_of(best)}"
+    if best is not None and view.label is not None:
+        headline += f" ({judge(view.probabilities, view.label)})"
     _write(canvas, LEFTS[0], 10, headline, 12)
     for side, left in enumerate(LEFTS):
         number = view.classes[side]
-        probability = f": {view.probabilities[number]:.1%}"
+        probability = f": {write_share(view.probabilities[number], 1)}"
         name = shorten(
             view.class_names[number],
             13 * SCALE,
@@ -376,9 +396,10 @@ def _numbers(view: View) -> tuple[list[list[list[str]]], int] | None:
 
 def _brief(value: float, limit: float) -> str:
     """Write a number in about five characters, with as many decimals as its largest one needs."""
-    if limit and not 0.01 <= limit < 1e4:
-        return f"{value + 0.0:.0e}" if value else "0"
-    return _fixed(value, 0 if limit >= 100 else 1 if limit >= 10 else 2 if limit >= 0.1 else 3)
+    if np.isnan(value) or (limit and not 0.01 <= limit < 1e4):
+        return shorten_exponent(f"{value:.0e}") if value else "0"
+    decimals = 0 if limit >= 100 else 1 if limit >= 10 else 2 if limit >= 0.1 else 3
+    return format_number(value, decimals, fixed=True)
 
 
 def _write_numbers(panel: Image.Image, view: View, side: int) -> None:
@@ -434,6 +455,7 @@ class CamLab(StateLab):
             its logits.
 
     Example:
+        >>> import torch
         >>> body, head = nn.Conv2d(1, 8, 3), nn.Linear(8, 10)
         >>> model = nn.Sequential(body, nn.AdaptiveAvgPool2d(1), nn.Flatten(), head)
         >>> CamLab(model, torch.rand(2, 1, 28, 28), left=3, right=5)
@@ -448,17 +470,11 @@ class CamLab(StateLab):
         class_names: Sequence[str] | None = None,
         **settings,
     ):
-        if not isinstance(images, Tensor) or images.ndim != 4 or images.numel() == 0:
-            got = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
-            raise ValueError(f"expected pictures, a tensor (N, C, H, W), got {got}")
+        check_input(model, images)
         self._model, self._images = model, images
         self._head = self._find_head()
         self._count = len(self._head.bias)  # of the classes
-        self._labels = None if labels is None else read_labels(labels, len(images))
-        if self._labels and max(self._labels) >= self._count:
-            raise ValueError(
-                f"expected labels from 0 to {self._count - 1}, got {max(self._labels)}"
-            )
+        self._labels = None if labels is None else read_labels(labels, len(images), self._count)
         self._class_names = read_names(class_names, self._count)
         if len(self._class_names) != self._count:
             raise ValueError(
@@ -469,14 +485,13 @@ class CamLab(StateLab):
         super().__init__(CamState(**settings))
 
     def _find_head(self) -> CamHead:
-        return find_cam_head(self._model, self._as_input(0))
-
-    def _as_input(self, picture: int) -> Tensor:
-        """One picture as a batch."""
-        return as_input(self._model, self._images[picture : picture + 1])
+        first = self._images[:1]
+        if not np.isfinite(read_logits(show_picture(self._model, first)[1])).all():
+            raise ValueError(f"expected logits of the first picture, got {NO_NUMBER} among them")
+        return find_cam_head(self._model, as_input(self._model, first))
 
     def _run(self, picture: int) -> Seen:
-        return run_model(self._model, self._head, self._as_input(picture))
+        return run_model(self._model, self._head, self._images[picture : picture + 1])
 
     def picture(self) -> Picture:
         """Draw the state on view."""
@@ -519,7 +534,7 @@ class CamLab(StateLab):
             "smooth": ipywidgets.Checkbox(description="Smooth", layout={"width": "300px"}),
         }
         self._on_move(self._controls["smooth"], self._setter("smooth"))
-        reset = button("Start again", self._start_again)
+        reset = self._button("Start again", self._start_again)
         self._lay_out(*self._controls.values(), reset)
 
     def _show(self) -> None:

@@ -29,15 +29,15 @@ from gap_utils.pictures import (
     Picture,
 )
 from gap_utils.shapes import MisfitError, ShapeTrace, trace_shapes
-from gap_utils.values import read_whole_number
-from gap_utils.widgets.lab import StateLab, button
+from gap_utils.values import fit_number, read_whole_number
+from gap_utils.widgets.lab import StateLab
 
-LIMITS = {
-    "batch": (1, 64),
-    "channels": (1, 512),
-    "height": (1, 64),
-    "width": (1, 64),
-    "num_classes": (2, 1000),
+LIMITS = {  # ResNet-50 gives 2,048 maps, RegNetY-128GF 7,392; ImageNet-21k has 21,843 classes
+    "batch": (1, 256),
+    "channels": (1, 8192),
+    "height": (1, 224),
+    "width": (1, 224),
+    "num_classes": (2, 21_843),
 }
 BYTES = 4  # of one float32 number
 LABELS = {"flatten": "flatten", "linear": "linear", "gap": "GAP", "conv": "1x1 convolution"}
@@ -239,6 +239,11 @@ def head_picture(state: HeadState) -> Picture:
     )
 
 
+def _fit(count: int, letters: int) -> str:
+    """Write a count with all its digits, or with a few where there is no room for all."""
+    return fit_number(f"{count:,}", count, letters)
+
+
 def _bytes(state: HeadState) -> str:
     return f"{BYTES * prod(state.features):,} bytes"
 
@@ -305,7 +310,7 @@ def _cost_top(number: int) -> int:
 
 def _write_numbers(canvas: Canvas, column: int, run: HeadRun, state: HeadState) -> None:
     middle = _left(column) + WIDTH // 2
-    features = f"features, {_bytes(state)}"
+    features = f"features, {_fit(BYTES * prod(state.features), 12)} bytes"
     canvas.write(middle, _top(0) + 12 * SCALE, features, 13 * SCALE, "mm")
     for number, (layer, shape) in enumerate([("features", state.features), *run.steps.items()]):
         missing = "does not fit" if layer == run.broken else "nothing arrives"
@@ -315,7 +320,7 @@ def _write_numbers(canvas: Canvas, column: int, run: HeadRun, state: HeadState) 
 def _draw_bars(canvas: Canvas, column: int, run: HeadRun, runs: list[HeadRun]) -> None:
     left = _left(column)
     for number, (what, cost) in enumerate(_costs(run).items()):
-        shown = "-" if cost is None else f"{cost:,}"
+        shown = "-" if cost is None else _fit(cost, 15)
         canvas.write(left + WIDTH, _cost_top(number), shown, 12 * SCALE, "ra")
         largest = max(_costs(other)[what] or 0 for other in runs)
         length = round(WIDTH * (cost or 0) / max(largest, 1))
@@ -383,7 +388,7 @@ class HeadLab(StateLab):
         )
         self._on_move(self._heads, self._keep)
         self._built = ipywidgets.HTML()
-        reset = button("Start again", self._start_again)
+        reset = self._button("Start again", self._start_again)
         self._lay_out(*self._sliders.values(), self._heads, self._built, reset)
 
     def _keep(self, keep: bool) -> None:

@@ -125,15 +125,25 @@ class StateLab(Lab):
         """Call an action with the new value of a control when the learner moves it."""
 
         def moved(change):
-            if self._following:
-                return
-            try:
-                action(change["new"])
-            except Exception as error:  # goes to a log that nobody sees
-                self._view.value += f"<br><b>{escape(f'{type(error).__name__}: {error}')}</b>"
-                raise
+            if not self._following:
+                self._try(action, change["new"])
 
         control.observe(moved, "value")
+
+    def _button(self, label: str, action: Callable[[], None]) -> ipywidgets.Button:
+        """Make a button that is as wide as its label."""
+        control = ipywidgets.Button(description=label, layout={"width": "auto"})
+        control.on_click(lambda _: self._try(action))
+        return control
+
+    def _try(self, action: Callable[..., None], *given: Any) -> None:
+        """Do what a control asks for; what goes wrong is said under the picture."""
+        try:
+            action(*given)
+        except Exception as error:  # goes to a log that nobody sees
+            self._show()  # the control goes back to where it was
+            self._view.value += f"<br><b>{escape(f'{type(error).__name__}: {error}')}</b>"
+            raise
 
     def _setter(self, field: str) -> Callable[[Any], None]:
         """Make the action that sets one field of the state."""
@@ -177,13 +187,6 @@ class StateLab(Lab):
     def _draw(self, picture: Picture, words: str) -> None:
         """Put a picture and HTML on view: one widget, so one message and one layout."""
         self._view.value = f"{picture.html(onload=MEND_CONTROLS)}<br>{words}"
-
-
-def button(label: str, action: Callable[[], None]) -> ipywidgets.Button:
-    """Make a button that is as wide as its label."""
-    control = ipywidgets.Button(description=label, layout={"width": "auto"})
-    control.on_click(lambda _: action())
-    return control
 
 
 def side_by_side(left: ipywidgets.Widget, right: ipywidgets.Widget) -> ipywidgets.Box:

@@ -6,17 +6,16 @@ controls. The capturing itself is `gap_utils.activations.capture_activations`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from html import escape
+from math import inf
+from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
-from gap_utils.activations import capture_activations
-from gap_utils.inference import as_input, evaluation_mode
 from gap_utils.pictures import (
     DARK,
     GREY,
@@ -29,10 +28,26 @@ from gap_utils.pictures import (
     shade_signed,
     shorten,
 )
-from gap_utils.values import check_below, format_number, read_labels, read_names, read_whole_number
-from gap_utils.widgets.lab import (
-    StateLab,
-    button,
+from gap_utils.values import (
+    check_below,
+    fit_number,
+    format_number,
+    read_labels,
+    read_names,
+    read_whole_number,
+    shorten_exponent,
+)
+from gap_utils.widgets.lab import StateLab
+from gap_utils.widgets.one_picture import (
+    NO_NUMBER,
+    best_class,
+    check_input,
+    find_logits,
+    for_showing,
+    judge,
+    name_kind,
+    show_picture,
+    softmax,
 )
 
 VIEWS = ("all maps", "one map")
@@ -118,25 +133,25 @@ class MapReader:
     Attributes:
         layers: name -> kind and shape of its maps, such as ("ReLU", (8, 28, 28)), in the
             order of the calls.
+        classes: how many logits the network gives; None where that is another thing.
 
     Raises:
         ValueError: if there are no pictures, or no layer gives maps (1, C, H, W) for one.
     """
 
     def __init__(self, model: nn.Module, images: Tensor, layers=None):
-        if not isinstance(images, Tensor) or images.ndim != 4 or len(images) == 0:
-            found = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
-            raise ValueError(f"expected pictures (N, C, H, W), at least one, got {found}")
+        check_input(model, images)
         self._model, self._images = model, images
         if layers is None:
             layers = [name for name, module in model.named_modules() if not any(module.children())]
-        maps, _ = self._run(0, layers)
+        maps, output = self._run(0, layers)
+        self.classes = None if (logits := _find_logits(output)) is None else len(logits)
         modules = model.named_modules(remove_duplicate=False)
         kinds = {name: type(module).__name__ for name, module in modules}
         self.layers = {
             name: (kinds.get(name) or kinds[name.rpartition("_")[0]], tuple(given.shape[1:]))
             for name, given in maps.items()
-            if isinstance(given, Tensor) and given.ndim == 4 and len(given) == 1
+            if _are_maps(given)
         }
         if not self.layers:
             raise ValueError(
@@ -155,18 +170,19 @@ class MapReader:
         return self._kept[key]
 
     def _run(self, picture: int, layers) -> tuple[dict, object]:
-        images = as_input(self._model, self._images[picture : picture + 1])
-        with (
-            evaluation_mode(self._model),
-            capture_activations(self._model, layers) as maps,
-        ):
-            return maps, self._model(images)
+        return show_picture(self._model, self._images[picture : picture + 1], layers)
 
     def _read(self, picture: int, layer: str) -> Reading:
         captured, output = self._run(picture, layer)
-        maps = captured[layer][0].float()
-        row = isinstance(output, Tensor) and output.ndim == 2 and output.shape[1] > 1
-        limits = maps.nan_to_num(posinf=0, neginf=0).abs().amax((1, 2))
+        given = captured.get(layer)
+        if not _are_maps(given):
+            raise ValueError(
+                f"expected {_layer_name(layer)} to give maps (1, C, H, W) for picture {picture}, "
+                f"got {name_kind(given)}"
+            )
+        maps = given[0].dequantize().float()  # whatever numbers they are
+        logits = _find_logits(output)
+        limits = maps.nan_to_num(0, 0, 0).abs().amax((1, 2))
         means = maps.mean((1, 2))
         means[means.abs() < 1e-8 * limits] = 0  # so little is what rounding leaves of 0
         return Reading(
@@ -174,8 +190,19 @@ class MapReader:
             means.numpy(),
             maps.amax((1, 2)).numpy(),
             limits.numpy(),
-            output[0].float().cpu().numpy() if row else None,
+            logits if logits is not None and len(logits) == self.classes else None,
         )
+
+
+def _are_maps(given: object) -> bool:
+    """Whether they are the maps (1, C, H, W) of one picture."""
+    return isinstance(given, Tensor) and given.ndim == 4 and len(given) == 1 and given.numel() > 0
+
+
+def _find_logits(output: object) -> np.ndarray | None:
+    """Read logits (K,); a single one says nothing, as its softmax is always 1."""
+    logits = find_logits(output)
+    return None if logits is None or len(logits) == 1 else logits
 
 
 @dataclass(frozen=True)
@@ -222,15 +249,15 @@ class View:
         logits = self.reading.logits
         if logits is None or logits.shape != self.numbers.shape:
             return False
+        if not np.isfinite(logits).all():
+            return False
         rounding = 0.01 * np.abs(logits).max()  # half precision has hardly three digits
         return rounding > 0 and np.abs(self.numbers - logits).max() <= rounding
 
     @cached_property
     def probabilities(self) -> np.ndarray | None:
-        """The softmax of the logits; 0 for all where a logit is no number."""
-        if self.reading.logits is None:
-            return None
-        return torch.from_numpy(self.reading.logits).softmax(0).nan_to_num().numpy()
+        """The softmax of the logits; all NaN where one would be no number."""
+        return None if self.reading.logits is None else softmax(self.reading.logits)
 
 
 def look(
@@ -250,7 +277,7 @@ def look(
         reader.layers[state.layer][0],
         reading,
         order,
-        images[state.picture].detach().float().mean(0).nan_to_num().cpu().numpy(),
+        for_showing(images[state.picture]).mean(0),
         None if labels is None else labels[state.picture],
         class_names,
     )
@@ -275,7 +302,9 @@ def describe_view(view: View) -> str:
 
 
 def _verdict(view: View) -> str:
-    best = int(view.probabilities.argmax())
+    best = best_class(view.probabilities)
+    if best is None:
+        return NO_NUMBER
     text = f"{view.class_names[best]} ({view.probabilities[best]:.0%})"
     if view.label is None:
         return text
@@ -286,21 +315,8 @@ def _verdict(view: View) -> str:
 def _number(value: float) -> str:
     """Write a number with two or three decimals; with three digits where it is tiny."""
     if 0 < abs(value) < 0.001:
-        return _power(f"{value:.3g}")
+        return shorten_exponent(f"{value:.3g}")
     return format_number(value, 2 if abs(value) >= 0.1 else 3)
-
-
-def _power(text: str) -> str:
-    """Write 1.2e+06 as 1.2e6."""
-    number, exponent, power = text.partition("e")
-    return f"{number}e{int(power)}" if exponent else text
-
-
-def _fit_number(text: str, value: float, letters: int) -> str:
-    """Keep the text of a number if it is short enough; else write it with fewer digits."""
-    shorter = (_power(f"{value:.{digits}g}") for digits in (4, 3, 2, 1))
-    texts = [text, *shorter, _power(f"{value:.0e}")]
-    return next((text for text in texts if len(text) <= letters), texts[-1])
 
 
 def _layer_name(name: str) -> str:
@@ -370,12 +386,13 @@ def _draw_image(canvas: Canvas, view: View) -> None:
     probabilities = view.probabilities
     if probabilities is None:
         return
-    best = np.argsort(-probabilities, kind="stable")
-    verdict = "the network says"
-    if view.label is not None:
-        verdict = f"the network is {'right' if best[0] == view.label else 'wrong'}"
+    known = best_class(probabilities) is not None
+    verdict = "the network says" if known else f"it says {NO_NUMBER}"
+    if known and view.label is not None:
+        verdict = f"the network is {judge(probabilities, view.label)}"
     left, top, width, row = (n * SCALE for n in CLASSES)
     canvas.write(left, top - 3 * SCALE, verdict, 11 * SCALE, "lb")
+    best = np.argsort(-probabilities, kind="stable") if known else []
     for place, number in enumerate(best[:MOST_CLASSES]):
         y = top + place * row
         canvas.fills.rectangle((left, y, left + width - 1, y + row - 4 * SCALE), fill=PALE)
@@ -425,7 +442,7 @@ def _draw_all(canvas: Canvas, view: View, limits: np.ndarray) -> None:
                 name = shorten(f"{channel} {view.class_names[channel]}", 11 * SCALE, across - gap)
             canvas.write(left + x, top + y - 5 * SCALE, name, 11 * SCALE, "ls")
             pair = view.reading.means[channel], view.reading.maxima[channel]
-            words = " / ".join(_fit_number(_number(number), number, 6) for number in pair)
+            words = " / ".join(fit_number(_number(number), number, 6) for number in pair)
             canvas.write(left + x, top + y + tall + SCALE, words, 11 * SCALE, "la")
     canvas.tiles(sheet, left, top, 1)
     below = ", mean / max below" if named else ""
@@ -466,7 +483,7 @@ def _draw_colours(canvas: Canvas, view: View, limit: float) -> None:
         part = (limit - value) / (limit - lowest) if limit > lowest else 0
         y = top + round(part * height)
         canvas.fills.line((left, y, left + width + 3 * SCALE, y), fill=DARK, width=SCALE)
-        size = _fit_number(_power(f"{abs(value):.3g}"), abs(value), 5)
+        size = fit_number(shorten_exponent(f"{abs(value):.3g}"), abs(value), 5)
         words = f"-{size}" if value < 0 else size
         canvas.write(left + width + 5 * SCALE, y, words, 11 * SCALE, "lm")
     whose = "all maps" if view.state.scale == SCALES[0] else f"map {view.channel}"
@@ -496,6 +513,7 @@ class MapLab(StateLab):
         ValueError: if pictures, labels and names do not fit, or a setting is not possible.
 
     Example:
+        >>> import torch
         >>> MapLab(nn.Conv2d(1, 64, 3, padding=1), torch.zeros(1, 1, 28, 28))
         MapLab(picture 0, the whole model (Conv2d): 64 maps of 28×28)
     """
@@ -511,8 +529,9 @@ class MapLab(StateLab):
     ):
         self._reader = MapReader(model, images, layers)
         self._images = images
-        self._labels = None if labels is None else read_labels(labels, len(images))
-        self._class_names = self._read_names(class_names)
+        known = self._reader.classes
+        self._labels = None if labels is None else read_labels(labels, len(images), known or inf)
+        self._class_names = read_names(class_names, known or max(self._labels or [-1]) + 1)
         super().__init__(MapState(**settings))
 
     def _complete(self, state: MapState) -> MapState:
@@ -522,23 +541,13 @@ class MapLab(StateLab):
         names = [name for name, (_, size) in self._reader.layers.items() if size[1:] > (1, 1)]
         return replace(state, layer=(names or list(self._reader.layers))[-1])
 
-    def _read_names(self, class_names: Sequence[str] | None) -> tuple[str, ...]:
-        """Check names against the labels and the network."""
-        classes = max(self._labels or [-1]) + 1
-        logits = self._reader.read(0, next(iter(self._reader.layers))).logits
-        if logits is not None:
-            classes = max(classes, len(logits))
-        names = read_names(class_names, classes)
-        if len(names) < classes:
-            raise ValueError(f"expected names of {classes} classes, got {len(names)}")
-        return names
-
     def picture(self) -> Picture:
         """Draw the state on view."""
         return map_picture(self._look())
 
     def __repr__(self) -> str:
-        kind, (count, height, width) = self._reader.layers[self._state.layer]
+        kind, _ = self._reader.layers[self._state.layer]
+        count, height, width = self._reader.read(self._state.picture, self._state.layer).maps.shape
         layer = _layer_name(self._state.layer)
         return (
             f"MapLab(picture {self._state.picture}, {layer} ({kind}): "
@@ -550,8 +559,7 @@ class MapLab(StateLab):
         if state.layer not in [*self._reader.layers]:  # it may be anything
             names = ", ".join(map(repr, self._reader.layers))
             raise ValueError(f"expected layer to be one of {names}, got {state.layer!r}")
-        count = self._reader.layers[state.layer][1][0]
-        check_below("place", state.place, count)
+        check_below("place", state.place, self._count(state))
 
     def _look(self) -> View:
         return look(self._state, self._reader, self._images, self._labels, self._class_names)
@@ -562,27 +570,35 @@ class MapLab(StateLab):
             for name, (kind, size) in self._reader.layers.items()
         ]
         self._controls = {
-            "picture": self._slider("Picture", 0, len(self._images) - 1, self._setter("picture")),
-            "layer": self._dropdown("Layer", layers, self._to_layer),
+            "picture": self._slider("Picture", 0, len(self._images) - 1, self._goer("picture")),
+            "layer": self._dropdown("Layer", layers, self._goer("layer")),
             "place": self._slider("Map", 0, 0, self._setter("place")),
             "view": self._dropdown("View", VIEWS, self._setter("view")),
             "scale": self._dropdown("Colours", SCALES, self._setter("scale")),
             "pool": self._dropdown("Bars", POOLS, self._setter("pool")),
             "sort": self._dropdown("Sort by", ORDERS, self._setter("sort")),
         }
-        reset = button("Start again", self._start_again)
+        reset = self._button("Start again", self._start_again)
         self._lay_out(*self._controls.values(), reset)
 
-    def _to_layer(self, layer: str) -> None:
-        """Go to a layer, which may have fewer maps."""
-        last = self._reader.layers[layer][1][0] - 1
-        self.set(layer=layer, place=min(self._state.place, last))
+    def _count(self, state: MapState) -> int:
+        """How many maps the layer gives for the picture."""
+        return len(self._reader.read(state.picture, state.layer).maps)
+
+    def _goer(self, field: str) -> Callable[[Any], None]:
+        """Make the action that goes to a picture or layer, which may have fewer maps."""
+
+        def go(value):
+            state = replace(self._state, **{field: value})
+            self.value = replace(state, place=min(state.place, self._count(state) - 1))
+
+        return go
 
     def _show(self) -> None:
         """Bring controls, picture and words in line with the state."""
         state = self._state
         with self._controls_follow():
-            self._controls["place"].max = self._reader.layers[state.layer][1][0] - 1
+            self._controls["place"].max = self._count(state) - 1
             self._move(self._controls)
         view = self._look()
         words = f'<div style="{WORDS}">{escape(describe_view(view))}</div>'

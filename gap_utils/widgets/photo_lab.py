@@ -13,7 +13,7 @@ from torch import Tensor
 from gap_utils.activations import CamHead
 from gap_utils.backbones import Backbone
 from gap_utils.photos import read_photo
-from gap_utils.widgets.cam_lab import CamLab
+from gap_utils.widgets.cam_lab import CamLab, run_model
 
 
 class PhotoLab(CamLab):
@@ -59,13 +59,7 @@ class PhotoLab(CamLab):
         if len(shapes) != 1:
             raise ValueError(f"expected photographs of one size, got {sorted(shapes) or 'none'}")
         images = torch.stack(images)
-        names = backbone.class_names
-        try:
-            super().__init__(backbone.model, images, class_names=names, **settings)
-        except RuntimeError as error:
-            raise ValueError(
-                f"expected photographs that {backbone.name} can take, got {shapes.pop()}: {error}"
-            ) from error
+        super().__init__(backbone.model, images, class_names=backbone.class_names, **settings)
 
     def add(self, photo: Image.Image | Tensor) -> None:
         """Put another photograph on view, behind those that are there."""
@@ -73,6 +67,7 @@ class PhotoLab(CamLab):
         if image.shape != self._images.shape[1:]:
             expected, got = tuple(self._images.shape[1:]), tuple(image.shape)
             raise ValueError(f"expected size= to fit the photographs, {expected}, got {got}")
+        run_model(self._model, self._head, image[None])  # raises where it cannot be shown
         self._images = torch.cat([self._images, image[None]])
         if self._labels is not None:
             self._labels.append(None)

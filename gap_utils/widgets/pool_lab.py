@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from html import escape
-from operator import index
+from math import inf
 
 import ipywidgets
 import numpy as np
@@ -28,8 +28,8 @@ from gap_utils.pictures import (
     shade,
 )
 from gap_utils.pooling import MODES, global_average_pool, global_max_pool, pool, windows_along
-from gap_utils.values import format_number, join_rows
-from gap_utils.widgets.lab import StateLab, button, side_by_side
+from gap_utils.values import format_number, join_rows, read_whole_number
+from gap_utils.widgets.lab import StateLab, side_by_side
 
 LARGEST = 999  # numbers beyond it would not fit their squares
 SIZES = range(2, 9)
@@ -74,30 +74,22 @@ class PoolState:
     def __post_init__(self):
         try:
             values = np.asarray(self.values, dtype=float)
-        except (TypeError, ValueError, RuntimeError) as error:
+        except (TypeError, ValueError, RuntimeError, OverflowError) as error:
             raise ValueError(f"expected rows of numbers, got {self.values!r}") from error
         if values.ndim != 2 or len(set(values.shape)) != 1 or len(values) not in SIZES:
             raise ValueError(f"expected a square map from 2×2 to 8×8, got shape {values.shape}")
         if not (abs(values) <= LARGEST).all():
             raise ValueError(f"expected numbers from -{LARGEST} to {LARGEST}, got {self.values!r}")
         object.__setattr__(self, "values", tuple(map(tuple, values.tolist())))
-        for name in ("kernel_size", "stride", "padding", "window"):
-            try:
-                object.__setattr__(self, name, index(getattr(self, name)))
-            except TypeError as error:
-                raise ValueError(
-                    f"expected {name} to be an integer, got {getattr(self, name)!r}"
-                ) from error
         if self.mode not in MODES:
             raise ValueError(f'expected mode "max", "avg" or "min", got {self.mode!r}')
-        for name in ("kernel_size", "stride"):
-            if not 1 <= getattr(self, name) <= self.size:
-                raise ValueError(
-                    f"expected {name} from 1 to {self.size}, got {getattr(self, name)}"
-                )
-        count = len(self.windows) ** 2  # raises where the padding is out of range
-        if not 1 <= self.window <= count:
-            raise ValueError(f"expected window from 1 to {count}, got {self.window}")
+        self._read("kernel_size", 1, self.size)
+        self._read("stride", 1, self.size)
+        self._read("padding", 0)
+        self._read("window", 1, len(self.windows) ** 2)  # raises for too much padding
+
+    def _read(self, name: str, low: int, high: float = inf) -> None:
+        object.__setattr__(self, name, read_whole_number(name, getattr(self, name), low, high))
 
     @property
     def size(self) -> int:
@@ -353,10 +345,10 @@ class PoolLab(StateLab):
         }
         self._sliders["window"].layout = {"width": "540px", "max_width": "100%"}
         self._note = ipywidgets.HTML()
-        roll = button("Roll one column", self._roll)
-        shuffle = button("Shuffle", self._shuffle)
-        whole = button("Global: kernel = whole map", self._make_global)
-        reset = button("Start again", self._start_again)
+        roll = self._button("Roll one column", self._roll)
+        shuffle = self._button("Shuffle", self._shuffle)
+        whole = self._button("Global: kernel = whole map", self._make_global)
+        reset = self._button("Start again", self._start_again)
         # the label of each number stays readable to a screen reader, out of sight
         style = ipywidgets.HTML(
             "<style>.gap-numbers .widget-label {position: absolute; clip-path: inset(50%); "

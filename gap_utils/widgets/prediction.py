@@ -31,7 +31,9 @@ class Prediction(Lab):
     """
 
     def __init__(self, question: str, answers: Mapping[str, str], right: str):
-        if right not in answers or len(answers) < 2:
+        if not isinstance(answers, Mapping):
+            raise ValueError(f"expected a dict, answer -> feedback, got {answers!r}")
+        if right not in [*answers] or len(answers) < 2:
             raise ValueError(
                 f"expected two or more answers with {right!r} among them, got {list(answers)}"
             )
@@ -55,7 +57,7 @@ class Prediction(Lab):
 
     @value.setter
     def value(self, answer: str | None) -> None:
-        if answer is not None and answer not in self.answers:
+        if answer is not None and answer not in [*self.answers]:
             raise ValueError(f"expected one of {list(self.answers)}, got {answer!r}")
         self._chosen = answer
         self._show()

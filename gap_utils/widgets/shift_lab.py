@@ -15,13 +15,32 @@ import numpy as np
 from torch import nn
 
 from gap_utils.data import CLASS_NAMES, Split, load_fashion_mnist
-from gap_utils.inference import predict
 from gap_utils.models import HEADS, load_trained
-from gap_utils.pictures import ACCENT, DARK, GREY, PALE, SCALE, SHADES, Canvas, Picture, shade
+from gap_utils.pictures import (
+    ACCENT,
+    DARK,
+    GREY,
+    PALE,
+    SCALE,
+    SHADES,
+    Canvas,
+    Picture,
+    shade,
+    shorten,
+)
 from gap_utils.robustness import shift
 from gap_utils.study import mean_curves
-from gap_utils.values import check_below, read_whole_number
-from gap_utils.widgets.lab import StateLab, button
+from gap_utils.values import check_below, read_labels, read_names, read_whole_number
+from gap_utils.widgets.lab import StateLab
+from gap_utils.widgets.one_picture import (
+    best_class,
+    check_input,
+    for_showing,
+    judge,
+    read_logits,
+    show_picture,
+    softmax,
+)
 
 FARTHEST = 6  # pixels in any direction
 FAR = -FARTHEST, FARTHEST
@@ -71,7 +90,8 @@ class View:
         state: which picture, and where it is.
         image: the picture before the move, shape (H, W), from 0 to 1.
         label: its class number.
-        probabilities: name of each network -> softmax of its logits, shape (K,).
+        probabilities: name of each network -> softmax of its logits, shape (K,); all NaN
+            where one would be no number.
         class_names: of the class numbers.
         curves: name of each network -> accuracy on many pictures moved by 0, 1, ... pixels.
     """
@@ -96,10 +116,10 @@ def look(
     moved = shift(images, state.dx, state.dy)
     return View(
         state,
-        images[0].float().mean(0).cpu().numpy(),
+        for_showing(images[0]).mean(0),
         int(split.labels[state.picture]),
         {
-            name: predict(model, moved).softmax(1)[0].nan_to_num().cpu().numpy()
+            name: softmax(read_logits(show_picture(model, moved)[1], len(class_names)))
             for name, model in models.items()
         },
         class_names,
@@ -111,8 +131,10 @@ def describe_view(view: View) -> str:
     """Say what the networks say, and how accurate they are at this distance."""
     said = []
     for name, probabilities in view.probabilities.items():
-        best = int(probabilities.argmax())
-        verdict = "right" if best == view.label else "wrong"
+        verdict = judge(probabilities, view.label)
+        if (best := best_class(probabilities)) is None:
+            said.append(f"{name} says {verdict}")
+            continue
         said.append(f"{name} says {view.class_names[best]} ({probabilities[best]:.0%}), {verdict}")
     text = f"{'; '.join(said)}."
     if view.curves:
@@ -155,11 +177,13 @@ def _page(
     canvas = Canvas(WIDTH, HEIGHT)
     for row, name in enumerate(class_names):
         y = (HEADER + row * ROW + ROW // 2) * SCALE
-        canvas.write((NAMES + 8) * SCALE, y, _short(name, 12), 12 * SCALE, "lm")
+        cut = shorten(name, 12 * SCALE, _left(0) - (NAMES + 8) * SCALE)
+        canvas.write((NAMES + 8) * SCALE, y, cut, 12 * SCALE, "lm")
     for column, name in enumerate(models):
         left = _left(column)
         _draw_mark(canvas, column, left + 6 * SCALE, 13 * SCALE)
-        canvas.write(left + 16 * SCALE, 13 * SCALE, _short(name, 9), 13 * SCALE, "lm")
+        cut = shorten(name, 13 * SCALE, (BAR + 4 - 16) * SCALE)
+        canvas.write(left + 16 * SCALE, 13 * SCALE, cut, 13 * SCALE, "lm")
     if curves:
         left, top, width, height = (SCALE * n for n in CURVE)
         canvas.write(FRAME[0] * SCALE, top - 7 * SCALE, "accuracy by distance", 11 * SCALE, "lb")
@@ -179,10 +203,6 @@ def _page(
             for x, y in points:
                 _draw_mark(canvas, column, x, y)
     return canvas
-
-
-def _short(name: str, letters: int) -> str:
-    return name if len(name) <= letters else f"{name[: letters - 1]}."
 
 
 def _draw_mark(canvas: Canvas, column: int, x: int, y: int) -> None:
@@ -218,8 +238,9 @@ def _draw_image(canvas: Canvas, view: View) -> None:
 
 def _draw_column(canvas: Canvas, column: int, probabilities: np.ndarray, label: int) -> None:
     left = _left(column)
-    verdict = "right" if probabilities.argmax() == label else "wrong"
-    canvas.write(left + 16 * SCALE, 32 * SCALE, verdict, 12 * SCALE, "lm")
+    canvas.write(left + 16 * SCALE, 32 * SCALE, judge(probabilities, label), 12 * SCALE, "lm")
+    if best_class(probabilities) is None:
+        return
     for row, probability in enumerate(probabilities):
         top = (HEADER + row * ROW + 4) * SCALE
         bottom = top + (ROW - 8) * SCALE
@@ -272,40 +293,44 @@ class ShiftLab(StateLab):
     ):
         if curves is None:
             curves = mean_curves() if models is None and split is None else {}
-        if class_names is None:
-            class_names = CLASS_NAMES if split is None else map(str, range(MOST_CLASSES))
+        if class_names is None and split is None:
+            class_names = CLASS_NAMES
         if models is None:
             models = {head: load_trained(head) for head in HEADS}
         if not isinstance(models, Mapping) or not 1 <= len(models) <= len(MARKS):
             raise ValueError(f"expected a dict of one to {len(MARKS)} models, got {models!r}")
+        if not isinstance(curves, Mapping):
+            raise ValueError(f"expected a dict of curves, got {type(curves).__name__}")
         self._models = {str(name): model for name, model in models.items()}
         self._split = load_fashion_mnist().test if split is None else split
-        self._class_names = tuple(map(str, class_names))
         self._curves = {str(name): _read_curve(name, curve) for name, curve in curves.items()}
-        self._check_fit()
+        self._read_split(class_names)
         super().__init__(ShiftState(**settings))
 
-    def _check_fit(self) -> None:
-        """Complain about networks, pictures and names that do not fit each other."""
-        if len(self._split) == 0:
-            raise ValueError("expected a split with pictures, got one without")
-        if max(self._split.images.shape[2:]) > LARGEST:
+    def _read_split(self, class_names: Sequence[str] | None) -> None:
+        """Read the names, and check that networks, pictures, labels and names fit each other."""
+        if not isinstance(self._split, Split):
+            raise ValueError(f"expected a Split, got {type(self._split).__name__}")
+        images = self._split.images
+        for model in self._models.values():
+            check_input(model, images)
+        if max(images.shape[2:]) > LARGEST:
             raise ValueError(
-                f"expected pictures of at most {LARGEST} pixels, got "
-                f"{tuple(self._split.images.shape[2:])}"
+                f"expected pictures of at most {LARGEST} pixels, got {tuple(images.shape[2:])}"
             )
         if unknown := set(self._curves) - set(self._models):
             raise ValueError(
                 f"expected curves of {', '.join(self._models)}, got one of {unknown.pop()!r}"
             )
-        classes = int(self._split.labels.max()) + 1
-        for model in self._models.values():
-            classes = max(classes, predict(model, self._split.images[:1]).shape[1])
-        if classes > min(len(self._class_names), MOST_CLASSES):
+        outputs = [show_picture(model, images[:1])[1] for model in self._models.values()]
+        counts = [len(read_logits(output)) for output in outputs]
+        if not 2 <= min(counts) <= max(counts) <= MOST_CLASSES:
             raise ValueError(
-                f"expected at most {MOST_CLASSES} classes with a name for each, got {classes} "
-                f"classes and {len(self._class_names)} names"
+                f"expected networks of 2 to {MOST_CLASSES} classes, got "
+                + ", ".join(f"{name} of {n}" for name, n in zip(self._models, counts, strict=True))
             )
+        read_labels(self._split.labels, len(images), max(counts))
+        self._class_names = read_names(class_names, max(counts))
 
     def picture(self) -> Picture:
         """Draw the state on view."""
@@ -331,8 +356,8 @@ class ShiftLab(StateLab):
             name: self._slider(label, low, high, self._setter(name))
             for name, (label, low, high) in limits.items()
         }
-        back = button("Back to the middle", lambda: self.set(dx=0, dy=0))
-        reset = button("Start again", self._start_again)
+        back = self._button("Back to the middle", lambda: self.set(dx=0, dy=0))
+        reset = self._button("Start again", self._start_again)
         self._lay_out(*self._sliders.values(), back, reset)
 
     def _show(self) -> None:

@@ -17,7 +17,7 @@ def test_the_lesson_as_a_learner_does_it(lesson):
     lab.scroll_into_view_if_needed()
     every_control_moves_and_nothing_jumps(lab)
     press_button(lab, "Start again")
-    expect(lab).to_contain_text("Its mean is the logit of T-shirt/top, -0.59.")
+    expect(lab).to_contain_text("Channel 0: mean -0.099, max 0.81.")
     for answer, said in [
         ("maps.amax((2, 3)).argmax(1), maps.mean((2, 3)).argmax(1)", "The rows are swapped"),
         ("maps.mean((2, 3)).argmax(1), maps.amax((2, 3)).argmax(1)", "✓ Right: GAP takes"),
@@ -31,12 +31,14 @@ def test_the_lesson_as_a_learner_does_it(lesson):
 
 
 def every_control_moves_and_nothing_jumps(lab):
-    expect(lab).to_contain_text("head.0 (Conv2d) gives 10 maps of 3×3.")
+    expect(lab).to_contain_text("body.0 (Conv2d) gives 8 maps of 28×28.")
     names = [handle.get_attribute("aria-label") for handle in lab.get_by_role("slider").all()]
     assert names == ["Picture", "Map"]
     boxes = ["Layer", "View", "Colours", "Bars", "Sort by"]
     assert lab.get_by_role("combobox").count() == len(boxes)
     moves = [
+        (lambda *a: choose(*a, "End"), "Layer", "head.1 (AdaptiveAvgPool2d) gives 10 maps of 1×1."),
+        (lambda *a: choose(*a, "ArrowUp"), "Layer", "head.0 (Conv2d) gives 10 maps of 3×3."),
         (step_slider, "Map", "Channel 1: mean 13.88, max 30.39. Its mean is the logit of Trouser"),
         (lambda *a: choose(*a, "ArrowUp"), "Layer", "body.14 (MaxPool2d) gives 32 maps of 3×3."),
         (choose, "Sort by", "Channel 21, place 1 by mean: mean 11.48, max 24.04."),

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from itertools import pairwise
 from pathlib import Path
 
@@ -173,6 +176,18 @@ def test_only_what_differs_by_machine_goes_uncompared(path):
         errors = [output for output in cell.outputs if output.output_type == "error"]
         assert bool(errors) == ("raises-exception" in tags)
         assert not any(output.get("name") == "stderr" for output in cell.outputs)
+
+
+@lessons
+def test_a_machine_with_nvcc_and_no_gpu_prints_nothing_red(path, tmp_path):
+    """torch.utils.benchmark imports what warns there; nbval does not compare such cells."""
+    cells = [cell.source for cell in code_cells(read(path)) if "torch.utils" in cell.source]
+    code = "\n".join(["import torch", *cells])
+    if cells:
+        command = [sys.executable, "-c", code]
+        environment = {**os.environ, "CUDA_HOME": str(tmp_path)}
+        result = subprocess.run(command, env=environment, capture_output=True, text=True)
+        assert (result.returncode, result.stderr) == (0, "")
 
 
 @lessons

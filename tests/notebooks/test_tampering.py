@@ -1,12 +1,18 @@
-"""The net catches fish: each way of spoiling a lesson makes the suite fail."""
+"""The net catches fish: each way of spoiling a lesson makes the suite fail.
+
+A spoilt cell runs behind the cells of its lesson that it needs, and not behind all others.
+"""
 
 from __future__ import annotations
 
+import ast
 import base64
 import shutil
 import subprocess
 import sys
+from copy import deepcopy
 from io import BytesIO
+from xml.etree import ElementTree
 
 import nbformat
 import pytest
@@ -15,43 +21,14 @@ from PIL import Image
 
 from nbval_pictures import ROOT
 
-LESSON = "notebooks/01_pool_a_4x4_map.ipynb"
-LESSON_02 = "notebooks/02_compare_flatten_and_gap.ipynb"
-LESSON_04 = "notebooks/04_train_on_fashion_mnist.ipynb"
-LESSON_03 = "notebooks/03_write_gap_in_pytorch.ipynb"
-LESSON_05 = "notebooks/05_look_inside_feature_maps.ipynb"
-LESSON_06 = "notebooks/06_explain_with_class_activation_maps.ipynb"
-PARTS = (
-    "gap_utils",
-    "notebooks",
-    "tests/support",
-    "conftest.py",
-    "pyproject.toml",
-    "requirements.txt",
-)
+LESSONS = {path.name[:2]: path for path in test_structure.LESSONS}
 
 
-@pytest.fixture
-def copy(tmp_path):
-    """A copy of the project with what the lessons and their tests need."""
-    for name in PARTS:
-        source, target = ROOT / name, tmp_path / name
-        target.parent.mkdir(exist_ok=True)
-        shutil.copytree(source, target) if source.is_dir() else shutil.copy(source, target)
-    return tmp_path
-
-
-def run(copy, *arguments) -> subprocess.CompletedProcess:
-    """Run pytest in the copy, in a process of its own."""
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments]
-    return subprocess.run(command, cwd=copy, capture_output=True, text=True)
-
-
-def tamper(copy, change, lesson=LESSON) -> None:
-    path = copy / lesson
-    notebook = nbformat.read(path, as_version=4)
-    change(notebook)
-    nbformat.write(notebook, path)
+def copy_parts(folder, *names: str) -> None:
+    for name in names:
+        (folder / name).parent.mkdir(exist_ok=True)
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        copy(ROOT / name, folder / name)
 
 
 def find(notebook, text):
@@ -60,156 +37,210 @@ def find(notebook, text):
     return found[0]
 
 
-def change_stored_number(notebook):
-    output = find(notebook, "total, count, total / count").outputs[0]
-    assert "4.0625" in output.data["text/plain"]
-    output.data["text/plain"] = output.data["text/plain"].replace("4.0625", "4.0626")
-
-
-def take_the_sum_for_the_mean(notebook):
-    cell = find(notebook, "x.mean(dim=(2, 3))")
-    cell.source = cell.source.replace("x.mean(", "x.sum(")
-
-
-def paint_over(data, box) -> None:
-    """Paint a black box over a stored picture."""
-    image = Image.open(BytesIO(base64.b64decode(data["image/png"]))).convert("RGB")
-    image.paste((0, 0, 0), box)
+def encode(image, kind: str) -> str:
     buffer = BytesIO()
-    image.save(buffer, "PNG")
-    data["image/png"] = base64.b64encode(buffer.getvalue()).decode()
+    image.save(buffer, kind)
+    return base64.b64encode(buffer.getvalue()).decode()
 
 
-def paint_over_the_picture(notebook):
-    data = find(notebook, 'plot_maps({"the map": numbers})').outputs[0].data
-    paint_over(data, (100, 100, 104, 104))  # 16 pixels
+# Ways to spoil a cell.
 
 
-def paint_over_the_lab(notebook):
-    data = find(notebook, "PoolLab(numbers)").outputs[0].data
-    stored = find(notebook, 'plot_maps({"the map": numbers})').outputs[0].data
-    data["image/png"] = stored["image/png"]
+def edit(old: str, new: str):
+    def change(cell):
+        assert old in cell.source
+        cell.source = cell.source.replace(old, new)
+
+    return change
 
 
-def remove_the_picture(notebook):
-    del find(notebook, 'plot_maps({"the map": numbers})').outputs[0].data["image/png"]
+def store(old: str, new: str):
+    """Another text than the cell prints or returns."""
+
+    def change(cell):
+        output = cell.outputs[0]
+        texts, key = (output, "text") if "text" in output else (output.data, "text/plain")
+        assert old in texts[key]
+        texts[key] = texts[key].replace(old, new)
+
+    return change
 
 
-def change_a_number_drawn(notebook):
-    cell = find(notebook, 'plot_maps({"the map": numbers})')
-    cell.source += (
-        "\nplot_maps({'the map': [[2, 2, 7, 3], [9, 4, 6, 1], [8, 5, 2, 4], [3, 1, 2, 7]]})"
+def paint_over(*box: int):
+    """A black box over the stored picture."""
+
+    def change(cell):
+        data = cell.outputs[0].data
+        image = Image.open(BytesIO(base64.b64decode(data["image/png"]))).convert("RGB")
+        image.paste((0, 0, 0), box)
+        data["image/png"] = encode(image, "PNG")
+
+    return change
+
+
+def show_another_picture(cell):
+    cell.outputs[0].data["image/png"] = encode(Image.new("RGB", (40, 30)), "PNG")
+
+
+def remove_the_picture(cell):
+    del cell.outputs[0].data["image/png"]
+
+
+def draw_again(cell):
+    cell.source += "\nplot_maps({'the map': [[2, 2, 7, 3], [3, 1, 2, 7]]})"
+
+
+THE_MAP = ['plot_maps({"the map": numbers})']
+SPOILT = [  # lesson, texts that name its cells, how the first is spoilt, what nbval says
+    ("01", ["total, count, total / count"], store("4.0625", "4.0626"), "4.0626"),
+    ("01", ["x.mean(dim=(2, 3))"], edit("x.mean(", "x.sum("), "tensor"),
+    ("01", THE_MAP, paint_over(100, 100, 104, 104), "16 of"),
+    ("01", ["PoolLab(numbers)"], show_another_picture, "picture mismatch: stored 40×30"),
+    ("01", THE_MAP, remove_the_picture, "stored [], drawn ['image/png']"),
+    ("01", THE_MAP, draw_again, "3 1 2 7"),
+    ("01", ["# Solution of exercise 1"], edit("mean", "sum"), "That is the sum of each channel"),
+    ("01", ["kernel_size=5"], edit("=5", "=6"), "mismatch 'evalue'"),
+    ("02", ["trace_shapes(gap_network"], store("18,370", "18,371"), "18,371"),
+    ("02", ["HeadLab(channels=32"], paint_over(600, 100, 602, 102), "4 of"),
+    (
+        "02",
+        ["def block(inside, outside)", "trace_shapes(gap_network"],
+        edit("kernel_size=3, padding=1", "kernel_size=3"),
+        "MisfitError",
+    ),
+    (
+        "03",
+        ["# Solution of exercise 1"],
+        edit(".flatten(1)\n", ".squeeze()\n"),
+        "With one picture the batch axis is gone",
+    ),
+    ("03", ["nn.AvgPool2d(100, stride=0)"], edit("=0", "=1"), "Missing output fields"),
+    ("04", ["perfect = torch.full"], store("1.46115", "1.46116"), "1.46116"),
+    ("04", ["axis.imshow"], edit("images[place, 0]", "images[place + 1, 0]"), "picture mismatch"),
+    (
+        "04",
+        ['network = build_convnet("gap")'],
+        edit('"gap"', '"flatten"'),
+        "not enough values to unpack",
+    ),
+    (
+        "05",
+        ["MapLab(model, images, labels, names, picture=2"],
+        edit("body.0", "body.14"),
+        "body.14 (MaxPool2d): 32 maps",
+    ),
+    (
+        "06",
+        ["weight, bias = model.head[0].weight.detach()"],
+        edit("weight.detach()", "weight.detach().relu()"),
+        "classes: False",
+    ),
+]
+
+
+def picture_cell(colour: tuple[int, ...], kind: str):
+    """A cell that shows a picture of one colour, and has it stored."""
+    mode = "RGBA" if len(colour) == 4 else "RGB"
+    data = {f"image/{kind.lower()}": encode(Image.new(mode, (32, 32), colour), kind)}
+    output = nbformat.v4.new_output("display_data", data)
+    return nbformat.v4.new_code_cell(f"display({data!r}, raw=True)", outputs=[output])
+
+
+RED, GREEN, NOTHING = (255, 0, 0), (0, 255, 0), (255, 0, 0, 0)
+PICTURES = [  # stored, drawn, what nbval says
+    (picture_cell(RED, "PNG"), picture_cell(GREEN, "PNG"), "1024 of 1024 pixels changed"),
+    (picture_cell(RED, "JPEG"), picture_cell(GREEN, "JPEG"), "1024 of 1024 pixels changed"),
+    (picture_cell(RED, "GIF"), picture_cell(GREEN, "GIF"), "mismatch 'image/gif'"),
+    (picture_cell(NOTHING, "PNG"), picture_cell((*RED, 255), "PNG"), "1024 of 1024 pixels"),
+    (picture_cell(RED, "JPEG"), picture_cell(RED, "PNG"), "stored ['image/jpeg'], drawn"),
+]
+
+
+def spoil_lesson(lesson: str) -> tuple[list, list]:
+    """The cells of a lesson that its spoilt ones need, and the spoilt ones."""
+    notebook = nbformat.read(LESSONS[lesson], as_version=4)
+    whole, spoilt = [], []
+    for texts, change in [row[1:3] for row in SPOILT if row[0] == lesson]:
+        cells = [find(notebook, text) for text in texts]
+        whole += cells
+        first, *others = deepcopy(cells)
+        change(first)
+        for cell in others:  # joined, so that it is one cell that must fail
+            first.source, first.outputs = f"{first.source}\n{cell.source}", cell.outputs
+        spoilt.append(first)
+    return cells_needed(notebook, whole), spoilt
+
+
+def cells_needed(notebook, wanted: list) -> list:
+    """The cells wanted, the setup, the imports, and each that sets a name used after it."""
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    needed, used = [], set()
+    for place, cell in reversed([*enumerate(code)]):
+        uses, sets = names_in(cell)
+        if place < 2 or cell in wanted or sets & used:
+            needed.insert(0, cell)
+            used |= uses
+    return needed
+
+
+def names_in(cell) -> tuple[set[str], set[str]]:
+    """The names that a cell uses, and those that it sets."""
+    uses, sets = set(), set()
+    for node in ast.walk(ast.parse(cell.source)):
+        if isinstance(node, ast.Name):
+            (uses if isinstance(node.ctx, ast.Load) else sets).add(node.id)
+        elif isinstance(node, ast.FunctionDef):
+            sets.add(node.name)
+        elif isinstance(node, ast.alias):
+            sets.add((node.asname or node.name).split(".")[0])
+    return uses, sets
+
+
+@pytest.fixture(scope="module")
+def verdicts(tmp_path_factory):
+    """What nbval says of the cells, nothing of one that passes: a list for the unspoilt cells
+    and a list for the spoilt ones, by lesson."""
+    folder = tmp_path_factory.mktemp("spoilt")
+    copy_parts(
+        folder, "gap_utils", "tests/support", "conftest.py", "pyproject.toml", "requirements.txt"
     )
+    (folder / "notebooks").mkdir()
+    notebooks = {lesson: spoil_lesson(lesson) for lesson in sorted({row[0] for row in SPOILT})}
+    stored, drawn, _ = zip(*PICTURES, strict=True)
+    altered = [{**b, "outputs": a.outputs} for a, b in zip(stored, drawn, strict=True)]
+    notebooks["pictures"] = [*stored, *drawn], altered
+    for name, cells in notebooks.items():
+        notebook = nbformat.v4.new_notebook()
+        notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3"}
+        for number, cell in enumerate([*cells[0], *cells[1]]):
+            cell = nbformat.from_dict({**cell, "id": f"cell-{number}", "execution_count": 1})
+            notebook.cells.append(cell)
+        nbformat.write(notebook, folder / f"notebooks/{name}.ipynb")
+    nbval = ["--nbval", "-q", "-p", "no:cacheprovider", "--junitxml=report.xml", "notebooks"]
+    command = [sys.executable, "-m", "pytest", *nbval]
+    result = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    assert result.returncode == 1, result.stdout
+    cases = ElementTree.parse(folder / "report.xml").iter("testcase")
+    said = ["".join(case.itertext()) for case in cases]  # in the order of the notebooks
+    assert len(said) == sum(len(a) + len(b) for a, b in notebooks.values())
+    verdicts = {}
+    for name, cells in notebooks.items():
+        verdicts[name] = [[said.pop(0) for _ in part] for part in cells]
+    return verdicts
 
 
-def spoil_a_solution(notebook):
-    cell = find(notebook, "# Solution of exercise 1")
-    cell.source = cell.source.replace("mean", "sum")
-
-
-def change_the_shown_error(notebook):
-    find(notebook, "kernel_size=5").source = "pool(x, kernel_size=6)"
-
-
-def test_the_untouched_copy_passes(copy):
-    result = run(copy, "--nbval", LESSON)
-    assert result.returncode == 0, result.stdout
+def test_cells_that_are_not_spoilt_pass(verdicts):
+    unspoilt = {name: said for name, (said, _) in verdicts.items()}
+    assert unspoilt == {name: [""] * len(said) for name, said in unspoilt.items()}
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        (change_stored_number, "4.0626"),
-        (take_the_sum_for_the_mean, "tensor"),
-        (paint_over_the_picture, "16 of"),
-        (paint_over_the_lab, "picture mismatch"),
-        (remove_the_picture, "stored 0 pictures, drawn 1"),
-        (change_a_number_drawn, "3 1 2 7"),
-        (spoil_a_solution, "That is the sum of each channel"),
-        (change_the_shown_error, "mismatch 'evalue'"),
-    ],
+    ("lesson", "number", "said"),
+    [(row[0], [r for r in SPOILT if r[0] == row[0]].index(row), row[3]) for row in SPOILT]
+    + [("pictures", number, said) for number, (_, _, said) in enumerate(PICTURES)],
 )
-def test_nbval_catches(copy, change, said):
-    tamper(copy, change)
-    result = run(copy, "--nbval", "-x", LESSON)
-    assert result.returncode == 1, result.stdout
-    assert said in result.stdout
-
-
-def change_a_row_of_the_table(notebook):
-    data = find(notebook, "trace_shapes(gap_network").outputs[0].data
-    assert "18,370" in data["text/plain"]
-    data["text/plain"] = data["text/plain"].replace("18,370", "18,371")
-
-
-def paint_over_the_heads(notebook):
-    data = find(notebook, "HeadLab(channels=32").outputs[0].data
-    paint_over(data, (600, 100, 602, 102))  # 4 pixels
-
-
-def forget_the_padding(notebook):
-    cell = find(notebook, "def block(inside, outside)")
-    cell.source = cell.source.replace("kernel_size=3, padding=1", "kernel_size=3")
-
-
-def squeeze_a_solution(notebook):
-    cell = find(notebook, "# Solution of exercise 1")
-    cell.source = cell.source.replace(".flatten(1)\n", ".squeeze()\n")
-
-
-def mend_an_error_shown_on_purpose(notebook):
-    cell = find(notebook, "nn.AvgPool2d(100, stride=0)")
-    cell.source = cell.source.replace("stride=0", "stride=1")
-
-
-def change_the_stored_floor(notebook):
-    output = find(notebook, "perfect = torch.full").outputs[0]
-    assert "1.46115" in output.text
-    output.text = output.text.replace("1.46115", "1.46116")
-
-
-def show_other_clothes(notebook):
-    cell = find(notebook, "axis.imshow")
-    cell.source = cell.source.replace(
-        "data.test.images[place, 0]", "data.test.images[place + 1, 0]"
-    )
-
-
-def take_another_head(notebook):
-    cell = find(notebook, 'network = build_convnet("gap")')
-    cell.source = cell.source.replace('"gap"', '"flatten"')
-
-
-def look_at_another_layer(notebook):
-    cell = find(notebook, "MapLab(model, images, labels, names, picture=2)")
-    cell.source = cell.source.replace("picture=2", "picture=2, layer='body.14'")
-
-
-def lose_what_speaks_against(notebook):
-    cell = find(notebook, "weight, bias = model.head[0].weight.detach()")
-    cell.source = cell.source.replace("weight.detach()", "weight.detach().relu()")
-
-
-@pytest.mark.parametrize(
-    ("lesson", "change", "said"),
-    [
-        (LESSON_02, change_a_row_of_the_table, "18,371"),
-        (LESSON_02, paint_over_the_heads, "4 of"),
-        (LESSON_02, forget_the_padding, "MisfitError"),
-        (LESSON_03, squeeze_a_solution, "With one picture the batch axis is gone"),
-        (LESSON_04, change_the_stored_floor, "1.46116"),
-        (LESSON_04, show_other_clothes, "picture mismatch"),
-        (LESSON_04, take_another_head, "not enough values to unpack"),
-        (LESSON_05, look_at_another_layer, "body.14 (MaxPool2d): 32 maps"),
-        (LESSON_06, lose_what_speaks_against, "classes: False"),
-        (LESSON_03, mend_an_error_shown_on_purpose, "Missing output fields"),
-    ],
-)
-def test_nbval_catches_in_later_lessons(copy, lesson, change, said):
-    tamper(copy, change, lesson)
-    result = run(copy, "--nbval", "-x", lesson)
-    assert result.returncode == 1, result.stdout
-    assert said in result.stdout
+def test_nbval_catches(verdicts, lesson, number, said):
+    assert said in verdicts[lesson][1][number]
 
 
 def forget_to_run_a_cell(notebook):
@@ -254,9 +285,13 @@ def break_a_link(notebook):
         (break_a_link, "test_links_to_local_files_lead_somewhere"),
     ],
 )
-def test_the_structure_tests_catch(copy, change, test):
+def test_the_structure_tests_catch(change, test, tmp_path):
+    copy_parts(tmp_path, "gap_utils", "notebooks")  # what links lead to
+    path = tmp_path / LESSONS["01"].relative_to(ROOT)
     check = getattr(test_structure, test)
-    check(copy / LESSON)
-    tamper(copy, change)
+    check(path)
+    notebook = nbformat.read(path, as_version=4)
+    change(notebook)
+    nbformat.write(notebook, path)
     with pytest.raises(AssertionError):
-        check(copy / LESSON)
+        check(path)

@@ -1,6 +1,6 @@
 """Make `pytest --nbval notebooks` compare the pictures of the lessons too.
 
-nbval compares every text but no picture. Here a picture that has changed fails its cell.
+nbval compares every output but PNG and JPEG. Here one that has changed fails its cell.
 The pixels depend on the versions that draw them, so they are compared under the pinned
 ones only; under others the numbers drawn still are, since each picture has a text twin.
 """
@@ -8,6 +8,7 @@ ones only; under others the numbers drawn still are, since each picture has a te
 from __future__ import annotations
 
 import base64
+import os
 import re
 from importlib.metadata import version
 from io import BytesIO
@@ -36,9 +37,9 @@ def pinned_versions() -> dict[str, str]:
 
 
 def picture_difference(stored: str, drawn: str) -> str | None:
-    """Say how two base64 PNGs differ beyond the tolerance; None where they do not."""
+    """Say how two base64 pictures differ beyond the tolerance; None where they do not."""
     a, b = (
-        np.asarray(Image.open(BytesIO(base64.b64decode(text))).convert("RGB"), dtype=int)
+        np.asarray(Image.open(BytesIO(base64.b64decode(text))).convert("RGBA"), dtype=int)
         for text in (stored, drawn)
     )
     if a.shape != b.shape:
@@ -47,9 +48,10 @@ def picture_difference(stored: str, drawn: str) -> str | None:
     return f"{changed.sum()} of {changed.size} pixels changed" if changed.any() else None
 
 
-def _pictures(outputs) -> list[str]:
-    found = [output.get("data", {}).get("image/png") for output in outputs]
-    return [picture for picture in found if picture]
+def _pictures(outputs) -> list[tuple[str, str]]:
+    """The kind of each picture, and its base64."""
+    data = [item for output in outputs for item in output.get("data", {}).items()]
+    return [item for item in data if item[0] in ("image/png", "image/jpeg")]
 
 
 @pytest.hookimpl(trylast=True)
@@ -58,6 +60,8 @@ def pytest_configure(config):
         return
     from nbval.plugin import IPyNbCell
 
+    # nbval reads what a cell sent when the cell has ended; a socket that is full drops the rest
+    os.environ.setdefault("TQDM_MININTERVAL", "1")
     pins = pinned_versions()
     if any(version(name) != pins[name] for name in ("matplotlib", "pillow", "seaborn")):
         return
@@ -67,10 +71,11 @@ def pytest_configure(config):
         if not compare_texts(self, test, ref, skip_compare):
             return False
         drawn, stored = _pictures(test), _pictures(ref)
-        if len(drawn) != len(stored):
-            problem = f"stored {len(stored)} pictures, drawn {len(drawn)}"
+        kinds = [kind for kind, _ in stored], [kind for kind, _ in drawn]
+        if kinds[0] != kinds[1]:
+            problem = f"stored {kinds[0]}, drawn {kinds[1]}"
         else:
-            pairs = zip(stored, drawn, strict=True)
+            pairs = zip((a for _, a in stored), (b for _, b in drawn), strict=True)
             problem = next(filter(None, (picture_difference(*pair) for pair in pairs)), None)
         if problem:
             self.comparison_traceback.append(f"picture mismatch: {problem}")

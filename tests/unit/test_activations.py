@@ -2,7 +2,9 @@ import gc
 import re
 import weakref
 from collections import namedtuple
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
+from operator import attrgetter
 
 import pytest
 import torch
@@ -230,7 +232,7 @@ def test_hooks_are_gone_and_the_users_own_stay():
     model[0].register_forward_hook(lambda module, inputs, output: calls.append("hook"))
     model.register_forward_pre_hook(lambda module, inputs: calls.append("pre-hook"))
     with capture_activations(model, "*") as maps:
-        assert count_hooks(model) == 2 + 1 + len(list(model.modules()))
+        assert count_hooks(model) == 2 + 2 * len(list(model.modules()))
         model(IMAGES)
     assert count_hooks(model) == 2
     with pytest.raises(ZeroDivisionError), capture_activations(model, "*"):
@@ -245,10 +247,6 @@ def test_hooks_are_gone_and_the_users_own_stay():
     doubled = nn.Sequential(nn.Identity())
     doubled[0].register_forward_hook(lambda module, inputs, output: 2 * output)
     same(capture(doubled, "0", IMAGES)["0"], 2 * IMAGES)
-    half_scripted = nn.Sequential(nn.ReLU(), torch.jit.script(nn.ReLU()))
-    with pytest.raises(RuntimeError, match="not supported on ScriptModules"):
-        capture(half_scripted, "*", IMAGES)
-    assert count_hooks(half_scripted) == 0
 
 
 @pytest.mark.parametrize("detach", [True, False])
@@ -301,6 +299,106 @@ def test_two_thousand_passes_keep_no_more_than_one(detach):
     assert len(known) == 6000
     alive = {id(ref()) for ref in known if ref() is not None}
     assert alive == {id(value) for value in maps.values()}
+
+
+class Parts(nn.Module):
+    """As timm's networks have it: methods that run layers without a call of the model."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.act = nn.Conv2d(3, 4, 3), nn.ReLU()
+        self.body, self.fc = nn.Sequential(nn.Conv2d(4, 4, 3), nn.ReLU()), nn.Linear(4, 2)
+
+    def forward_features(self, x):
+        return self.act(self.body(self.act(self.stem(x)) - 0.1))
+
+    def forward_head(self, features):
+        return self.fc(features.mean((2, 3)))
+
+    def forward(self, x):
+        return self.forward_head(self.forward_features(x))
+
+    def run_twice(self, x):
+        with capture_activations(self, "*") as maps:
+            self.forward_features(x)
+            self.forward_features(x[:1])
+        return maps
+
+
+INSIDE = ["body.0", "body.1", "body"]
+FEATURES = ["stem", "act", *INSIDE, "act_1"]
+METHODS = {
+    "forward_features": FEATURES,
+    "forward": [*FEATURES, "fc"],
+    "__call__": [*FEATURES, "fc", ""],
+    "body": INSIDE,
+    "body.forward": INSIDE[:2],
+    "body.0": ["body.0"],
+    "forward_head": ["fc"],
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("detach", [True, False])
+@pytest.mark.parametrize("name", METHODS)
+def test_a_pass_is_a_call_of_any_method(name, detach):
+    model = Parts()
+    method = attrgetter(name)(model)
+    channels = 3 if "stem" in METHODS[name] else 4
+    known = []
+    with capture_activations(model, "*", detach=detach) as maps:
+        model(IMAGES)
+        for number in range(100):
+            images = torch.full((2, channels, 6, 6), 0.01 * number)
+            method(images)
+            assert list(maps) == METHODS[name]
+            known.extend(weakref.ref(value) for value in maps.values())
+        found = {layer: value.detach() for layer, value in maps.items()}
+    if "stem" in found:
+        same(found["stem"], model.stem(images).detach())
+    gc.collect()
+    assert {id(ref()) for ref in known if ref() is not None} == {id(v) for v in maps.values()}
+
+
+def test_what_a_pass_did_not_run_is_not_there():
+    model = Parts()
+    with capture_activations(model, "stem") as maps:
+        features = model.forward_features(IMAGES)
+        assert list(maps) == ["stem"]
+        model.forward_head(features)  # no stem
+        assert maps == {}
+        model.forward_features(IMAGES)
+        with pytest.raises(RuntimeError, match="channels"):
+            model.forward_features(IMAGES[:, :2])  # breaks off in the stem
+        assert maps == {}
+        model.forward_features(IMAGES)
+        with capture_activations(model, "act") as inner:
+            model.forward_features(IMAGES[:1])
+        assert (len(maps["stem"]), list(inner)) == (1, ["act", "act_1"])
+
+
+def test_a_block_inside_a_method_of_the_model():
+    maps = Parts().run_twice(IMAGES)
+    assert (list(maps), len(maps["act_1"])) == (FEATURES, 1)
+
+
+def test_methods_in_other_threads_and_in_wrappers():
+    model = Parts()
+    with capture_activations(model, "*") as maps, ThreadPoolExecutor(1) as other:
+        for images in (IMAGES, IMAGES[:1]):
+            other.submit(model.forward_features, images).result()
+            assert (list(maps), len(maps["stem"])) == (FEATURES, len(images))
+    for wrapper, name in (
+        (nn.DataParallel(model), "module"),
+        (torch.compile(model, backend="eager"), "_orig_mod"),
+    ):
+        with capture_activations(wrapper, f"{name}.act") as maps:
+            for images in (IMAGES, IMAGES[:1]):
+                getattr(wrapper, name).forward_features(images)
+                assert (list(maps), len(maps[f"{name}.act"])) == (
+                    [f"{name}.act", f"{name}.act_1"],
+                    len(images),
+                )
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch sees no CUDA device here")
@@ -418,6 +516,28 @@ def test_a_compiled_model_that_has_run_is_captured_too():
     with capture_activations(compiled, "*1") as maps:
         compiled(torch.ones(1, 1, 5, 5))
     torch.testing.assert_close(maps["_orig_mod.1"], expected.detach())
+
+
+def test_a_compiled_part_of_a_model():
+    model = small_network().eval()
+    model[0] = torch.compile(model[0], backend="eager")
+    expected = model[0](IMAGES).detach()
+    same(capture(model, "0", IMAGES)["0"], expected)
+    assert find_cam_head(model, IMAGES).layer == "4"
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("make", [torch.jit.script, lambda model: torch.jit.trace(model, IMAGES)])
+def test_what_torch_jit_has_made_is_refused(make):
+    model = make(small_network().eval())
+    for call in (find_cam_head, lambda model, _: capture(model, "*", IMAGES)):
+        with pytest.raises(ValueError, match=r"run in Python, got a model from torch\.jit, which"):
+            call(model, IMAGES)
+    half = nn.Sequential(nn.ReLU(), make(nn.ReLU()))
+    with pytest.raises(ValueError, match=r"run in Python, got '1' from torch\.jit"):
+        capture(half, "*", IMAGES)
+    assert count_hooks(half) == 0
+    assert list(capture(half, "0", IMAGES)) == ["0"]
 
 
 @pytest.mark.parametrize(
@@ -611,3 +731,29 @@ def test_a_bias_may_take_or_leave_most_digits(dtype):
     assert find_cam_head(model, image).layer == "4"
     model[8].bias.data += 100
     assert find_cam_head(model, image).layer == "4"
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, *HALVES])
+def test_pictures_of_another_kind_of_numbers(dtype):
+    model = small_network().to(dtype).eval()
+    for images in (IMAGES, IMAGES.double()):
+        assert find_cam_head(model, images).layer == "4"
+    with pytest.raises(ValueError, match=r"in floating-point numbers, got torch\.uint8"):
+        find_cam_head(model, IMAGES.to(torch.uint8))
+
+
+def test_networks_without_numbers_are_refused():
+    lazy = nn.Sequential(nn.Conv2d(3, 6, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    lazy.append(nn.LazyLinear(5))
+    blank, infinite = small_network(), small_network()
+    blank[8].bias.data[3] = torch.nan
+    infinite[8].weight.data.fill_(torch.inf)
+    for model, message in [
+        (small_network().to("meta"), r"weights with numbers, but '0\.weight' is on 'meta'"),
+        (lazy, r"weights with numbers, but '3\.weight' gets its shape from a first call"),
+        (blank, "logits that are finite numbers, got NaN or infinite ones"),
+        (infinite, "logits that are finite numbers, got NaN or infinite ones"),
+    ]:
+        with pytest.raises(ValueError, match=f"expected {message}"):
+            find_cam_head(model, IMAGES)
+    assert isinstance(lazy[3], nn.LazyLinear)

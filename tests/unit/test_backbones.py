@@ -27,6 +27,7 @@ from gap_utils import backbones
 from gap_utils.activations import capture_activations, class_activation_map, find_cam_head
 from gap_utils.backbones import Backbone, find_pooling, load_backbone, replace_head
 from gap_utils.inference import predict, preserve_training_mode
+from gap_utils.models import build_convnet
 from gap_utils.photos import load_photo
 from small_networks import Call, count_hooks
 
@@ -604,6 +605,150 @@ def test_poolings_of_other_kinds_are_refused():
             find_pooling(from_timm("test_resnet", global_pool=kind), noise(96))
 
 
+def with_two_classes(model, images):
+    return replace_head(model, 2, images=images)
+
+
+def concat_of_modules(m, x):
+    return torch.cat([m.max(x), m.mean(x)], 1)
+
+
+def sum_of_modules(m, x):
+    return m.mean(x) + m.max(x)
+
+
+def gated(m, features, vector):
+    return features * m.gate(vector).sigmoid()[..., None, None]
+
+
+def around_pooling(way, **layers):
+    """A network of `body`, and what a function makes of its features."""
+    own = {"body": nn.Conv2d(3, 8, 3), "head": nn.Linear(8, 5), "gate": nn.Linear(8, 8)}
+    pools = {"max": nn.AdaptiveMaxPool2d(1), "mean": nn.AdaptiveAvgPool2d(1)}
+    return Call(lambda m, x: way(m, m.body(x), x), **own | pools | layers).eval()
+
+
+def pool_with(function):
+    pools = {"max": nn.AdaptiveMaxPool2d(1), "mean": nn.AdaptiveAvgPool2d(1)}
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3), Call(function, **pools), nn.Flatten(), nn.LazyLinear(5)
+    )
+
+
+def tokens(features):
+    return features.flatten(2).mT
+
+
+deeper = {"next": nn.Conv2d(8, 8, 3), "other": nn.Linear(8, 5)}
+BRANCHES = {  # what else goes into the output, and where
+    "fastai": (pool_with(concat_of_modules), "maximum of '0' alone, .* in at '1.mean'"),
+    "sum": (pool_with(sum_of_modules), "mean of '0' alone, .* in at '1.max'"),
+    "two heads": (
+        around_pooling(
+            lambda m, f, x: m.head(m.mean(f).flatten(1)) + m.other(m.max(f).flatten(1)), **deeper
+        ),
+        "mean of 'body' alone, .* in at 'max'",
+    ),
+    "gate": (
+        around_pooling(
+            lambda m, f, x: m.head(m.mean(gated(m, f, m.mean(f).flatten(1))).flatten(1))
+        ),
+        "mean of 'body' alone, .* in at 'mean'",
+    ),
+    "gate in the forward pass": (
+        around_pooling(lambda m, f, x: m.head(gated(m, f, f.mean((2, 3))).mean((2, 3)))),
+        "mean of 'body' alone, .* in at 'head'",
+    ),
+    "two scales": (
+        around_pooling(
+            lambda m, f, x: m.head(torch.cat([m.mean(f), m.mean(m.next(f))], 1).flatten(1)),
+            **deeper | {"head": nn.Linear(16, 5)},
+        ),
+        "mean of 'next' alone, .* in at 'head'",
+    ),
+    "auxiliary output": (
+        around_pooling(lambda m, f, x: (m.head(m.mean(m.next(f)).flatten(1)), f), **deeper),
+        "mean of 'next' alone, .* in at the end",
+    ),
+    "skip": (
+        around_pooling(
+            lambda m, f, x: {"logits": m.head(f.mean((2, 3))) + x.mean((1, 2, 3))[:, None]}
+        ),
+        "mean of 'body' alone, .* in at the end",
+    ),
+    "numbers of the picture": (
+        around_pooling(
+            lambda m, f, x: m.head(torch.cat([m.mean(f).flatten(1), x.mean((2, 3))], 1)),
+            head=nn.Linear(11, 5),
+        ),
+        "mean of 'body' alone, .* in at 'head'",
+    ),
+    "a convolution as large as the map": (
+        around_pooling(
+            lambda m, f, x: m.head(m.next(f).flatten(1)) + m.other(f.mean((2, 3))),
+            **deeper | {"next": nn.Conv2d(8, 8, 6)},
+        ),
+        "flatten of 'body' alone, .* in at 'other'",
+    ),
+    "two tokens": (
+        around_pooling(
+            lambda m, f, x: m.head((t := m.tokens(f))[:, 0]) + m.other(t[:, 1]),
+            **deeper | {"tokens": Call(lambda m, f: tokens(f))},
+        ),
+        "class token of 'tokens' alone, .* in at 'other'",
+    ),
+    "attention": (
+        around_pooling(
+            lambda m, f, x: m.head(m.mean(f).flatten(1) * f.flatten(2).softmax(2).amax(2)),
+        ),
+        "mean of 'body' alone, .* in at 'head'",
+    ),
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("name", BRANCHES)
+def test_a_vector_that_is_not_all_that_goes_into_the_output(name, dtype):
+    model, message = BRANCHES[name]
+    run(model.float(), noise(8))  # which gives a lazy layer its shape
+    model.to(dtype)
+    for call in (find_pooling, with_two_classes):
+        with pytest.raises(ValueError, match=f"expected an output made of the {message}$"):
+            call(model, noise(8))
+        assert count_hooks(model) == 0
+
+
+def test_a_branch_that_the_weights_hide():
+    model = BRANCHES["two heads"][0].float()
+    model.other = nn.Linear(8, 5).requires_grad_(False)
+    model.other.weight.zero_()
+    model.body.bias.data[3] = 1e4
+    with pytest.raises(ValueError, match="something else comes in at 'max'"):
+        find_pooling(model, noise(8))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+@pytest.mark.parametrize(
+    "way",
+    [
+        lambda m, f, x: m.head((v := f.mean((2, 3))) + m.gate(v)),  # around a layer of the head
+        lambda m, f, x: m.head((v := m.mean(f).flatten(1)) * m.gate(v).sigmoid()),
+        lambda m, f, x: (m.head(f.mean((2, 3))), m.gate(m.mean(f).flatten(1))),
+        lambda m, f, x: {"logits": [m.head(f.float().mean((2, 3)).to(f.dtype))]},
+        lambda m, f, x: m.head(f.sum((2, 3)).div_(36)),
+        lambda m, f, x: m.head(m.mean(m.squeeze(f)).flatten(1)),
+    ],
+)
+def test_a_vector_that_is_used_more_than_once(way, dtype):
+    squeeze = Call(lambda m, f: gated(m, f, f.mean((2, 3))), gate=nn.Linear(8, 8))
+    model = around_pooling(way, squeeze=squeeze).to(dtype)
+    model.body.weight.data[2], model.body.bias.data[2] = 0, 0  # a channel of nothing but 0
+    pooling = find_pooling(model, noise(8))
+    assert (pooling.kind, pooling.features, pooling.pooled) == ("mean", (8, 6, 6), 8)
+    maps = run(replace_head(model, 2, images=noise(8)).body, noise(8).to(dtype))
+    same(maps, features_of(model, pooling.before, noise(8).to(dtype))[0], 1e-6)
+
+
 @pytest.mark.parametrize(
     ("model", "images", "message"),
     [
@@ -670,8 +815,73 @@ def test_a_network_for_grey_pictures_gets_grey_noise():
     assert find_pooling(from_timm("test_resnet", in_chans=1)).features == (96, 5, 5)
 
 
-def with_two_classes(model, images):
-    return replace_head(model, 2, images=images)
+def flat(layer, number):
+    return nn.Sequential(layer, nn.Flatten(), nn.Linear(number, 5))
+
+
+def pooled(layer, pool):
+    return nn.Sequential(layer, pool(1), nn.Flatten(), nn.Linear(8, 5))
+
+
+@pytest.mark.parametrize(
+    ("model", "features"),
+    [
+        (flat(nn.Conv2d(1, 8, 3), 5408), (8, 26, 26)),
+        (build_convnet("flatten"), (32, 3, 3)),
+        (flat(nn.Conv2d(3, 8, 3), 8 * 48 * 48), (8, 48, 48)),
+        (flat(nn.Conv2d(3, 1, 3), 98 * 98), (1, 98, 98)),
+        (flat(nn.Conv2d(3, 1, 3), 297 * 297), (1, 297, 297)),
+        (flat(nn.Conv1d(2, 8, 5), 8 * 4092), (8, 4092)),
+        (pooled(nn.Conv1d(2, 8, 3), nn.AdaptiveAvgPool1d), (8, 222)),
+        (pooled(nn.Conv3d(1, 8, 3), nn.AdaptiveAvgPool3d), (8, 26, 26, 26)),
+        (torchvision.models.VisionTransformer(384, 32, 1, 2, 24, 48), (145, 24)),
+        (VisionTransformer(img_size=96, embed_dim=24, depth=1, num_heads=2), (37, 24)),
+        (
+            nn.Sequential(nn.PixelUnshuffle(4), pooled(nn.Conv2d(48, 8, 1), nn.AdaptiveMaxPool2d)),
+            (8, 56, 56),
+        ),
+    ],
+)
+def test_noise_of_a_size_that_the_network_takes(model, features):
+    random = torch.get_rng_state()
+    assert find_pooling(model).features == features
+    assert torch.equal(torch.get_rng_state(), random)
+    assert count_hooks(model) == 0
+
+
+@pytest.mark.parametrize(
+    ("model", "reason"),
+    [
+        (flat(nn.Conv2d(3, 8, 3), 8 * 7 * 5), "mat1 and mat2"),  # no square
+        (Call(lambda m, x, age: m.net(x) + age, net=build_convnet()), "missing 1 .*'age'"),
+        (Call(lambda m, x: m.net(x).view(32, 5), net=build_convnet(num_classes=5)), "shape"),
+    ],
+)
+def test_a_network_that_takes_no_noise(model, reason):
+    with pytest.raises(ValueError, match=f"give some with images= .*{reason}"):
+        find_pooling(model)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_networks_that_cannot_be_looked_at():
+    model = small_network(nn.AdaptiveAvgPool2d(1))
+    lazy = nn.Sequential(*model[:5], nn.LazyLinear(5))
+    for refused, message in (
+        (torch.jit.script(model), r"got a model from torch\.jit"),
+        (deepcopy(model).to("meta"), "'0.weight' is on 'meta'"),
+        (lazy, "'5.weight' gets its shape from a first call"),
+    ):
+        for call in (find_pooling, with_two_classes):
+            with pytest.raises(ValueError, match=f"expected .*{message}"):
+                call(refused, noise(8))
+    assert isinstance(lazy[5], nn.LazyLinear)
+
+
+def test_pictures_of_another_kind_of_numbers():
+    model = small_network(nn.AdaptiveAvgPool2d(1))
+    assert find_pooling(model, noise(8).double()).features == (8, 6, 6)
+    with pytest.raises(ValueError, match=r"in floating-point numbers, got torch\.uint8"):
+        find_pooling(model, noise(8).to(torch.uint8))
 
 
 @pytest.mark.parametrize("call", [find_pooling, with_two_classes])

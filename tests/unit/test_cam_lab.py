@@ -216,8 +216,8 @@ def test_numbers_are_written_where_they_fit(monkeypatch):
         (-0.04, 20, "0.0"),
         (0.123, 0.5, "0.12"),
         (-0.0123, 0.05, "-0.012"),
-        (-23456, 23456, "-2e+04"),
-        (0.00012, 0.00012, "1e-04"),
+        (-23456, 23456, "-2e4"),
+        (0.00012, 0.00012, "1e-4"),
         (0, 0.00012, "0"),
     ],
 )
@@ -398,7 +398,10 @@ def test_a_diverged_picture_is_shown():
         for view in VIEWS:
             lab.set(picture=picture, view=view)
     lab.set(picture=2)
-    assert "mean of 4 contributions nan" in words(lab)
+    assert (
+        "Picture 2; predicted no number.<br>Left, 0 (no number): mean of 4 contributions "
+        "no number; 4 of them are no number."
+    ) in words(lab)
 
 
 class FlatMaps(Tiny):
@@ -430,11 +433,12 @@ class FlatMaps(Tiny):
         ({"images": PICTURES[0]}, r"a tensor \(N, C, H, W\), got \(1, 2, 2\)"),
         ({"images": PICTURES.numpy()}, "got ndarray"),
         ({"labels": [0]}, "a label for each of 2 pictures, got 1"),
-        ({"labels": [[0], [1]]}, r"labels to be integers from 0 on, got \[0\]"),
-        ({"labels": torch.tensor([0, 3])}, "labels from 0 to 2, got 3"),
-        ({"labels": [0.5, 1]}, "labels to be integers from 0 on, got 0.5"),
+        ({"labels": [[0], [1]]}, r"labels to be integers from 0 to 2, got \[0\]"),
+        ({"labels": torch.tensor([0, 3])}, "labels to be integers from 0 to 2, got 3"),
+        ({"labels": [0.5, 1]}, "labels to be integers from 0 to 2, got 0.5"),
         ({"class_names": ["a", "b"]}, "a name for each of 3 classes, got 2"),
-        ({"class_names": "abcd"}, "a name for each of 3 classes, got 4"),
+        ({"class_names": "abc"}, "a list of class names, got 'abc'"),
+        ({"class_names": list("abcd")}, "a name for each of 3 classes, got 4"),
         ({"model": nn.Flatten()}, "no linear layer or 1×1 convolution"),
         ({"model": FlatMaps()}, r"features \(N, C, h, w\) from 'flat', got \(1, 2, 4\)"),
     ],

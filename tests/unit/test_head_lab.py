@@ -130,13 +130,13 @@ def test_the_sentences(fields, notes):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"batch": 0}, "batch to be an integer from 1 to 64, got 0"),
-        ({"channels": 513}, "channels to be an integer from 1 to 512, got 513"),
-        ({"height": 2.0}, r"height to be an integer from 1 to 64, got 2\.0"),
-        ({"width": None}, "width to be an integer from 1 to 64, got None"),
-        ({"num_classes": 1}, "num_classes to be an integer from 2 to 1000, got 1"),
+        ({"batch": 0}, "batch to be an integer from 1 to 256, got 0"),
+        ({"channels": 8193}, "channels to be an integer from 1 to 8192, got 8193"),
+        ({"height": 2.0}, r"height to be an integer from 1 to 224, got 2\.0"),
+        ({"width": None}, "width to be an integer from 1 to 224, got None"),
+        ({"num_classes": 1}, "num_classes to be an integer from 2 to 21843, got 1"),
         ({"built_for": (64, 7)}, r"built_for to be None or \(C, H, W\).*got \(64, 7\)"),
-        ({"built_for": (64, 7, 65)}, r"built_for to be None or .*got \(64, 7, 65\)"),
+        ({"built_for": (64, 7, 225)}, r"built_for to be None or .*got \(64, 7, 225\)"),
         ({"built_for": 7}, r"built_for to be None or .*got 7"),
     ],
 )
@@ -210,7 +210,7 @@ def test_the_picture_says_its_numbers():
 
 
 def test_all_pictures_have_one_size_and_one_state_gives_the_same_bytes():
-    largest = HeadState(64, 512, 64, 64, 1000)
+    largest = HeadState(256, 8192, 224, 224, 21_843)
     assert pixels(HeadState(1, 1, 1, 1, 2)).shape == pixels(largest).shape
     before = head_picture(largest).png
     run_heads.cache_clear()
@@ -253,8 +253,8 @@ def test_the_lab_is_driven_from_code(lab):
     assert control(lab, "Height H").value == 5
     assert control(lab, "Heads").value is True
     before = lab.value
-    with pytest.raises(ValueError, match="width to be an integer from 1 to 64, got 99"):
-        lab.set(width=99)
+    with pytest.raises(ValueError, match="width to be an integer from 1 to 224, got 999"):
+        lab.set(width=999)
     with pytest.raises(ValueError, match="expected a HeadState, got tuple"):
         lab.value = (1, 64, 7, 7)
     assert lab.value == before

@@ -111,8 +111,8 @@ def test_what_is_no_number_is_no_answer(logits, right, finite):
         (make_model(), IMAGES, 2.5, "batch_size to be an integer from 1 on, got 2.5"),
         (ONE_BY_ONE, IMAGES[0], 500, r"\(N, K\) with N = 1, got \(3, 1\)"),
         (nn.Conv2d(1, 3, 3), IMAGES[:2], 500, r"with N = 2, got \(2, 3, 6, 6\)"),
-        (make_model().to("meta"), IMAGES, 500, "weights are numbers, got none in '0.weight'"),
-        (nn.LazyLinear(3), IMAGES, 500, "weights are numbers, got none in 'weight'"),
+        (make_model().to("meta"), IMAGES, 500, "with numbers, but '0.weight' is on"),
+        (nn.LazyLinear(3), IMAGES, 500, "with numbers, but 'weight' gets its"),
         (Call(lambda m, x: (x, x)), IMAGES, 3, "with N = 3, got a tuple"),
     ],
 )

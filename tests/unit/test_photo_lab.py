@@ -225,8 +225,8 @@ def test_one_photograph_in_place_of_a_list():
         (RED.convert("L"), "a Pillow picture in RGB, .* got L"),
         (torch.tensor(1.0), r"a tensor \(N, C, H, W\), got"),
         (torch.zeros(32, 32), r"a tensor \(N, C, H, W\), got"),
-        (torch.zeros(1, 32, 32), r"photographs that mine/colours can take, got \(1, 32, 32\): "),
-        (torch.zeros(2, 3, 9, 9), r"photographs that mine/colours can take, got \(3, 9, 9\): "),
+        (torch.zeros(1, 32, 32), r"can take, got \(1, 32, 32\), where it raises RuntimeError: "),
+        (torch.zeros(2, 3, 9, 9), r"can take, got \(3, 9, 9\), where it raises RuntimeError: "),
     ],
 )
 def test_what_is_no_list_of_photographs_is_named(photos, got):

@@ -1,5 +1,8 @@
 import base64
+import math
+from functools import reduce
 from io import BytesIO
+from operator import add
 
 import numpy as np
 import pytest
@@ -197,6 +200,17 @@ def test_maps_are_drawn_with_their_numbers_and_boxes():
     rows, columns = boxed.nonzero()  # the box lies on the first two of four rows of squares
     assert rows.max() - rows.min() == pytest.approx(columns.max() - columns.min(), abs=3)
     assert rows.max() < picture.height * SCALE * 0.6
+
+
+def test_a_picture_has_one_size_however_python_adds(monkeypatch):
+    """From 3.12 on Python adds floats more exactly than before, as math.fsum does."""
+    maps = {name: np.ones((side, side)) for name, side in [("the map", 4), ("to 3", 3)]}
+    maps |= {name: np.ones((side, side)) for name, side in [("to 2", 2), ("to 1", 1)]}
+    for add_all in (lambda numbers: reduce(add, numbers), math.fsum):
+        monkeypatch.setattr("gap_utils.figures.sum", add_all, raising=False)
+        picture = plot_maps(maps)
+        assert (picture.width, picture.height) == (720, 284)
+        assert pixels(picture).shape[:2] == (568, 1440)
 
 
 def test_drawing_leaves_no_figure_open():

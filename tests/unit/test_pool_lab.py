@@ -97,16 +97,18 @@ def test_the_global_numbers():
         ({"values": np.zeros((9, 9))}, r"got shape \(9, 9\)"),
         ({"values": [[1, 2], [3]]}, "expected rows of numbers"),
         ({"values": [[1, 2], [3, float("nan")]]}, "numbers from -999 to 999"),
+        ({"values": [[1, 2], [3, 10**400]]}, "expected rows of numbers"),
+        ({"padding": -1}, "padding to be an integer from 0 on, got -1"),
         ({"values": [[1, 2], [3, 1000]]}, "numbers from -999 to 999"),
-        ({"window": 2.0}, r"window to be an integer, got 2\.0"),
-        ({"kernel_size": "2"}, "kernel_size to be an integer, got '2'"),
-        ({"stride": None}, "stride to be an integer, got None"),
+        ({"window": 2.0}, r"window to be an integer from 1 to 4, got 2\.0"),
+        ({"kernel_size": "2"}, "kernel_size to be an integer from 1 to 4, got '2'"),
+        ({"stride": None}, "stride to be an integer from 1 to 4, got None"),
         ({"values": torch.zeros(4, 4, requires_grad=True)}, "expected rows of numbers"),
         ({"mode": "sum"}, '"max", "avg" or "min", got \'sum\''),
-        ({"kernel_size": 5}, "kernel_size from 1 to 4, got 5"),
-        ({"stride": 0}, "stride from 1 to 4, got 0"),
+        ({"kernel_size": 5}, "kernel_size to be an integer from 1 to 4, got 5"),
+        ({"stride": 0}, "stride to be an integer from 1 to 4, got 0"),
         ({"padding": 2}, "at most half the kernel size, 1, got 2"),
-        ({"window": 5}, "window from 1 to 4, got 5"),
+        ({"window": 5}, "window to be an integer from 1 to 4, got 5"),
     ],
 )
 def test_impossible_states_are_named(fields, message):
@@ -254,7 +256,7 @@ def test_the_lab_is_driven_from_code(lab):
     assert control(lab, "Window").value == 4
     assert control(lab, "Pooling").value == "avg"
     before = lab.value
-    with pytest.raises(ValueError, match="kernel_size from 1 to 4, got 5"):
+    with pytest.raises(ValueError, match="kernel_size to be an integer from 1 to 4, got 5"):
         lab.set(kernel_size=5)
     with pytest.raises(ValueError, match="expected a PoolState, got dict"):
         lab.value = {}

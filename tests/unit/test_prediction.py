@@ -51,3 +51,9 @@ def test_bad_input_is_named(prediction):
         Prediction("?", {"1": ""}, right="1")
     with pytest.raises(ValueError, match=r"expected one of .* got '7'"):
         prediction.value = "7"
+    with pytest.raises(ValueError, match=r"a dict, answer -> feedback, got \['1', '2'\]"):
+        Prediction("?", ["1", "2"], right="1")
+    with pytest.raises(ValueError, match=r"with \['1'\] among them"):
+        Prediction("?", {"1": "", "2": ""}, right=["1"])
+    with pytest.raises(ValueError, match=r"expected one of .* got \['1'\]"):
+        prediction.value = ["1"]

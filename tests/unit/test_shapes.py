@@ -1,15 +1,32 @@
 import pickle
+import re
 import threading
+from functools import partial
+from types import MethodType
 
 import pytest
 import torch
 import torch.nn.functional as F
+import torchvision
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.nn.attention.flex_attention import flex_attention
 from torch.utils.flop_counter import FlopCounterMode
+from torchvision.models.detection import FasterRCNN
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.transforms import Normalize
 
-from gap_utils.shapes import NOT_CALLED, Layer, MisfitError, trace_shapes
+from gap_utils.shapes import (
+    ADAPTIVE_POOLINGS,
+    NOT_CALLED,
+    WINDOW_POOLINGS,
+    Layer,
+    MisfitError,
+    trace_shapes,
+)
+
+POOLINGS = sum([*WINDOW_POOLINGS.values(), *ADAPTIVE_POOLINGS.values()], ())
 
 
 def one(module, *shape):
@@ -119,7 +136,9 @@ def test_attention_uses_a_layer_without_calling_it():
     layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
     trace = trace_shapes(layer, (1, 5, 8))
     assert trace.parameters == sum(p.numel() for p in layer.parameters())
-    assert [row.parameters for row in trace if row.kind == "MultiheadAttention"] == [3 * 8 * 9]
+    products = 5 * 8 * 8 * 4 + 2 * 2 * 5 * 5 * 4  # four projections, scores and mixture of 2 heads
+    assert trace[0] == Layer("self_attn", "MultiheadAttention", [(1, 5, 8)], 3 * 8 * 9, products)
+    assert trace.multiply_adds == products + 2 * 5 * 8 * 16
     assert trace[-1] == Layer(NOT_CALLED, "", None, 8 * 9, None)  # the output projection
 
 
@@ -308,13 +327,38 @@ def test_forward_hooks_of_the_model_are_left_out():
     assert len(model._forward_hooks) == 2
 
 
-def test_a_model_that_would_be_called_itself_is_refused():
+def calls_itself_by(how):
     model = nn.Sequential(nn.BatchNorm1d(4))
     own = model[0].forward
-    model[0].forward = lambda x: own(x)
-    with pytest.raises(ValueError, match="the forward of their class, got '0' with a function"):
+    if how == "a function":
+        model[0].forward = lambda x: own(x)
+    elif how == "a method":
+        model[0].forward = MethodType(lambda self, x: own(x), model[0])
+    elif how == "an attribute":
+        model[0].after = lambda x: model[0].running_mean.add_(1)
+        model[0].forward = MethodType(lambda self, x: self.after(x), model[0])
+    else:
+        model[0].register_forward_pre_hook(lambda self, inputs: (model[0].weight + inputs[0],))
+    return model
+
+
+@pytest.mark.parametrize("how", ["a function", "a method", "an attribute", "a hook"])
+def test_a_model_that_would_be_called_itself_is_refused(how):
+    model = calls_itself_by(how)
+    with pytest.raises(
+        ValueError, match="through self, got '0' with a function that uses those of"
+    ):
         trace_shapes(model, (3, 4))
     assert model[0].num_batches_tracked == 0
+    assert model[0].running_mean.eq(0).all()
+
+
+def test_a_function_in_place_of_a_forward_that_is_given_the_module():
+    model = nn.Sequential(nn.Linear(4, 5), nn.Linear(5, 6))
+    model[0].forward = MethodType(lambda self, x: F.linear(x, self.weight), model[0])
+    model[1].own_forward = model[1].forward
+    model[1].forward = partial(lambda self, x: self.own_forward(x), model[1])  # like accelerate
+    assert trace_shapes(model, (3, 4)).multiply_adds == 3 * 20 + 3 * 30
 
 
 def test_a_model_that_cannot_be_copied_is_refused():
@@ -322,8 +366,41 @@ def test_a_model_that_cannot_be_copied_is_refused():
     model.lock = threading.Lock()
     with pytest.raises(ValueError, match="expected a model that can be copied, got one with: "):
         trace_shapes(model, (1, 3))
-    with pytest.raises(ValueError, match="got a TorchScript module"):
-        trace_shapes(torch.jit.ScriptModule(), (1, 3))
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize("name", ["(model)", "0"])
+@pytest.mark.parametrize(
+    "make", [torch.jit.script, partial(torch.jit.trace, example_inputs=torch.ones(1, 3))]
+)
+def test_a_torchscript_module_is_refused(make, name):
+    model = make(nn.Linear(3, 2))
+    with pytest.raises(ValueError, match=rf"got a TorchScript module \(of .*'{re.escape(name)}'$"):
+        trace_shapes(model if name == "(model)" else nn.Sequential(model), (1, 3))
+
+
+def test_compiled_models_are_traced_as_what_they_run():
+    plain = nn.Sequential(nn.Sequential(nn.Linear(4, 5), nn.BatchNorm1d(5)), nn.Linear(5, 6))
+    rows = list(trace_shapes(plain, (3, 4)))
+    compiled = torch.compile(plain, backend="eager")
+    assert list(trace_shapes(compiled, (3, 4))) == rows
+    assert compiled._orig_mod is plain
+    assert compiled(torch.ones(3, 4)).shape == (3, 6)
+    assert list(trace_shapes(compiled, (3, 4))) == rows
+    plain.compile(backend="eager")
+    assert list(trace_shapes(plain, (3, 4))) == rows
+    assert plain._compiled_call_impl is not None
+    inside = nn.Sequential(torch.compile(plain[0], backend="eager"), plain[1])
+    assert list(trace_shapes(inside, (3, 4))) == rows
+
+
+def test_an_exported_graph_is_left_in_its_mode():
+    linear = nn.Sequential(nn.Linear(4, 5), nn.Dropout())
+    graph = torch.export.export(linear.eval(), (torch.ones(3, 4),)).module()
+    trace = trace_shapes(nn.Sequential(graph), (3, 4))
+    assert (trace.multiply_adds, trace.parameters) == (60, 25)
+    with pytest.raises(NotImplementedError):
+        graph.eval()
 
 
 def test_a_number_has_the_shape_of_no_axes():
@@ -345,3 +422,361 @@ def test_what_is_no_shape_is_refused(shape):
 def test_what_is_no_model_is_refused():
     with pytest.raises(ValueError, match=r"expected a torch\.nn\.Module, got function"):
         trace_shapes(F.relu, (1, 3))
+
+
+class Between(nn.Module):
+    """A convolution, any step, a mean and a linear layer."""
+
+    def __init__(self, step, **attributes):
+        super().__init__()
+        self.conv, self.linear, self.step = nn.Conv2d(3, 4, 3), nn.Linear(4, 2), step
+        vars(self).update(attributes)
+
+    def forward(self, x):
+        return self.linear(self.step(self, self.conv(x)).mean((2, 3)))
+
+
+BETWEEN = [
+    Layer("conv", "Conv2d", (1, 4, 6, 6), 112, 4 * 36 * 27),
+    Layer("linear", "Linear", (1, 2), 10, 8),
+]
+NOTE = "Called with numbers: the shapes and costs may depend on them."
+
+
+class Holder:
+    def __init__(self, value):
+        self.value = value
+
+
+def only_on_a_processor(self, x):
+    if x.device.type not in ("cpu", "cuda"):
+        raise ValueError("expected a tensor of the CPU or of CUDA")
+    return x
+
+
+def says_no(self, x):
+    assert x.shape[2] == 6, "six"
+    return x
+
+
+def gives_up(self, x):
+    try:
+        return x[x == x].view(1, 4, 6, 6)
+    except RuntimeError:
+        return x.new_zeros(1, 5, 1, 1)
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        Between(lambda self, x: Normalize([0.5] * 4, [0.5] * 4)(x)),
+        Between(lambda self, x: x.to(self.device), device=torch.device("cpu")),
+        Between(lambda self, x: x / 255 if x.max() > 1 else x),
+        Between(lambda self, x: x * x.std().item()),
+        Between(lambda self, x: x * x.flatten().tolist()[0]),
+        Between(lambda self, x: x[x == x].view(1, 4, 6, 6)),
+        Between(lambda self, x: x - self.held.value, held=Holder(torch.ones(4, 1, 1))),
+        Between(lambda self, x: x + self.held.value[(x > 9).long()], held=Holder(torch.ones(2))),
+        Between(only_on_a_processor),
+        Between(gives_up),
+    ],
+)
+def test_a_forward_that_needs_the_numbers_is_called_with_them(network):
+    trace = trace_shapes(network, (1, 3, 8, 8))
+    assert list(trace) == BETWEEN
+    assert trace.with_numbers
+    assert trace[:1].with_numbers
+    assert repr(trace).splitlines()[-1] == NOTE
+
+
+endless = [torch.ones(4, 1, 1)]
+endless.append(endless)
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        Between(lambda self, x: x - self.means[0], means=endless),
+        Between(lambda self, x: x - self.means["of"][0], means={"of": (torch.ones(4, 1, 1),)}),
+    ],
+)
+def test_tensors_in_lists_and_dicts_need_no_numbers(network):
+    trace = trace_shapes(network, (1, 3, 8, 8))
+    assert list(trace) == BETWEEN
+    assert not trace.with_numbers
+    assert NOTE not in repr(trace)
+
+
+def test_the_numbers_of_a_tensor_are_used_and_others_are_random():
+    class Largest(nn.Module):
+        def forward(self, x):
+            return x.new_zeros(int(x.max() * 1000), 2)
+
+    assert one(Largest(), 2, 3) == one(Largest(), 2, 3)
+    assert 0 < one(Largest(), 2, 3).output_shape[0] < 1000
+    assert trace_shapes(Largest(), torch.tensor([1, 7]))[0].output_shape == (7000, 2)
+    assert trace_shapes(Largest(), torch.empty(2, device="meta"))[0] == one(Largest(), 2)
+
+
+@pytest.mark.filterwarnings("ignore:.*quantized tensor creation:UserWarning")
+def test_quantised_layers():
+    model = nn.Sequential(torch.ao.nn.quantized.dynamic.Linear(4, 5), nn.Linear(5, 6))
+    trace = trace_shapes(model, (2, 4))
+    assert trace.with_numbers
+    assert trace[0] == Layer("0", "Linear", (2, 5), 0, None, ("quantized.linear_dynamic",))
+    assert trace[1].multiply_adds == 60
+    with pytest.raises(MisfitError, match=r"needs the numbers; called with numbers, layer '0', "):
+        trace_shapes(model, (2, 3))
+
+
+def test_a_detector_and_a_list_of_pictures_as_one_input():
+    body = nn.Sequential(nn.Conv2d(3, 8, 3, stride=4), nn.ReLU())
+    body.out_channels = 8
+    anchors = AnchorGenerator(sizes=((16,),), aspect_ratios=((1.0,),))
+    detector = FasterRCNN(body, 2, rpn_anchor_generator=anchors, min_size=64, max_size=80)
+    pictures = [torch.rand(3, 64, 80), torch.rand(3, 80, 64)]
+    trace = trace_shapes(detector, [pictures])
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        detector.eval()(pictures)
+    assert 2 * without_pooling(detector, trace) == counter.get_total_flops()
+    assert trace.with_numbers
+    assert {name for row in trace for name in row.uncounted} >= {"torchvision.roi_align"}
+    shapes = trace_shapes(detector, [[(3, 64, 80), (3, 80, 64)]])
+    assert shapes[1] == trace[1]
+
+
+def without_pooling(model, trace):
+    rows = [row for row in trace if row.name != NOT_CALLED]
+    return sum(
+        row.multiply_adds or 0
+        for row in rows
+        if not isinstance(model.get_submodule(row.name.replace("(model)", "")), POOLINGS)
+    )
+
+
+class Unchanged(nn.Module):
+    """Would change in every way that a forward can change a module."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm, self.lazy = nn.BatchNorm1d(4), nn.LazyLinear(3)
+        self.register_buffer("calls", torch.zeros(()))
+        self.seen = []
+
+    def forward(self, x):
+        self.calls += 1
+        self.seen.append(x)
+        self.norm.running_mean.add_(torch.rand(4))
+        return self.lazy(self.norm(x)) if x.max() < 9 else x
+
+
+@pytest.mark.parametrize("shape", [(2, 4), (2, 5)])
+def test_a_model_called_with_numbers_is_left_as_it_was(shape):
+    model, state = Unchanged(), torch.get_rng_state()
+    if shape == (2, 4):
+        trace = trace_shapes(model, shape)
+        assert trace[1] == Layer("lazy", "Linear", (2, 3), 15, 24)
+        assert trace.with_numbers
+    else:
+        with pytest.raises(MisfitError):
+            trace_shapes(model, shape)
+    assert model.training
+    assert model.calls == 0
+    assert model.seen == []
+    assert model.norm.running_mean.eq(0).all()
+    assert torch.nn.parameter.is_lazy(model.lazy.weight)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.backends.mha.get_fastpath_enabled()
+    assert not any(m._forward_hooks or m.training is False for m in model.modules())
+
+
+def test_a_misfit_that_pytorch_tells_needs_no_copy_with_numbers():
+    devices = []
+
+    class Seen(nn.Identity):
+        def forward(self, x):
+            devices.append(x.device.type)
+            return x
+
+    with pytest.raises(MisfitError, match=r"^expected an input that fits, but layer '1', Conv2d"):
+        trace_shapes(nn.Sequential(Seen(), nn.Conv2d(4, 8, 3)), (1, 3, 8, 8))
+    assert devices == ["meta"]
+
+
+def test_misfits_of_models_that_need_the_numbers_or_say_no_themselves():
+    normalised = nn.Sequential(Normalize([0.5], [0.5]), nn.Conv2d(4, 8, 3))
+    with pytest.raises(
+        MisfitError,
+        match=r"^this forward needs the numbers; called with numbers, layer '1', Conv2d\(4, 8, .*"
+        r"\), failed on shape \(1, 3, 8, 8\): .*channels",
+    ) as raised:
+        trace_shapes(normalised, (1, 3, 8, 8))
+    assert raised.value.layer == "1"
+    assert [row.name for row in raised.value.trace] == ["0"]
+    particular = Between(says_no)
+    with pytest.raises(
+        MisfitError, match=r"^expected an input that fits, but layer '\(model\)', Between, .*: six"
+    ):
+        trace_shapes(particular, (1, 3, 9, 9))
+
+
+def test_a_model_that_needs_numbers_and_has_none_is_refused():
+    network = Between(lambda self, x: x / 255 if x.max() > 1 else x).to("meta")
+    with pytest.raises(
+        ValueError, match=r"^this forward needs the numbers of its input or"
+    ) as raised:
+        trace_shapes(network, (1, 3, 8, 8))
+    assert not isinstance(raised.value, MisfitError)
+    with pytest.raises(MisfitError, match="layer 'conv'"):
+        trace_shapes(network, (1, 4, 8, 8))
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "options"),
+    [
+        ("swin_t", 64, {}),
+        ("vit_b_32", 224, {}),
+        ("googlenet", 64, {"init_weights": False}),
+        ("deeplabv3_mobilenet_v3_large", 64, {"weights_backbone": None}),
+    ],
+)
+def test_whole_networks_against_pytorchs_counter(name, size, options):
+    with torch.device("meta"):
+        model = torchvision.models.get_model(name, weights=None, **options).eval()
+        inputs = torch.empty(1, 3, size, size)
+    with FlopCounterMode(display=False) as counter:
+        model(inputs)
+    trace = trace_shapes(model, inputs)
+    assert 2 * without_pooling(model, trace) == counter.get_total_flops()
+    assert trace.parameters == sum(p.numel() for p in model.parameters())
+    assert not trace.at_least
+
+
+class Peeks(nn.Module):
+    def __init__(self, inside, looks):
+        super().__init__()
+        self.inside, self.looks = inside, looks
+
+    def forward(self, x):
+        if self.looks and x.max() > 9:
+            return x
+        several = isinstance(self.inside, nn.MultiheadAttention)
+        return self.inside(x, x, x) if several else self.inside(x)
+
+
+class Dot(nn.Module):
+    def forward(self, x):
+        return F.scaled_dot_product_attention(x[None], x[None], x[None])
+
+
+@pytest.mark.parametrize("gradients", [True, False])
+@pytest.mark.parametrize(
+    "inside",
+    [
+        nn.MultiheadAttention(8, 2, batch_first=True),
+        nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), 2),
+        nn.LSTM(8, 5, num_layers=2, bidirectional=True),
+        nn.GRU(8, 5),
+        Dot(),
+    ],
+)
+def test_the_same_is_counted_with_numbers(inside, gradients):
+    with torch.set_grad_enabled(gradients):
+        plain = trace_shapes(Peeks(inside, False), (2, 3, 8))
+        looked = trace_shapes(Peeks(inside, True), (2, 3, 8))
+    assert (plain.with_numbers, looked.with_numbers) == (False, True)
+    assert list(looked) == list(plain)
+    assert plain.multiply_adds > 0
+    assert not looked.at_least
+
+
+@pytest.mark.filterwarnings("ignore:.*nested tensors:UserWarning")
+@pytest.mark.parametrize("looks", [False, True])
+def test_nested_tensors_take_the_work_of_what_is_in_them(looks):
+    class Nests(nn.Module):
+        def forward(self, x):
+            return torch.nested.nested_tensor([x[0], x[1, :2]], layout=torch.jagged)
+
+    class Joins(nn.Module):
+        def forward(self, x):
+            return x.values()
+
+    model = Peeks(nn.Sequential(Nests(), nn.Linear(4, 2), Joins()), looks)
+    assert trace_shapes(model, (2, 3, 4)).multiply_adds == 5 * 4 * 2
+
+
+def test_the_work_of_recurrent_layers_by_hand():
+    assert one(nn.LSTM(4, 5), 7, 2, 4).multiply_adds == 7 * 2 * 4 * 5 * (4 + 5)
+    assert one(nn.GRU(4, 5), 7, 2, 4).multiply_adds == 7 * 2 * 3 * 5 * (4 + 5)
+
+
+def test_work_between_modules_is_in_the_row_of_the_module_around_it():
+    class Gram(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(4, 6)
+
+        def forward(self, x):
+            x = self.linear(x)
+            return torch.einsum("bij,bkj->bik", x, x)
+
+    assert list(trace_shapes(nn.Sequential(Gram()), (2, 3, 4))) == [
+        Layer("0.linear", "Linear", (2, 3, 6), 30, 2 * 3 * 4 * 6),
+        Layer("0", "Gram", (2, 3, 3), 0, 2 * 3 * 3 * 6),
+    ]
+
+
+def in_numpy(x):
+    return torch.from_numpy(x.numpy() @ x.numpy().T)
+
+
+@pytest.mark.parametrize(
+    ("work", "name"),
+    [
+        (lambda x: torch.mv(x, x[0]), "aten.mv"),
+        (lambda x: torch.fft.rfft(x), "aten._fft_r2c"),
+        (lambda x: torch.linalg.qr(x)[0], "aten.linalg_qr"),
+        (lambda x: torch.cdist(x, x), "aten._cdist_forward"),
+        (lambda x: F.bilinear(x, x, x.expand(2, 4, 4)), "aten._trilinear"),
+        (
+            lambda x: torchvision.ops.deform_conv2d(
+                x.view(1, 1, 4, 4), x.new_zeros(1, 2, 4, 4), x.new_ones(1, 1, 1, 1)
+            ),
+            "torchvision.deform_conv2d",
+        ),
+        (in_numpy, "numpy"),
+    ],
+)
+def test_work_that_is_not_known_is_named_and_the_total_says_at_least(work, name):
+    class Worker(nn.Module):
+        def forward(self, x):
+            return work(x)
+
+    trace = trace_shapes(nn.Sequential(nn.Linear(4, 4), Worker()), (4, 4))
+    assert [row.uncounted for row in trace] == [(), (name,)]
+    assert (trace.multiply_adds, trace.at_least, trace[:1].at_least) == (64, True, False)
+    lines = repr(trace).splitlines()
+    assert lines[2].endswith("at least 0")
+    assert lines[3].endswith("at least 64")
+
+
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile:UserWarning")
+def test_a_model_that_runs_and_cannot_be_watched_is_not_told_that_its_input_does_not_fit():
+    class Flexible(nn.Module):
+        def forward(self, x):
+            return flex_attention(x, x, x)
+
+    with pytest.raises(
+        ValueError, match=r"can be watched, got one that runs and cannot: "
+    ) as raised:
+        trace_shapes(Flexible(), (1, 2, 16, 16))
+    assert not isinstance(raised.value, MisfitError)
+
+
+def test_what_multiplies_no_matrices_is_no_work():
+    class Shapes(nn.Module):
+        def forward(self, x):
+            x = torch.lgamma(x.cummax(0)[0]) + torch.linalg.vector_norm(x) + torch.hamming_window(4)
+            return F.interpolate(x.view(1, 1, 4, 4), scale_factor=2, mode="bilinear")
+
+    assert one(Shapes(), 4, 4) == Layer("(model)", "Shapes", (1, 1, 8, 8), 0, None)

@@ -1,0 +1,113 @@
+"""A network shown one picture, and what it says: the same for all labs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from math import inf
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from gap_utils.activations import capture_activations
+from gap_utils.inference import as_input, evaluation_mode
+
+NO_NUMBER = "no number"
+
+
+def check_input(model: Any, images: Any) -> None:
+    """Raise ValueError unless they are a network and pictures (N, C, H, W), at least one."""
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"expected a network, an nn.Module, got {type(model).__name__}")
+    if isinstance(images, Tensor):
+        usable = images.ndim == 4 and images.numel() and not (images.is_meta or images.is_complex())
+        got = f"{tuple(images.shape)}, {images.dtype} on {images.device}"
+    else:
+        usable, got = False, type(images).__name__
+    if not usable:
+        raise ValueError(f"expected at least one picture, a tensor (N, C, H, W), got {got}")
+
+
+def show_picture(
+    model: nn.Module, picture: Tensor, layers: str | Sequence[str] | None = None
+) -> tuple[dict[str, Any], Any]:
+    """Show a network one picture.
+
+    Args:
+        model: left as it was.
+        picture: shape (1, C, H, W), in any number format, on any device.
+        layers: as in `capture_activations`; None for none.
+
+    Returns:
+        What the layers give, and what the network gives.
+
+    Raises:
+        ValueError: if the network has no weights yet, or raises an error.
+    """
+    batch = as_input(model, picture)
+    captured = nullcontext({}) if layers is None else capture_activations(model, layers)
+    with evaluation_mode(model), captured as maps:
+        try:
+            return maps, model(batch)
+        except Exception as error:
+            raise ValueError(
+                f"expected a picture that {type(model).__name__} can take, got "
+                f"{tuple(picture.shape[1:])}, where it raises {type(error).__name__}: {error}"
+            ) from error
+
+
+def name_kind(given: Any) -> str:
+    """Say the shape of a tensor, or what else it is."""
+    if given is None:
+        return "none"
+    return str(tuple(given.shape)) if isinstance(given, Tensor) else type(given).__name__
+
+
+def find_logits(output: Any) -> np.ndarray | None:
+    """Read the logits (K,) of one picture; None if the output is another thing than (1, K)."""
+    if not isinstance(output, Tensor) or output.ndim != 2 or len(output) != 1:
+        return None
+    return output[0].float().cpu().numpy() if output.numel() else None
+
+
+def read_logits(output: Any, most: float = inf) -> np.ndarray:
+    """Read the logits (K,) of one picture; raise ValueError if the output is another thing."""
+    logits = find_logits(output)
+    if logits is None or len(logits) > most:
+        got = name_kind(output)
+        limit = "" if most == inf else f", of at most {most} classes,"
+        raise ValueError(
+            f"expected a model that gives logits (1, K){limit} for a picture, got {got}"
+        )
+    return logits
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Turn logits (K,) into probabilities, all NaN where one would be no number.
+
+    In float64: in float32 two logits that differ may get the same probability.
+    """
+    return torch.from_numpy(logits).double().softmax(0).numpy()
+
+
+def best_class(probabilities: np.ndarray) -> int | None:
+    """Say which class is the most likely; None where the probabilities are no numbers."""
+    return None if np.isnan(probabilities).any() else int(probabilities.argmax())
+
+
+def judge(probabilities: np.ndarray, label: int) -> str:
+    """Say "right", "wrong" or "no number"."""
+    best = best_class(probabilities)
+    return NO_NUMBER if best is None else "right" if best == label else "wrong"
+
+
+def write_share(probability: float, decimals: int = 0) -> str:
+    """Write a probability in percent."""
+    return NO_NUMBER if np.isnan(probability) else f"{probability:.{decimals}%}"
+
+
+def for_showing(picture: Tensor) -> np.ndarray:
+    """Copy a picture as float32; 0 where it is no number or infinite."""
+    return picture.detach().float().nan_to_num(0, 0, 0).cpu().numpy()
