@@ -80,7 +80,8 @@ def describe_device(device: str | torch.device) -> str:
         memory = torch.mps.recommended_max_memory() / GIB
         return f"{device}: the GPU of this {chip} Mac, {memory:.0f} GiB of memory"
     if device.type == "cpu":
-        return f"{device}: {chip}, {torch.get_num_threads()} threads{_main_memory()}"
+        threads = torch.get_num_threads()
+        return f"{device}: {chip}, {threads} thread{'s' * (threads != 1)}{_main_memory()}"
     return str(device)
 
 

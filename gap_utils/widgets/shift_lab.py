@@ -167,7 +167,8 @@ def shift_picture(view: View) -> Picture:
 
 
 def _curves(view: View) -> tuple[tuple[float, ...], ...]:
-    return tuple(tuple(accuracies) for accuracies in view.curves.values())
+    """One for each network, in their order; none where a network has none."""
+    return tuple(tuple(view.curves.get(name, ())) for name in view.probabilities)
 
 
 @lru_cache(maxsize=4)  # all that does not change while the sliders move
@@ -184,7 +185,7 @@ def _page(
         _draw_mark(canvas, column, left + 6 * SCALE, 13 * SCALE)
         cut = shorten(name, 13 * SCALE, (BAR + 4 - 16) * SCALE)
         canvas.write(left + 16 * SCALE, 13 * SCALE, cut, 13 * SCALE, "lm")
-    if curves:
+    if any(curves):
         left, top, width, height = (SCALE * n for n in CURVE)
         canvas.write(FRAME[0] * SCALE, top - 7 * SCALE, "accuracy by distance", 11 * SCALE, "lb")
         for level in (0, 0.5, 1):

@@ -65,10 +65,12 @@ def test_the_line_of_lesson_00(machine, monkeypatch):
     monkeypatch.setattr(os, "sysconf", {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 2**22}.get)
     machine("cuda")
     assert describe_device("cuda") == "cuda: Card cuda, 24 GiB of memory"
-    threads = torch.get_num_threads()
-    assert describe_device("cpu") == f"cpu: x86_64, {threads} threads, 16 GiB of memory"
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    assert describe_device("cpu") == "cpu: x86_64, 2 threads, 16 GiB of memory"
     monkeypatch.delattr(os, "sysconf")  # as on Windows
-    assert describe_device("cpu") == f"cpu: x86_64, {threads} threads"
+    assert describe_device("cpu") == "cpu: x86_64, 2 threads"
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    assert describe_device("cpu") == "cpu: x86_64, 1 thread"
     machine("xpu")
     assert describe_device("xpu") == "xpu: Card xpu, 24 GiB of memory"
     monkeypatch.setattr(platform, "processor", lambda: "arm")

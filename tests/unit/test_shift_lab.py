@@ -136,6 +136,18 @@ def test_numbers_of_another_part_are_not_those_of_the_study(split):
     assert "Ankle boot" in words(ShiftLab())
 
 
+def test_a_curve_has_the_mark_of_its_network(split):
+    """Whatever the order of the curves, and if only some networks have one."""
+    models = {"left": SaysWhere(), "right": SaysWhere()}
+    flat, falling = [0.5] * 7, [0.9 - 0.1 * n for n in range(7)]
+
+    def drawn(**curves):
+        return ShiftLab(models, split, ("west", "east"), curves).picture().png
+
+    assert drawn(left=flat, right=falling) == drawn(right=falling, left=flat)
+    assert drawn(left=flat) != drawn(right=flat)
+
+
 def test_a_table_of_training_makes_a_curve(split):
     table = accuracy_against_shift(SaysWhere(), split)
     lab = ShiftLab({"left": SaysWhere()}, split, curves={"left": table.accuracy}, dx=1)
