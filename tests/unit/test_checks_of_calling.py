@@ -253,6 +253,11 @@ def another_forward(x, pool):
     return pool(x)
 
 
+def another_method(x, pool):
+    pool.half = None  # as the forward_head of a network may be
+    return pool(x).flatten(1)
+
+
 handles = []
 
 
@@ -263,6 +268,7 @@ handles = []
         (for_every_module, "your hook stays. Call handle.remove()."),
         (another_mode, "it is left in another mode, training or evaluation. Put it back."),
         (another_forward, "a layer has another forward than before."),
+        (another_method, "a layer has another half than before."),
     ],
 )
 def test_a_layer_is_left_as_it_was(answer, said):
