@@ -196,7 +196,10 @@ def _older_version(answer: Callable) -> str | None:
         return None
     history = shell.history_manager
     cells = map("\n".join, zip(history.input_hist_raw, history.input_hist_parsed, strict=True))
-    written = [cell for cell in cells if re.search(rf"\b(def|class)\s+{name}\b", cell)]
+    makes_it = re.compile(
+        rf"^\s*((async +)?def +{name}\b|class +{name}\b|{name} *= *lambda\b)", re.M
+    )
+    written = [cell for cell in cells if makes_it.search(cell)]
     if not written or source in written[-1]:
         return None
     return (

@@ -207,6 +207,7 @@ def message_after(shell, *cells):
 def test_the_version_of_the_last_cell_is_checked_in_silence(shell):
     assert message_after(shell, STUB) == NOT_ATTEMPTED
     assert OLDER not in message_after(shell, RIGHT)
+    assert OLDER not in message_after(shell, "# def my_gap is above", "'def my_gap'")
     assert OLDER not in message_after(shell, "def other(x):\n    return x", "my_gap = other")
     assert OLDER not in message_after(shell, f"%%time\n{RIGHT}")
     assert OLDER not in message_after(shell, "my_gap = lambda x: x.mean((2, 3))")
@@ -219,6 +220,7 @@ def test_the_version_of_the_last_cell_is_checked_in_silence(shell):
     [
         "def my_gap(x)\n    return x.mean((2, 3))",
         "def my_gap(x):\n    return x.mean((2, 3)",
+        "my_gap = lambda x: x.mean((2, 3)",
         "1 / 0\ndef my_gap(x):\n    return x.amax((2, 3))",
         "raise KeyboardInterrupt\ndef my_gap(x):\n    return x.amax((2, 3))",
     ],
