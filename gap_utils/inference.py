@@ -43,9 +43,19 @@ def preserve_training_mode(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Run a model in evaluation mode without gradients, then put its modes back."""
+    """Run a model in evaluation mode without gradients, then put its modes back.
+
+    Raises:
+        ValueError: if it has no such mode.
+    """
     with preserve_training_mode(model), torch.no_grad():
-        model.eval()
+        try:
+            model.eval()
+        except NotImplementedError as error:
+            raise ValueError(
+                "expected a model with an evaluation mode, which those of torch.export lack: use "
+                "the module that it was made of"
+            ) from error
         yield
 
 
@@ -111,8 +121,8 @@ def predict(model: nn.Module, images: Tensor, batch_size: int = 500) -> Tensor:
 
     Raises:
         ValueError: if these are no tensor or no pictures, the batch size is not from 1 on, the
-            weights have no numbers yet, the pictures are integers and the model takes none, or
-            what the model returns are not logits.
+            model has no evaluation mode or weights without numbers, the pictures are integers
+            and the model takes none, or what it returns are not logits.
     """
     size = read_whole_number("batch_size", batch_size, 1)
     if not isinstance(images, Tensor) or len(images) == 0:

@@ -196,7 +196,10 @@ def _older_version(answer: Callable) -> str | None:
         return None
     history = shell.history_manager
     cells = map("\n".join, zip(history.input_hist_raw, history.input_hist_parsed, strict=True))
-    written = [cell for cell in cells if re.search(rf"\b(def|class)\s+{name}\b", cell)]
+    makes_it = re.compile(
+        rf"^\s*((async +)?def +{name}\b|class +{name}\b|{name} *= *lambda\b)", re.M
+    )
+    written = [cell for cell in cells if makes_it.search(cell)]
     if not written or source in written[-1]:
         return None
     return (
@@ -238,8 +241,9 @@ def change_of(before: Any, after: Any) -> str | None:
 def _change_of_module(before: nn.Module, after: nn.Module) -> str | None:
     if repr(before) != repr(after):
         return "its layers are others. Work on a copy"
-    if _own_forwards(before) != _own_forwards(after):
-        return "a layer has another forward than before. Put the old one back, or use a hook"
+    other = sorted({name for _, name in _own_methods(before) ^ _own_methods(after)})
+    if other:
+        return f"a layer has another {other[0]} than before. Put the old one back, or use a hook"
     old, new = _hooks(before), _hooks(after)
     if new - old:
         return HOOK_STAYS
@@ -263,8 +267,14 @@ def _hooks(module: nn.Module) -> set[tuple]:
     }
 
 
-def _own_forwards(module: nn.Module) -> list[str]:
-    return [name for name, inner in module.named_modules() if "forward" in vars(inner)]
+def _own_methods(module: nn.Module) -> set[tuple[str, str]]:
+    """The methods that somebody has put on a module in place of its class's."""
+    return {
+        (name, method)
+        for name, inner in module.named_modules()
+        for method in vars(inner)
+        if callable(getattr(type(inner), method, None))
+    }
 
 
 def name_kind(value: Any) -> str:

@@ -144,7 +144,8 @@ def check_max_pool(answer: Callable) -> Feedback:
             (features([[-5, -2, 1, 3], [-4, -3, 0, 2]]),),
             (features([[1, 2, 9], [3, 4, 9], [9, 9, 9]]),),
             (random_features(7, 4),),
-            (features([[-2000, -3000, 0], [-4000, -2500, 0]]),),
+            # below the numbers that a maximum is started at
+            (features([[-2e10, -3e10, 0], [-4e10, -2.5e10, 0]]),),
         ],
         mistakes=[
             (
@@ -199,6 +200,7 @@ def check_output_size(answer: Callable) -> Feedback:
             (7, 7, 1, 0),
             (10, 3, 3, 0),
             (11, 2, 5, 0),
+            (8, 3, 3, 1),
         ],
         mistakes=[
             (
@@ -249,7 +251,7 @@ def check_min_pool(answer: Callable) -> Feedback:
             (features([[[[-1, 2, 5, 7], [3, -4, 6, 8]]]]),),
             (features([[[[1, 2, 0], [3, 4, 0], [0, 0, 0]]]]),),
             (random_features(4, 3, 6, 4),),
-            (features([[[[2000, 3000], [4000, 2500], [0, 0]]]]),),
+            (features([[[[2e10, 3e10], [4e10, 2.5e10], [0, 0]]]]),),
         ],
         mistakes=[
             (pooled, "That is max pooling."),
@@ -283,7 +285,12 @@ def check_gap_after_change(answer: Callable) -> Feedback:
         answer,
         right="one number moves the average by (new - old) / count",
         reference=lambda gap, count, old, new: gap + (new - old) / count,
-        cases=[(2.0, 4, 1.0, 5.0), (4.0625, 16, 9.0, 25.0), (0.5, 10, 3.0, -2.0)],
+        cases=[
+            (2.0, 4, 1.0, 5.0),
+            (4.0625, 16, 9.0, 25.0),
+            (0.5, 10, 3.0, -2.0),
+            (1.0, 3, 1.0, 2.0),  # a third more: to round it is wrong
+        ],
         mistakes=[
             (
                 lambda gap, count, old, new: gap + new - old,
@@ -325,6 +332,7 @@ def check_gap_from_windows(answer: Callable) -> Feedback:
             ([4.0, 1.0], [2, 1]),
             ([3.0, 4.5, 7.5, 9.0], [4, 2, 2, 1]),
             ([4.25, 4.25, 4.25, 3.5], [4, 4, 4, 4]),
+            ([1.0, 2.0], [1, 2]),
         ],
         mistakes=[
             (

@@ -273,11 +273,12 @@ def _problem_of_head(head: nn.Module, channels: int, classes: int) -> str | None
             problem = _compare_heads(head.train(training), norm, linear, maps, size)
             if problem:
                 return problem
-    return _what_cannot_learn(head.train(), maps)
+    return _what_cannot_learn(head.train(), norm, maps)
 
 
-def _what_cannot_learn(head: nn.Module, maps: Tensor) -> str | None:
-    """Name what gets no gradient in a head whose logits are right; None if all of it does."""
+def _what_cannot_learn(head: nn.Module, norm: nn.Module, maps: Tensor) -> str | None:
+    """Name what does not learn in a head whose logits are right; None if all of it does."""
+    before = norm.running_mean.clone()
     frozen = [name for name, parameter in head.named_parameters() if not parameter.requires_grad]
     if frozen:
         return (
@@ -296,6 +297,11 @@ def _what_cannot_learn(head: nn.Module, maps: Tensor) -> str | None:
         return (
             f"The logits are right, but no gradient reaches {', '.join(without)}. Is there a "
             ".detach(), .data or no_grad() in forward?"
+        )
+    if torch.equal(norm.running_mean, before):
+        return (
+            "The logits are right, but the running mean of BatchNorm stays as it is in training, "
+            "and evaluation goes by it. Leave its momentum alone, and call the layer itself."
         )
     return None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import fields, replace
 from html import escape
 from typing import Any
 
@@ -103,6 +103,9 @@ class StateLab(Lab):
 
     def set(self, **changes) -> None:
         """Change single fields of the state; what is not possible raises ValueError."""
+        known = [field.name for field in fields(self._state)]
+        if unknown := [name for name in changes if name not in known]:
+            raise ValueError(f"expected one of {', '.join(known)}, got {unknown[0]}")
         self.value = replace(self._state, **changes)
 
     def _start_again(self) -> None:

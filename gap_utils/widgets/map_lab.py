@@ -14,6 +14,7 @@ from math import inf
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from gap_utils.pictures import (
@@ -196,7 +197,9 @@ class MapReader:
 
 def _are_maps(given: object) -> bool:
     """Whether they are the maps (1, C, H, W) of one picture."""
-    return isinstance(given, Tensor) and given.ndim == 4 and len(given) == 1 and given.numel() > 0
+    if not isinstance(given, Tensor) or given.layout != torch.strided or given.is_complex():
+        return False
+    return given.ndim == 4 and len(given) == 1 and given.numel() > 0
 
 
 def _find_logits(output: object) -> np.ndarray | None:

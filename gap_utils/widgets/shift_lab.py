@@ -299,7 +299,8 @@ class ShiftLab(StateLab):
         if models is None:
             models = {head: load_trained(head) for head in HEADS}
         if not isinstance(models, Mapping) or not 1 <= len(models) <= len(MARKS):
-            raise ValueError(f"expected a dict of one to {len(MARKS)} models, got {models!r}")
+            found = [*models] if isinstance(models, Mapping) else models  # a model takes a page
+            raise ValueError(f"expected a dict of one to {len(MARKS)} models, got {found!r}")
         if not isinstance(curves, Mapping):
             raise ValueError(f"expected a dict of curves, got {type(curves).__name__}")
         self._models = {str(name): model for name, model in models.items()}

@@ -233,6 +233,8 @@ WRONG = [
     (checks.check_max_pool, lambda m: m[:-1:2, :-1:2], "top left number"),
     (checks.check_max_pool, lambda m: max_pool_by_hand(m, start=0), "Does your maximum start at 0"),
     (checks.check_max_pool, lambda m: max_pool_by_hand(m, start=-999.0), "returned [[-999]]"),
+    (checks.check_max_pool, lambda m: max_pool_by_hand(m, start=-1e9), "returned [[-1000000000]]"),
+    (checks.check_min_pool, lambda x: (-F.max_pool2d(-x, 2)).clamp(max=1e9), "[[[[1000000000]]]]"),
     (
         checks.check_max_pool,
         lambda m: F.max_pool2d(m[None], 2)[0] + (len(m) == 7),
@@ -240,9 +242,11 @@ WRONG = [
     ),
     (checks.check_gap_after_change, lambda g, c, o, n: (g * c + n) / c, "old number is still"),
     (checks.check_gap_after_change, lambda g, c, o, n: g, "returned 2, expected 3"),
+    (checks.check_gap_after_change, lambda g, c, o, n: round(g + (n - o) / c, 4), "do not round"),
     (checks.check_output_size, lambda n, k, s, p: int((n + 2 * p - k) / s), "add 1"),
     (checks.check_output_size, lambda n, k, s, p: -((k - n - 2 * p) // s) + 1, "rounds up"),
     (checks.check_output_size, lambda n, k, s, p: (n + 2 * p - k) // min(s, 2) + 1, "expected 3"),
+    (checks.check_output_size, lambda n, k, s, p: (n - k) // s + 2 * p // s + 1, "2, expected 3"),
     (
         checks.check_output_size,
         lambda n, k, s, p: (n + 2 * p - k) // s + 1.0,
@@ -252,6 +256,7 @@ WRONG = [
     (checks.check_min_pool, lambda x: F.avg_pool2d(x, 2), "average pooling"),
     (checks.check_gap_from_windows, lambda m, c: mean(m), "mean of the window means"),
     (checks.check_gap_from_windows, lambda m, c: np.dot(m, c), "sum of the whole map"),
+    (checks.check_gap_from_windows, lambda m, c: round(np.dot(m, c) / sum(c), 4), "do not round"),
     (checks.check_flatten_parameters, lambda c, h, w, k: (k + 1) * c * h * w, "what comes out"),
     (checks.check_gap_parameters, lambda c, h, w, k: (k + 1) * c, "one bias for each channel"),
     (checks.check_halvings, lambda n: len(bin(n)) - 2, "one too many"),

@@ -5,6 +5,7 @@ from functools import partial
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from gap_utils import checks
 from gap_utils.backbones import find_pooling, load_backbone
@@ -123,6 +124,16 @@ def with_frozen_norm(channels, classes):
     return frozen
 
 
+class Forgetful(Head):
+    """Normalises the pooled numbers in training, and remembers nothing for evaluation."""
+
+    def forward(self, x):
+        x, norm = mean(x), self.norm
+        if self.training:
+            x = F.batch_norm(x, None, None, norm.weight, norm.bias, training=True)
+        return self.linear(x if self.training else norm(x))
+
+
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
@@ -183,6 +194,7 @@ def with_frozen_norm(channels, classes):
             lambda c, k: behind()(c, k).requires_grad_(False),
             "The logits are right, but 2.weight, 2.bias, 3.weight, 3.bias can never learn",
         ),
+        (Forgetful, "the running mean of BatchNorm stays as it is in training"),
         (with_frozen_norm, "The logits are right, but 2.weight, 2.bias can never learn"),
         (head(torch.detach, mean, "norm", "linear"), "but no gradient reaches the maps. Is there"),
         (head(mean, torch.detach, "norm", "linear"), "but no gradient reaches the maps. Is there"),

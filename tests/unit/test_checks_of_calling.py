@@ -199,6 +199,7 @@ def message_after(shell, *cells):
 def test_the_version_of_the_last_cell_is_checked_in_silence(shell):
     assert message_after(shell, STUB) == NOT_ATTEMPTED
     assert OLDER not in message_after(shell, RIGHT)
+    assert OLDER not in message_after(shell, "# def my_gap is above", "'def my_gap'")
     assert OLDER not in message_after(shell, "def other(x):\n    return x", "my_gap = other")
     assert OLDER not in message_after(shell, f"%%time\n{RIGHT}")
     assert OLDER not in message_after(shell, "my_gap = lambda x: x.mean((2, 3))")
@@ -211,6 +212,7 @@ def test_the_version_of_the_last_cell_is_checked_in_silence(shell):
     [
         "def my_gap(x)\n    return x.mean((2, 3))",
         "def my_gap(x):\n    return x.mean((2, 3)",
+        "my_gap = lambda x: x.mean((2, 3)",
         "1 / 0\ndef my_gap(x):\n    return x.amax((2, 3))",
         "raise KeyboardInterrupt\ndef my_gap(x):\n    return x.amax((2, 3))",
     ],
@@ -245,6 +247,11 @@ def another_forward(x, pool):
     return pool(x)
 
 
+def another_method(x, pool):
+    pool.half = None  # as the forward_head of a network may be
+    return pool(x).flatten(1)
+
+
 handles = []
 
 
@@ -255,6 +262,7 @@ handles = []
         (for_every_module, "your hook stays. Call handle.remove()."),
         (another_mode, "it is left in another mode, training or evaluation. Put it back."),
         (another_forward, "a layer has another forward than before."),
+        (another_method, "a layer has another half than before."),
     ],
 )
 def test_a_layer_is_left_as_it_was(answer, said):

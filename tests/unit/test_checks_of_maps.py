@@ -166,6 +166,18 @@ def squeezed(convolution):
     return linear
 
 
+def rounded(convolution):
+    linear = linear_from_conv(convolution)
+    linear.weight.data = linear.weight.data.round(decimals=4)
+    return linear
+
+
+def sizes_swapped(convolution):
+    linear = nn.Linear(convolution.out_channels, convolution.in_channels)
+    linear.weight.data.copy_(convolution.weight.flatten(1))
+    return linear
+
+
 def turned(convolution):
     linear = linear_from_conv(convolution)
     linear.weight = nn.Parameter(linear.weight.T)
@@ -188,6 +200,11 @@ def turned(convolution):
             lambda conv: nn.Linear(conv.out_channels, conv.in_channels),
             "expected a weight of shape (1, 2), (K, C), got (2, 1). nn.Linear wants what goes in",
         ),
+        (
+            rounded,
+            "a logit is -1.95533, expected -1.95531. The weight is off by up to 5.0e-05: copy",
+        ),
+        (sizes_swapped, "nn.Linear wants what goes in first: in_channels, then out_channels."),
         (turned, "expected a weight of shape (1, 2), (K, C), got (2, 1)."),
         (lambda conv: nn.Linear(3, 3), "expected a weight of shape (1, 2), (K, C), got (3, 3)."),
         (squeezed, "On the input Conv2d(1, 3, kernel_size=(1, 1), stride=(1, 1)): your function r"),

@@ -102,6 +102,13 @@ def test_what_is_no_number_is_no_answer(logits, right, finite):
     assert math.isfinite(evaluate(nn.Flatten(), split).loss)
 
 
+class Exported(nn.Module):
+    """Has no modes, as what `torch.export` makes."""
+
+    def train(self, mode=True):
+        raise NotImplementedError("Calling eval() is not supported yet.")
+
+
 @pytest.mark.parametrize(
     ("model", "images", "size", "message"),
     [
@@ -114,6 +121,7 @@ def test_what_is_no_number_is_no_answer(logits, right, finite):
         (make_model().to("meta"), IMAGES, 500, "with numbers, but '0.weight' is on"),
         (nn.LazyLinear(3), IMAGES, 500, "with numbers, but 'weight' gets its"),
         (Call(lambda m, x: (x, x)), IMAGES, 3, "with N = 3, got a tuple"),
+        (Exported(), IMAGES, 500, "an evaluation mode, which those of torch.export lack"),
     ],
 )
 def test_what_cannot_be_predicted_gets_a_sentence(model, images, size, message):

@@ -11,6 +11,7 @@ from torch import nn
 from gap_utils.data import Split
 from gap_utils.widgets import CamLab, HeadLab, MapLab, ShiftLab
 from lab_controls import control, walk, words
+from small_networks import Call
 
 NAN, INF = math.nan, math.inf
 LABELS = torch.tensor([0, 1, 2])
@@ -166,6 +167,22 @@ def test_quantised_maps():
 
     lab = MapLab(Quantised(), IMAGES * 0.75, layer="quantise")
     assert "Channel 0: mean 0.19, max 0.75." in said(lab)
+
+
+@pytest.mark.parametrize("change", [torch.fft.fft2, torch.Tensor.to_sparse])
+def test_numbers_that_are_no_picture_are_no_maps(change):
+    """Complex ones have two parts, sparse ones have no places of their own."""
+    model = nn.Sequential(nn.Identity(), Call(lambda _, maps: change(maps)))
+    assert list(MapLab(model, IMAGES)._reader.layers) == ["0"]
+    with pytest.raises(ValueError, match="expected a layer that gives maps"):
+        MapLab(model, IMAGES, layers="1")
+
+
+@every_lab
+def test_a_setting_that_the_lab_has_not(lab_of):
+    lab = lab_of(Net(), IMAGES, LABELS)
+    with pytest.raises(ValueError, match=r"expected one of picture, .*, got colour"):
+        lab.set(colour="red")
 
 
 def test_logits_that_float32_calls_equally_likely():
