@@ -19,8 +19,8 @@ style: $(READY)  ## check style
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-check: style  ## check style, then run the unit tests, on this CPU as it is: for every save
-	$(PYTEST) tests/unit --ignore=tests/unit/test_checks_on_other_machines.py
+check: style  ## check style, then run the unit tests but the slow ones: for every save
+	$(PYTEST) tests/unit -m "not slow"
 
 test: style  ## check style, then run all tests and every lesson
 	$(PYTEST) --no-loadscope-reorder --nbval

@@ -338,6 +338,7 @@ METHODS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("detach", [True, False])
 @pytest.mark.parametrize("name", METHODS)

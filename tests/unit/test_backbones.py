@@ -462,6 +462,7 @@ TORCHVISION = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TORCHVISION)
 def test_torchvisions_networks(name):
     size, expected = TORCHVISION[name]
@@ -994,6 +995,7 @@ def test_a_new_head_for_timms_networks(name, settings, sizes):
     same(cam.mean((2, 3)) + head.bias, run(new, images), 1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "node"),
     [
@@ -1500,12 +1502,14 @@ def test_a_network_without_trained_weights(no_network):
 # the module
 
 
+@pytest.mark.slow
 def test_importing_the_module_loads_neither_library():
     loaded = fresh_process("import sys, gap_utils.backbones; print(*sys.modules)").split()
     assert "gap_utils.backbones" in loaded
     assert {"timm", "torchvision", "huggingface_hub", "PIL"}.isdisjoint(loaded)
 
 
+@pytest.mark.slow
 def test_a_mirror_of_the_hub_is_asked():
     asked = fresh_process(
         """if True:

@@ -55,6 +55,7 @@ def test_the_places_of_the_pooling():
         assert "its full name is classifier.0" in feedback.message
 
 
+@pytest.mark.slow
 def test_the_places_are_what_the_networks_do():
     for name, place in LOCATIONS.items():
         pooling = find_pooling(load_backbone(name, weights="random").model)

@@ -104,6 +104,7 @@ def main() -> None:
                 print(check.__name__, threads, feedback)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("machine", MACHINES)
 def test_right_answers_pass_on(machine):
     told = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0"}

@@ -118,6 +118,7 @@ def test_threads_that_the_user_chose_stay(threads, monkeypatch):
     assert threads_inside() == 8
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="there is no affinity mask here")
 def test_the_affinity_mask_counts():
     code = (

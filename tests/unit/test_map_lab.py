@@ -457,6 +457,7 @@ def test_what_goes_wrong_in_a_move_is_said():
     assert lab.value.picture == control(lab, "Picture").value == 0
 
 
+@pytest.mark.slow
 def test_four_hundred_moves_add_no_memory(monkeypatch):
     monkeypatch.setattr(map_lab, "KEPT", KEPT / 8)  # full after 80 pictures
     lab = MapLab(nn.Conv2d(1, 8, 3, padding=1), TEST.images)

@@ -30,11 +30,13 @@ def test_importing_the_package_alone_loads_nothing():
     assert heavy.isdisjoint(loaded)
 
 
+@pytest.mark.slow
 def test_labs_need_neither_matplotlib_nor_torchvision():
     loaded = fresh_process("import sys, gap_utils.widgets; print(*sys.modules)").split()
     assert {"matplotlib", "seaborn", "torchvision"}.isdisjoint(loaded)
 
 
+@pytest.mark.slow
 def test_importing_changes_no_settings():
     fresh_process(
         f"""if True:
