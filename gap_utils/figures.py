@@ -1,14 +1,55 @@
-"""Figures of the text: heat maps with their numbers. Introduced in lesson 01."""
+"""Pictures with the text that says the same; heat maps with their numbers, lesson 01."""
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
 from io import BytesIO
 
 import numpy as np
 
-from gap_utils.pictures import BLUE, SCALE, VERMILLION, Picture
 from gap_utils.values import format_number, join_rows
+
+SCALE = 2  # pixels of a picture per CSS pixel, so that numbers stay sharp on dense screens
+BLUE = (116, 178, 232)  # light enough for black to be read on it
+VERMILLION = (213, 94, 0)  # blue and vermillion are told apart with every kind of colour vision
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A PNG and the text that says the same.
+
+    So a reader who cannot see the picture, and a test that cannot compare it, have its numbers.
+
+    Attributes:
+        png: the picture, PNG bytes.
+        text: the same in words and numbers.
+        width: width on the page, in CSS pixels.
+        height: height on the page, in CSS pixels.
+    """
+
+    png: bytes
+    text: str
+    width: int
+    height: int
+
+    def __repr__(self) -> str:
+        return self.text
+
+    def html(self) -> str:
+        """Write an <img> element; JupyterLab shows no alternative text of a bare PNG."""
+        return (
+            f'<img width="{self.width}" height="{self.height}" alt="{escape(self.text)}" '
+            f'src="data:image/png;base64,{b64encode(self.png).decode()}">'
+        )
+
+    def _repr_mimebundle_(self, include=None, exclude=None):
+        size = {"width": self.width, "height": self.height, "alt": self.text}
+        png = b64encode(self.png).decode()
+        data = {"image/png": png, "text/html": self.html(), "text/plain": self.text}
+        return data, {"image/png": size}
 
 
 def plot_maps(

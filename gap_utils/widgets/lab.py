@@ -1,85 +1,171 @@
-"""What all labs share: how they are shown, live and on a static page."""
+"""What all labs share: controls as data, frames for the page, a picture for the file.
+
+A lab is three layers. A *state* is a frozen dataclass. `Lab.draw` makes a `Frame` of it, in
+Python. `lab.js` makes the controls, shows the frame, and asks for other frames here. What it
+sends and what it gets is said above `Lab.answer` and `Lab.opening`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import fields, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from html import escape
-from typing import Any
+from pathlib import Path
+from time import perf_counter
+from typing import Any, ClassVar
 
-import ipywidgets
+import anywidget
+import traitlets
 
-from gap_utils.pictures import Picture
+from gap_utils.svg import PALETTES, Frame, Pixels, picture_of
 
-# ipywidgets gives the handle of a slider no accessible name: copy the visible label to it.
-# JupyterLab takes keys from dropdowns for its own shortcuts: tell it to leave them alone.
-# A lab's widgets reach the page one by one, some after the picture, so watch it for them.
-MEND_CONTROLS = """
-const watch = tries => {
-  const lab = this.closest('.gap-lab');
-  if (!lab && tries) setTimeout(watch, 200, tries - 1);
-  if (!lab || lab.dataset.watched) return;
-  lab.dataset.watched = 'yes';
-  const name = () => {
-    lab.querySelectorAll('.widget-slider').forEach(slider =>
-      slider.querySelector('[role=slider], .ui-slider-handle')?.setAttribute(
-        'aria-label', slider.querySelector('.widget-label').textContent));
-    lab.querySelectorAll('select').forEach(list =>
-      list.setAttribute('data-lm-suppress-shortcuts', 'true'));
-  };
-  new MutationObserver(name).observe(lab, {childList: true, subtree: true});
-  name();
-};
-watch(20);
-"""
+WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
+SMALL = 4096  # bytes of levels that travel each time, since asking for them is no shorter
+LARGEST_FILE = 20_000_000  # bytes
+HERE = Path(__file__).parent
+
+# The picture in the file hides when the lab behind it is alive. Where its kernel is gone,
+# Jupyter writes that it has no model for it; the picture says more.
+STILL_STYLE = """<style>
+.jp-OutputArea-child:has(.gap-still):has(+ .jp-OutputArea-child .gap-lab),
+.jp-OutputArea-child:has(.gap-still) + .jp-OutputArea-child:not(:has(.gap-lab)) {display: none}
+</style>"""
+
+
+@dataclass(frozen=True)
+class Slider:
+    """A number of a range, moved along a track or typed; `name` is a field of the lab's state.
+
+    Attributes:
+        main: whether it is the first control, as wide as the lab.
+    """
+
+    name: str
+    label: str
+    low: int
+    high: int
+    main: bool = False
+    kind: ClassVar[str] = "slider"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of several values, each with its label; of many, one types a part of the label.
+
+    Attributes:
+        options: label and value of each.
+        style: "list", "buttons" or "radio".
+    """
+
+    name: str
+    label: str
+    options: Sequence[tuple[str, Any]]
+    main: bool = False
+    style: str = "list"
+    kind: ClassVar[str] = "choice"
+
+
+@dataclass(frozen=True)
+class Toggle:
+    """True or False."""
+
+    name: str
+    label: str
+    kind: ClassVar[str] = "toggle"
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """A square grid of numbers to type over."""
+
+    name: str
+    label: str
+    low: float
+    high: float
+    kind: ClassVar[str] = "numbers"
+
+
+@dataclass(frozen=True)
+class Button:
+    """Something to do; `name` is what `Lab.press` gets."""
+
+    name: str
+    label: str
+    kind: ClassVar[str] = "button"
+
+
+@dataclass(frozen=True)
+class File:
+    """A file of the user's, for `Lab.receive`."""
+
+    name: str
+    label: str
+    accept: str
+    kind: ClassVar[str] = "file"
+
+
+START_AGAIN = Button("reset", "Start again")
 
 
 class Lab:
-    """Something to display: widgets while a kernel runs, a picture and a text otherwise.
+    """Something to display: alive while a kernel runs, a picture and a text otherwise.
 
-    It is no ipywidgets class itself, so it is shown the same way by ipywidgets 7 and 8.
+    It is no widget itself, so it is shown the same way by ipywidgets 7 and 8. A subclass says
+    what a state looks like in `draw`, and more where it needs to.
 
-    Attributes:
-        box: the widgets.
-    """
-
-    box: ipywidgets.Box
-
-    def picture(self) -> Picture | None:
-        """Return the picture on view, for pages without a kernel; None if there is none."""
-        return None
-
-    def _repr_mimebundle_(self, include=None, exclude=None):
-        picture = self.picture()
-        data, metadata = picture._repr_mimebundle_() if picture else ({}, {})
-        data["text/plain"] = repr(self)
-        data["application/vnd.jupyter.widget-view+json"] = {
-            "model_id": self.box.model_id,
-            "version_major": 2,
-            "version_minor": 0,
-        }
-        return data, metadata
-
-
-class StateLab(Lab):
-    """A lab whose picture and words follow from one state, a frozen dataclass.
-
-    A subclass makes its controls in `_build`, and `box` with them.
-    In `_show` it moves the controls to the state and draws.
+    Args:
+        state: where it begins, a frozen dataclass.
+        controls: what moves its fields.
 
     Attributes:
         value: the state on view; it can be set. `lab.set(name=new)` changes single fields.
+        text: all that is on view, in words and numbers.
     """
 
-    def __init__(self, state: Any):
-        state = self._complete(state)
-        self._check(state)
-        self._start = self._state = state
-        self._following = False
-        self._view = ipywidgets.HTML()
-        self._build()
-        self._show()
+    def __init__(self, state: Any, controls: Sequence[Any]):
+        self._controls = controls
+        self._widget: _Widget | None = None
+        self._state = self._start = self.complete(state)
+        self._frame = self.draw(self._state)
+
+    # what a subclass may say
+
+    def draw(self, state: Any) -> Frame:
+        """Make the frame of a state; raise ValueError where there is none."""
+        raise NotImplementedError
+
+    def complete(self, state: Any) -> Any:
+        """Fill in what a state leaves open; raise ValueError if it is not for this lab."""
+        return state
+
+    def to_fields(self, state: Any) -> dict[str, Any]:
+        """Say what the controls show, by name; from these `from_fields` makes the state again."""
+        return {field.name: getattr(state, field.name) for field in fields(state)}
+
+    def from_fields(self, values: dict[str, Any]) -> Any:
+        """Make the state that the controls ask for, or the nearest that can be."""
+        return type(self._start)(**values)
+
+    def limits(self, state: Any) -> dict[str, dict[str, Any]]:
+        """Say what of the controls depends on the state, by name: `high`, `hidden`."""
+        return {}
+
+    def note(self, wanted: dict[str, Any], state: Any) -> str:
+        """Say what is not as the controls asked for; empty where all is."""
+        return ""
+
+    def press(self, name: str, state: Any) -> Any:
+        """Do what a button says; return the new state."""
+        return self._start
+
+    def receive(self, content: bytes) -> None:
+        """Take a file of the user's."""
+
+    def prepared(self) -> Sequence[Any]:
+        """Say which states are drawn beforehand, so that no kernel is needed for them."""
+        return ()
+
+    # what its user sees
 
     @property
     def value(self) -> Any:
@@ -91,15 +177,9 @@ class StateLab(Lab):
         wanted = type(self._start)
         if not isinstance(state, wanted):
             raise ValueError(f"expected a {wanted.__name__}, got {type(state).__name__}")
-        state = self._complete(state)
-        self._check(state)
-        before, self._state = self._state, state
-        try:
-            self._show()
-        except BaseException:
-            self._state = before
-            self._show()
-            raise
+        self._adopt(self.complete(state))
+        if self._widget:
+            self._send({"show": True}, self._state, set())
 
     def set(self, **changes) -> None:
         """Change single fields of the state; what is not possible raises ValueError."""
@@ -108,92 +188,168 @@ class StateLab(Lab):
             raise ValueError(f"expected one of {', '.join(known)}, got {unknown[0]}")
         self.value = replace(self._state, **changes)
 
-    def _start_again(self) -> None:
-        self.value = self._start
+    @property
+    def frame(self) -> Frame:
+        """What is on view."""
+        return self._frame
 
-    def _complete(self, state: Any) -> Any:
-        """Fill in what a state leaves open."""
-        return state
+    @property
+    def text(self) -> str:
+        """All that is on view, in words and numbers."""
+        return self._frame.text
 
-    def _check(self, state: Any) -> None:
-        """Raise ValueError for a state that this lab cannot show."""
+    def describe(self) -> str:
+        """Say what stands below the panels, a sentence a line."""
+        return "\n".join(filter(None, [self._frame.large, *self._frame.words]))
 
-    def _build(self) -> None:
-        raise NotImplementedError
+    def _ipython_display_(self) -> None:
+        from IPython.display import display
 
-    def _show(self) -> None:
-        raise NotImplementedError
+        display(*self._still(), raw=True)
+        if self._widget is None:
+            self._widget = _Widget(self)
+        bundle = self._widget._repr_mimebundle_()
+        data, metadata = bundle if isinstance(bundle, tuple) else (bundle, {})
+        display({WIDGET_VIEW: data[WIDGET_VIEW]}, raw=True, metadata=metadata)
 
-    def _on_move(self, control: ipywidgets.Widget, action: Callable[[Any], None]) -> None:
-        """Call an action with the new value of a control when the learner moves it."""
+    def _still(self) -> tuple[dict[str, str]]:
+        """What a page without a kernel shows."""
+        data = {"text/plain": repr(self)}
+        shown = f"<pre>{escape(repr(self))}</pre>"
+        if self._frame.panels:
+            picture = picture_of(self._frame)
+            data["image/png"] = picture._repr_mimebundle_()[0]["image/png"]
+            shown = picture.html()
+        data["text/html"] = f'<div class="gap-still">{shown}</div>{STILL_STYLE}'
+        return (data,)
 
-        def moved(change):
-            if not self._following:
-                self._try(action, change["new"])
+    # what the page asks for
 
-        control.observe(moved, "value")
+    def opening(self) -> dict[str, Any]:
+        """What the page gets first: controls, palettes, the frame on view and those prepared."""
+        states = [self._state, *self.prepared()]
+        frames = [self._as_data(state) for state in states]
+        return {
+            "name": type(self).__name__,
+            "controls": [{"kind": control.kind, **asdict(control)} for control in self._controls],
+            "palettes": {name: table.tobytes() for name, table in PALETTES.items()}
+            if self._frame.panels
+            else {},
+            "frames": [
+                {**data, "levels": {pixels.digest: pixels.data for pixels in found}}
+                for data, found in frames
+            ],
+        }
 
-    def _button(self, label: str, action: Callable[[], None]) -> ipywidgets.Button:
-        """Make a button that is as wide as its label."""
-        control = ipywidgets.Button(description=label, layout={"width": "auto"})
-        control.on_click(lambda _: self._try(action))
-        return control
+    def answer(self, message: dict[str, Any], buffers: Sequence[Any]) -> None:
+        """Answer the page.
 
-    def _try(self, action: Callable[..., None], *given: Any) -> None:
-        """Do what a control asks for; what goes wrong is said under the picture."""
+        Args:
+            message: `ask`, a number that comes back in each answer. `fields`: what the controls
+                show. With `press`, a button, or where `missing` is true, the frame of it is
+                sent. `ahead`: other fields whose frames may come to be needed. `have`: digests
+                of levels that need not be sent. Or a piece of a file: its `size`, and where
+                this piece begins, `at`.
+            buffers: the piece.
+        """
+        ask, began = message["ask"], perf_counter()
+        count = 0
         try:
-            action(*given)
+            if "size" in message:
+                self._take_piece(message["size"], message["at"], bytes(buffers[0]))
+                return
+            have = set(message["have"])
+            wanted = message["fields"]
+            state = self.from_fields(wanted)
+            if "press" in message:
+                state = self.press(message["press"], state)
+            self._adopt(self.complete(state))
+            if message["missing"]:
+                note = "" if "press" in message else self.note(wanted, self._state)
+                self._send({"ask": ask, "place": 0, "note": note}, self._state, have)
+                count += 1
+            for place, ahead in enumerate(message["ahead"], start=1):
+                try:
+                    state = self.complete(self.from_fields(ahead))
+                    note = self.note(ahead, state)
+                    self._send({"ask": ask, "place": place, "note": note}, state, have)
+                    count += 1
+                except ValueError:  # it is said when the learner goes there
+                    continue
         except Exception as error:  # goes to a log that nobody sees
-            self._show()  # the control goes back to where it was
-            self._view.value += f"<br><b>{escape(f'{type(error).__name__}: {error}')}</b>"
-            raise
-
-    def _setter(self, field: str) -> Callable[[Any], None]:
-        """Make the action that sets one field of the state."""
-        return lambda value: self.set(**{field: value})
-
-    def _slider(
-        self, label: str, low: int, high: int, action: Callable[[int], None]
-    ) -> ipywidgets.IntSlider:
-        control = ipywidgets.IntSlider(
-            value=low, min=low, max=high, description=label, layout={"width": "300px"}
-        )
-        self._on_move(control, action)
-        return control
-
-    def _dropdown(
-        self, label: str, options: Sequence[str | tuple[str, Any]], action: Callable[[Any], None]
-    ) -> ipywidgets.Dropdown:
-        control = ipywidgets.Dropdown(options=options, description=label, layout={"width": "300px"})
-        self._on_move(control, action)
-        return control
-
-    def _lay_out(self, *controls: ipywidgets.Widget) -> None:
-        """Make the box: controls below each other, beside the picture."""
-        left = ipywidgets.VBox(controls, layout={"width": "316px"})
-        self.box = side_by_side(left, self._view)
-
-    def _move(self, controls: Mapping[str, ipywidgets.Widget]) -> None:
-        """Bring controls in line with the fields of the state that they are named after."""
-        for name, control in controls.items():
-            control.value = getattr(self._state, name)
-
-    @contextmanager
-    def _controls_follow(self):
-        """Move controls without taking it for the learner's doing."""
-        self._following = True
-        try:
-            yield
+            kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+            self._widget.send({"ask": ask, "problem": f"{kind}{error}"})
+            if kind:
+                raise
         finally:
-            self._following = False
+            took = (perf_counter() - began) * 1000 / max(count, 1)
+            self._widget.send({"ask": ask, "done": took})
 
-    def _draw(self, picture: Picture, words: str) -> None:
-        """Put a picture and HTML on view: one widget, so one message and one layout."""
-        self._view.value = f"{picture.html(onload=MEND_CONTROLS)}<br>{words}"
+    def _adopt(self, state: Any) -> None:
+        if state != self._state:
+            self._frame = self.draw(state)
+            self._state = state
+
+    def _take_piece(self, size: int, at: int, piece: bytes) -> None:
+        """Gather the pieces of a file; nothing is joined before all of it is here."""
+        if at == 0:
+            self._pieces = []
+        if size > LARGEST_FILE or at + len(piece) > size:
+            raise ValueError(
+                f"expected a file of at most {LARGEST_FILE:,} bytes, got {max(size, at):,}"
+            )
+        self._pieces.append(piece)
+        if at + len(piece) == size:
+            content, self._pieces = b"".join(self._pieces), []
+            self.receive(content)
+
+    def _send(self, message: dict[str, Any], state: Any, have: set[str]) -> None:
+        data, found = self._as_data(state)
+        buffers = {pixels.digest: pixels.data for pixels in found if pixels.digest not in have}
+        have.update(digest for digest, levels in buffers.items() if len(levels) > SMALL)
+        self._widget.send({**message, "frame": data, "levels": [*buffers]}, [*buffers.values()])
+
+    def _as_data(self, state: Any) -> tuple[dict[str, Any], list[Pixels]]:
+        """Turn the frame of a state into what JSON can say, and the levels that it needs."""
+        frame = self._frame if state == self._state else self.draw(state)
+        panels = []
+        for panel in frame.panels:
+            pixels = [
+                {
+                    "digest": pixels.digest,
+                    "shape": pixels.levels.shape,
+                    "box": [*map(float, pixels.box)],
+                    "palette": pixels.palette,
+                    "opacity": float(pixels.opacity),
+                    "smooth": pixels.smooth,
+                }
+                for pixels in panel.pixels
+            ]
+            panels.append(
+                {"width": panel.width, "height": panel.height, "svg": panel.svg, "pixels": pixels}
+            )
+        data = {
+            "fields": self.to_fields(state),
+            "limits": self.limits(state),
+            "panels": panels,
+            "words": frame.words,
+            "large": frame.large,
+            "room": frame.room,
+            "verdict": frame.verdict,
+            "text": frame.text,
+        }
+        return data, [pixels for panel in frame.panels for pixels in panel.pixels]
 
 
-def side_by_side(left: ipywidgets.Widget, right: ipywidgets.Widget) -> ipywidgets.Box:
-    """Lay controls and picture out, below each other where the page is narrow."""
-    box = ipywidgets.Box([left, right], layout={"display": "flex", "flex_flow": "row wrap"})
-    box.add_class("gap-lab")
-    return box
+class _Widget(anywidget.AnyWidget):
+    """The live host of `lab.js`: what the page needs at once is its state, the rest messages."""
+
+    _esm = (HERE / "lab.js").read_text(encoding="utf-8")
+    _css = (HERE / "lab.css").read_text(encoding="utf-8")
+    # made when it is asked for, so that a page that is loaded again shows what was on view
+    opening = traitlets.Any().tag(sync=True, to_json=lambda _, widget: widget.lab.opening())
+
+    def __init__(self, lab: Lab):
+        self.lab = lab
+        super().__init__()
+        self.on_msg(lambda _, message, buffers: lab.answer(message, buffers))

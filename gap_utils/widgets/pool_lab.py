@@ -1,7 +1,7 @@
 """Step a pooling window over a small map. Introduced in lesson 01.
 
-Three layers: `PoolState` and `pool_step` compute, `pool_picture` draws, `PoolLab` holds
-the controls. The arithmetic itself is in `gap_utils.pooling`.
+`PoolState` and `pool_step` compute, `draw_pool` draws, `PoolLab` names the controls. The
+arithmetic itself is in `gap_utils.pooling`.
 """
 
 from __future__ import annotations
@@ -10,28 +10,17 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from html import escape
 from math import inf
+from typing import Any
 
-import ipywidgets
 import numpy as np
 
-from gap_utils.pictures import (
-    ACCENT,
-    GREY,
-    PALE,
-    SCALE,
-    WHITE,
-    Canvas,
-    Picture,
-    draw_grid,
-    shade,
-)
 from gap_utils.pooling import MODES, global_average_pool, global_max_pool, pool, windows_along
-from gap_utils.values import format_number, join_rows, read_whole_number
-from gap_utils.widgets.lab import StateLab, side_by_side
+from gap_utils.svg import Frame, Panel, element, text
+from gap_utils.values import fit_number, format_number, join_rows, read_whole_number
+from gap_utils.widgets.lab import START_AGAIN, Button, Choice, Lab, Numbers, Slider
 
-LARGEST = 999  # numbers beyond it would not fit their squares
+MOST = 999  # numbers beyond it would not fit their squares
 SIZES = range(2, 9)
 # the 4×4 map of lesson 01 in the corner; the rest appears when the map grows
 NUMBERS = (
@@ -44,8 +33,8 @@ NUMBERS = (
     (1, 9, 4, 7, 2, 6, 8, 3),
     (5, 3, 6, 2, 7, 8, 1, 9),
 )
-MAP_LEFT, OUTPUT_LEFT, TOP = 8 * SCALE, 302 * SCALE, 40 * SCALE  # where the grids begin
-MODE_LABELS = {"max": "max", "avg": "average", "min": "min"}
+SIDE, TOP = 288, 30  # of a grid: how wide it may be, and where it begins, in CSS pixels
+MODE_LABELS = (("max", "max"), ("average", "avg"), ("min", "min"))
 
 
 @dataclass(frozen=True)
@@ -78,8 +67,8 @@ class PoolState:
             raise ValueError(f"expected rows of numbers, got {self.values!r}") from error
         if values.ndim != 2 or len(set(values.shape)) != 1 or len(values) not in SIZES:
             raise ValueError(f"expected a square map from 2×2 to 8×8, got shape {values.shape}")
-        if not (abs(values) <= LARGEST).all():
-            raise ValueError(f"expected numbers from -{LARGEST} to {LARGEST}, got {self.values!r}")
+        if not (abs(values) <= MOST).all():
+            raise ValueError(f"expected numbers from -{MOST} to {MOST}, got {self.values!r}")
         object.__setattr__(self, "values", tuple(map(tuple, values.tolist())))
         if self.mode not in MODES:
             raise ValueError(f'expected mode "max", "avg" or "min", got {self.mode!r}')
@@ -215,78 +204,93 @@ def describe_globals(step: PoolStep) -> str:
     )
 
 
-def pool_picture(state: PoolState) -> Picture:
-    """Draw the map with the window on it, and the output as far as it has come.
-
-    Returns:
-        A picture whose text holds the same numbers.
-    """
+def draw_pool(state: PoolState) -> Frame:
+    """Draw the map with the window on it, and the output as far as it has come."""
     step = pool_step(state)
-    empty, full, cell = _pages(replace(state, window=1))
-    row, column = divmod(state.window - 1, len(state.windows))
-    right = OUTPUT_LEFT + len(state.windows) * cell + SCALE
-    canvas = empty.copy()
-    canvas.paste(full, (OUTPUT_LEFT, TOP, right, TOP + row * cell))
-    end = OUTPUT_LEFT + (column + 1) * cell
-    canvas.paste(full, (OUTPUT_LEFT, TOP + row * cell, end, TOP + (row + 1) * cell))
-    for left, rows, columns in (
-        (
-            MAP_LEFT,
-            [p + state.padding for p in step.rows],
-            [p + state.padding for p in step.columns],
-        ),
-        (OUTPUT_LEFT, (row, row + 1), (column, column + 1)),
-    ):
-        corners = [(left + j * cell, TOP + i * cell) for i, j in zip(rows, columns, strict=True)]
-        canvas.fills.rectangle(corners, outline=ACCENT, width=3 * SCALE)
-
+    sum_ = arithmetic(state.mode, step.terms, step.result)
+    words = describe_globals(step), describe_window(state, step)
     results = [format_number(number) for number in step.output.flat]
     results[state.window :] = "?" * (len(results) - state.window)
-    numbers = (map(format_number, line) for line in state.values)
-    return canvas.picture(
-        f"Map {join_rows(numbers)}. {describe_window(state, step)}. "
-        f"{arithmetic(state.mode, step.terms, step.result)}. "
-        f"Output so far {join_rows(np.reshape(results, step.output.shape))}. "
-        f"{describe_globals(step)}."
+    rows = join_rows(map(format_number, line) for line in state.values)
+    return Frame(
+        panels=[_map_panel(state, step), _output_panel(state, step)],
+        words=words,
+        text=f"Map {rows}. {words[1]}. {sum_}. "
+        f"Output so far {join_rows(np.reshape(results, step.output.shape))}. {words[0]}.",
+        large=sum_,
+        room=(arithmetic("avg", np.ravel(state.values), step.average), *words),
     )
 
 
-@lru_cache(maxsize=4)  # while the window moves, all but the window stays
-def _pages(state: PoolState) -> tuple[Canvas, Canvas, int]:
-    """Draw the map with the output still empty and with all of it; also the side of a square."""
-    step = pool_step(state)
-    size, padding, windows = state.size, state.padding, len(state.windows)
-    cell = min(62 * SCALE, 250 * SCALE // max(size + 2 * padding, windows))
-    decimals = 4 if cell > 36 * SCALE else 2  # what fits; the exact result is under the picture
-
-    def write(values):
-        return [[format_number(number, decimals) for number in line] for line in values]
-
-    pad_label = "0" if state.mode == "avg" else None
-    labels = np.full((size + 2 * padding,) * 2, pad_label, dtype=object)
-    fills = np.full(labels.shape, PALE)
-    inside = slice(padding, padding + size)
-    labels[inside, inside] = write(state.values)
-    fills[inside, inside] = shade(np.array(state.values), step.minimum, step.maximum)
-
-    empty = Canvas(560, 310)
+def _map_panel(state: PoolState, step: PoolStep) -> Panel:
+    size, padding = state.size, state.padding
+    side = size + 2 * padding
+    cell = min(72, SIDE / side)
     padded = f", padding {padding}" if padding else ""
-    empty.write(MAP_LEFT, 8 * SCALE, f"map {size} x {size}{padded}", 15 * SCALE)
-    empty.write(OUTPUT_LEFT, 8 * SCALE, f"output {windows} x {windows}", 15 * SCALE)
-    draw_grid(empty, labels, fills, MAP_LEFT, TOP, cell)
-    middle = TOP + cell * len(labels) // 2
-    empty.fills.line((268 * SCALE, middle, 288 * SCALE, middle), fill=GREY, width=3 * SCALE)
-    tip = [(286, -7), (286, 7), (295, 0)]
-    empty.fills.polygon([(x * SCALE, middle + y * SCALE) for x, y in tip], fill=GREY)
-    full = empty.copy()
-    nothing = np.full((windows, windows), None)
-    draw_grid(empty, nothing, np.full((windows, windows), WHITE), OUTPUT_LEFT, TOP, cell)
-    shades = shade(step.output, step.minimum, step.maximum)
-    draw_grid(full, write(step.output), shades, OUTPUT_LEFT, TOP, cell)
-    return empty, full, cell
+    drawn = [text(4, 14, f"map {size} × {size}{padded}", 14)]
+    for i in range(side):
+        for j in range(side):
+            row, column = i - padding, j - padding
+            if 0 <= row < size and 0 <= column < size:
+                drawn.append(_square(i, j, cell, state.values[row][column], step))
+            else:
+                zero = 0.0 if state.mode == "avg" else None
+                drawn.append(_square(i, j, cell, zero, step, class_="gap-padding"))
+    rows, columns = ([place + padding for place in places] for places in (step.rows, step.columns))
+    return Panel(SIDE + 8, SIDE + TOP + 8, "".join([*drawn, _mark(rows, columns, cell)]))
 
 
-class PoolLab(StateLab):
+def _output_panel(state: PoolState, step: PoolStep) -> Panel:
+    windows = len(state.windows)
+    cell = min(72, SIDE / windows)
+    drawn = [text(4, 14, f"output {windows} × {windows}", 14)]
+    for place, result in enumerate(step.output.flat):
+        known = place < state.window
+        row, column = divmod(place, windows)
+        class_ = "gap-square" if known else "gap-edge"
+        drawn.append(_square(row, column, cell, result if known else None, step, class_))
+    row, column = divmod(state.window - 1, windows)
+    mark = _mark((row, row + 1), (column, column + 1), cell)
+    return Panel(SIDE + 8, SIDE + TOP + 8, "".join([*drawn, mark]))
+
+
+def _square(
+    row: int,
+    column: int,
+    cell: float,
+    number: float | None,
+    step: PoolStep,
+    class_: str = "gap-square",
+) -> str:
+    """Draw a square, the bluer the larger its number, which is written into it where it fits."""
+    x, y = 4 + column * cell, TOP + row * cell
+    span = step.maximum - step.minimum
+    shade = min(max((number - step.minimum) / span, 0), 1) if span and number is not None else 0
+    opacity = shade if class_ == "gap-square" else None
+    box = element("rect", x=x, y=y, width=cell, height=cell, class_=class_, fill_opacity=opacity)
+    if number is None:
+        return box
+    letters = int((cell - 2) / 7.5)  # at 12 pixels
+    written = fit_number(format_number(number, 4 if cell > 36 else 2), number, letters)
+    if len(written) > letters:
+        written = "…"  # the exact result is under the picture
+    size = round(max(12, min(0.42 * cell, 1.45 * cell / max(len(written), 3))))
+    return box + text(x + cell / 2, y + cell / 2, written, size, "middle")
+
+
+def _mark(rows: Sequence[int], columns: Sequence[int], cell: float) -> str:
+    (top, bottom), (left, right) = rows, columns
+    return element(
+        "rect",
+        x=4 + left * cell,
+        y=TOP + top * cell,
+        width=(right - left) * cell,
+        height=(bottom - top) * cell,
+        class_="gap-mark",
+    )
+
+
+class PoolLab(Lab):
     """Edit a small map, choose a pooling, and step its window with a slider.
 
     Args:
@@ -308,15 +312,24 @@ class PoolLab(StateLab):
 
     def __init__(self, values: Sequence[Sequence[float]] = PoolState.values, **settings):
         self._random = random.Random(0)
-        self._numbers_shown = None
-        super().__init__(PoolState(values, **settings))
-
-    def picture(self) -> Picture:
-        """Draw the state on view."""
-        return pool_picture(self._state)
+        most = SIZES[-1]
+        controls = [
+            Slider("window", "Window", 1, 1, main=True),
+            Choice("mode", "Pooling", MODE_LABELS, style="radio"),
+            Slider("kernel_size", "Kernel", 1, most),
+            Slider("stride", "Stride", 1, most),
+            Slider("padding", "Padding", 0, most // 2),
+            Slider("size", "Map size", SIZES[0], most),
+            Button("global", "Global: kernel = whole map"),
+            Button("roll", "Roll one column"),
+            Button("shuffle", "Shuffle"),
+            START_AGAIN,
+            Numbers("values", "The map: change any number", -MOST, MOST),
+        ]
+        super().__init__(PoolState(values, **settings), controls)
 
     def __repr__(self) -> str:
-        state, step = self._state, pool_step(self._state)
+        state, step = self.value, pool_step(self.value)
         return (
             f"PoolLab({state.size}x{state.size}, {state.mode}, kernel {state.kernel_size}, "
             f"stride {state.stride}, padding {state.padding}, "
@@ -324,137 +337,55 @@ class PoolLab(StateLab):
             f"{arithmetic(state.mode, step.terms, step.result)})"
         )
 
-    def _build(self) -> None:
-        self._cells = {}
-        self._grid = ipywidgets.GridBox()
-        self._grid.add_class("gap-numbers")
-        self._size = self._slider("Map size", SIZES[0], SIZES[-1], self._resize)
-        self._mode = ipywidgets.ToggleButtons(
-            options=[(label, mode) for mode, label in MODE_LABELS.items()],
-            description="Pooling",
-            style={"button_width": "84px"},
-            layout={"width": "300px"},
-        )
-        self._on_move(self._mode, lambda mode: self._change(mode=mode))
-        most = SIZES[-1]
-        self._sliders = {
-            "kernel_size": self._slider("Kernel", 1, most, lambda n: self._change(kernel_size=n)),
-            "stride": self._slider("Stride", 1, most, lambda n: self._change(stride=n)),
-            "padding": self._slider("Padding", 0, most // 2, lambda n: self._change(padding=n)),
-            "window": self._slider("Window", 1, 100, lambda n: self._change(window=n)),
+    def draw(self, state: PoolState) -> Frame:
+        """Draw map and output."""
+        return draw_pool(state)
+
+    def to_fields(self, state: PoolState) -> dict[str, Any]:
+        """Add the size of the map, which has a slider of its own."""
+        return {**super().to_fields(state), "size": state.size}
+
+    def from_fields(self, values: dict[str, Any]) -> PoolState:
+        """Make the nearest state; a map of another size keeps the numbers that have a place."""
+        numbers, size = values["values"], values["size"]
+        if size != len(numbers):
+            kept = min(size, len(numbers))
+            larger = [list(row[:size]) for row in NUMBERS[:size]]
+            for row, old in zip(larger, numbers[:kept], strict=False):
+                row[:kept] = old[:kept]
+            numbers = larger
+        changes = {name: value for name, value in values.items() if name != "size"}
+        return nearest_state(self.value, **{**changes, "values": numbers})
+
+    def limits(self, state: PoolState) -> dict[str, dict[str, Any]]:
+        """Say how far kernel, stride, padding and window go."""
+        return {
+            "kernel_size": {"high": state.size},
+            "stride": {"high": state.size},
+            "padding": {"high": state.kernel_size // 2},
+            "window": {"high": len(state.windows) ** 2},
         }
-        self._sliders["window"].layout = {"width": "540px", "max_width": "100%"}
-        self._note = ipywidgets.HTML()
-        roll = self._button("Roll one column", self._roll)
-        shuffle = self._button("Shuffle", self._shuffle)
-        whole = self._button("Global: kernel = whole map", self._make_global)
-        reset = self._button("Start again", self._start_again)
-        # the label of each number stays readable to a screen reader, out of sight
-        style = ipywidgets.HTML(
-            "<style>.gap-numbers .widget-label {position: absolute; clip-path: inset(50%); "
-            "width: 1px; height: 1px; min-width: 0; overflow: hidden} "
-            ".gap-numbers input {appearance: textfield; text-align: center}</style>"
-        )
-        left = ipywidgets.VBox(
-            [
-                ipywidgets.HTML("<b>The map</b> (change any number)"),
-                self._grid,
-                ipywidgets.HBox([roll, shuffle, reset]),
-                self._size,
-                self._mode,
-                self._sliders["kernel_size"],
-                self._sliders["stride"],
-                self._sliders["padding"],
-                whole,
-                self._note,
-                style,
-            ],
-            layout={"width": "316px"},
-        )
-        right = ipywidgets.VBox([self._sliders["window"], self._view])
-        self.box = side_by_side(left, right)
 
-    def _cell(self, row: int, column: int) -> ipywidgets.BoundedFloatText:
-        if (row, column) not in self._cells:
-            cell = ipywidgets.BoundedFloatText(
-                min=-LARGEST,
-                max=LARGEST,
-                description=f"row {row}, column {column}",
-                layout={"width": "auto", "margin": "1px"},
-            )
-            self._on_move(cell, lambda number: self._change_number(row, column, number))
-            self._cells[row, column] = cell
-        return self._cells[row, column]
-
-    def _change_number(self, row: int, column: int, number: float) -> None:
-        values = [list(line) for line in self._state.values]
-        if row < len(values) and column < len(values):
-            values[row][column] = number
-            self._change(values=values)
-
-    def _resize(self, size: int) -> None:
-        old = self._state
-        kept = range(min(size, old.size))
-        values = [list(row[:size]) for row in NUMBERS[:size]]
-        for i in kept:
-            values[i][: len(kept)] = old.values[i][: len(kept)]
-        self._change(values=values)
-
-    def _roll(self) -> None:
-        self._change(values=np.roll(self._state.values, 1, axis=1))
-
-    def _shuffle(self) -> None:
-        numbers = np.ravel(self._state.values).tolist()
-        self._random.shuffle(numbers)
-        self._change(values=np.reshape(numbers, (self._state.size,) * 2))
-
-    def _make_global(self) -> None:
-        size = self._state.size
-        self._change(kernel_size=size, stride=size, padding=0, window=1)
-
-    def _change(self, **changes) -> None:
-        before, self._state = self._state, nearest_state(self._state, **changes)
+    def note(self, wanted: dict[str, Any], state: PoolState) -> str:
+        """Say which settings were pulled along, and why."""
         pulled = [
-            f"{name.replace('_size', '')} is now {getattr(self._state, name)}"
+            f"{name.replace('_size', '')} is now {getattr(state, name)}"
             for name in ("kernel_size", "stride", "padding")
-            if name not in changes and getattr(self._state, name) != getattr(before, name)
+            if wanted[name] != getattr(state, name)
         ]
-        self._show(", ".join(pulled))
-
-    def _show(self, pulled: str = "") -> None:
-        """Bring controls, picture and words in line with the state."""
-        state, step = self._state, pool_step(self._state)
         reason = "the kernel fits the map, the padding is at most half the kernel"
-        self._note.value = f"<i>{pulled}: {reason}.</i>" if pulled else ""
-        with self._controls_follow():
-            self._size.value = state.size
-            self._mode.value = state.mode
-            limits = {
-                "kernel_size": state.size,
-                "stride": state.size,
-                "padding": state.kernel_size // 2,
-                "window": step.output.size,
-            }
-            for name, limit in limits.items():
-                self._sliders[name].max = limit
-                self._sliders[name].value = getattr(state, name)
-            if state.values != self._numbers_shown:
-                self._show_numbers(state)
-        sum_ = arithmetic(state.mode, step.terms, step.result)
-        self._draw(
-            pool_picture(state),
-            f"<b>{escape(describe_globals(step))}</b><br>{escape(describe_window(state, step))}"
-            f'<div style="font-size: 130%; margin-top: 6px">{escape(sum_)}</div>',
-        )
+        return f"{', '.join(pulled)}: {reason}." if pulled else ""
 
-    def _show_numbers(self, state: PoolState) -> None:
-        self._numbers_shown = state.values
-        cells = [self._cell(i, j) for i in range(state.size) for j in range(state.size)]
-        for cell, number in zip(cells, np.ravel(state.values).tolist(), strict=True):
-            cell.value = number
-        if len(cells) != len(self._grid.children):  # else the cell in use loses focus
-            self._grid.children = cells
-            self._grid.layout = {
-                "grid_template_columns": f"repeat({state.size}, minmax(0, 1fr))",
-                "width": f"{min(56 * state.size, 300)}px",
-            }
+    def press(self, name: str, state: PoolState) -> PoolState:
+        """Roll or shuffle the numbers, or make the kernel as large as the map."""
+        if name == "roll":
+            return replace(state, values=np.roll(state.values, 1, axis=1))
+        if name == "shuffle":
+            numbers = np.ravel(state.values).tolist()
+            self._random.shuffle(numbers)
+            return replace(state, values=np.reshape(numbers, (state.size,) * 2))
+        if name == "global":
+            return nearest_state(
+                state, kernel_size=state.size, stride=state.size, padding=0, window=1
+            )
+        return super().press(name, state)

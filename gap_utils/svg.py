@@ -1,0 +1,337 @@
+"""What a lab shows, as values: panels of SVG over squares of colour, and the same in words.
+
+A `Frame` says nothing of how it is shown. `widgets/lab.js` puts it on a page; `picture_of`
+makes the PNG of it that is stored in a notebook. Plain strings do for SVG: a lab needs four
+or five elements, and a reader knows them from any page on SVG.
+"""
+
+from __future__ import annotations
+
+import re
+from base64 import b64encode
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from hashlib import blake2b
+from html import escape
+from io import BytesIO
+from pathlib import Path
+from textwrap import wrap
+
+import numpy as np
+
+from gap_utils.figures import SCALE, Picture
+
+STYLE_SHEET = Path(__file__).with_name("widgets") / "lab.css"
+# of a stored picture, in CSS pixels
+NARROWEST, WIDEST, MARGIN, LINE = 560, 800, 16, 20
+LETTER = 7.7  # how wide one is, at the usual size
+
+# Levels are places in a palette: 0 to 250 for numbers of both signs, with zero in the middle.
+ZERO, TOP = 125, 250
+GREY, BLACK = 251, 252  # for what is no number
+NOTHING = 255  # shows what is below
+BELOW_ZERO = ((127, 39, 4), (230, 120, 40), (253, 208, 162))  # dark to light
+ABOVE_ZERO = ((198, 219, 239), (66, 140, 200), (8, 48, 107))  # light to dark
+
+
+def signed_colours(values: np.ndarray) -> np.ndarray:
+    """Give each number from -1 to 1 a colour: orange below zero, white at zero, blue above.
+
+    Args:
+        values: any shape.
+
+    Returns:
+        Red, green and blue, 0 to 255 as floats, shape (*values.shape, 3).
+    """
+    colours = np.array([*BELOW_ZERO, (255, 255, 255), *ABOVE_ZERO])
+    places = np.linspace(-1, 1, len(colours))
+    return np.stack([np.interp(values, places, channel) for channel in colours.T], axis=-1)
+
+
+def _palettes() -> dict[str, np.ndarray]:
+    greys = np.arange(256.0)[:, None].repeat(3, 1)
+    part = np.clip((np.arange(256) - ZERO) / ZERO, -1, 1)
+    signed = signed_colours(part)
+    signed[GREY], signed[BLACK] = 160, 0
+    opaque = np.full((256, 1), 255.0)
+    seen = opaque.copy()
+    seen[NOTHING] = 0
+    strength = 255 * abs(part)[:, None]  # so what hardly counts shows what is below
+    tables = {
+        "grey": (greys, opaque),
+        "pale": ((2 * 255 + greys) / 3, opaque),
+        "signed": (signed, seen),
+        "overlay": (signed, strength),
+    }
+    return {name: np.round(np.hstack(table)).astype(np.uint8) for name, table in tables.items()}
+
+
+# name -> red, green, blue and alpha of each level, shape (256, 4)
+PALETTES = _palettes()
+
+
+def grey_levels(values: np.ndarray) -> np.ndarray:
+    """Give each number its place in the palette "grey": black for the lowest, white the highest.
+
+    Args:
+        values: finite numbers, any shape.
+
+    Returns:
+        Levels as uint8, in the shape of `values`.
+    """
+    low, span = values.min(), np.ptp(values)
+    return np.round((values - low) * (255 / span if span > 0 else 0)).astype(np.uint8)
+
+
+def signed_levels(values: np.ndarray, limit: float | np.ndarray) -> np.ndarray:
+    """Give each number its place in the palettes "signed" and "overlay".
+
+    What is beyond the limit has the darkest colour with a white corner; infinity is a
+    chequer of the darkest colour and white, what is no number one of grey and black. Where
+    there is any of these, each number takes two rows and columns.
+
+    Args:
+        values: maps, shape (..., H, W).
+        limit: the distance from zero with the darkest colour; shape as for broadcasting with
+            `values`. Where it is 0, all finite numbers count as 0.
+
+    Returns:
+        Levels as uint8, shape (..., H, W) or (..., 2H, 2W).
+
+    Example:
+        >>> signed_levels(np.array([[-4.0, 0.0, 2.0]]), 4).tolist()
+        [[0, 125, 188]]
+    """
+    values, limit = np.asarray(values, dtype=float), np.asarray(limit, dtype=float)
+    part = np.nan_to_num(values / np.where(limit > 0, limit, np.inf))
+    levels = np.round(ZERO * (1 + np.clip(part, -1, 1))).astype(np.uint8)
+    beyond = (abs(part) > 1 + 1e-6) | np.isinf(values)
+    if not (beyond | np.isnan(values)).any():
+        return levels
+    levels[np.isinf(values)] = np.where(values[np.isinf(values)] > 0, TOP, 0)
+    levels = levels.repeat(2, -1).repeat(2, -2)
+    quarters = {(i, j): levels[..., i::2, j::2] for i in (0, 1) for j in (0, 1)}
+    quarters[0, 1][beyond] = ZERO
+    quarters[1, 0][np.isinf(values)] = ZERO
+    for (i, j), quarter in quarters.items():
+        quarter[np.isnan(values)] = GREY if i == j else BLACK
+    return levels
+
+
+@dataclass(frozen=True, eq=False)
+class Pixels:
+    """Squares of colour at a place in a panel, under what is drawn there.
+
+    Attributes:
+        levels: uint8, shape (rows, columns), places in a palette; or (rows, columns, 3), red,
+            green and blue.
+        box: left and upper edge, width and height, in the panel's units.
+        palette: name of one of `PALETTES`; without meaning for red, green and blue.
+        opacity: from 0 to 1.
+        smooth: whether colours pass into each other, instead of squares with edges.
+    """
+
+    levels: np.ndarray
+    box: tuple[float, float, float, float]
+    palette: str = "signed"
+    opacity: float = 1.0
+    smooth: bool = False
+
+    @cached_property
+    def data(self) -> bytes:
+        """The levels, row by row."""
+        return np.ascontiguousarray(self.levels).tobytes()
+
+    @cached_property
+    def digest(self) -> str:
+        """A name that equal levels share, so that they travel once."""
+        return blake2b(self.data, digest_size=9, key=str(self.levels.shape).encode()).hexdigest()
+
+    def colours(self) -> np.ndarray:
+        """Red, green, blue and alpha, shape (rows, columns, 4)."""
+        if self.levels.ndim == 2:
+            return PALETTES[self.palette][self.levels]
+        return np.dstack([self.levels, np.full(self.levels.shape[:2], 255, np.uint8)])
+
+
+@dataclass(frozen=True, eq=False)
+class Panel:
+    """A part of a frame that stays whole where a narrow page breaks the frame.
+
+    Attributes:
+        width: at which letters have their size, in CSS pixels; on a wide page it grows.
+        height: in CSS pixels.
+        svg: elements, as `element` and `text` write them.
+        pixels: drawn below them, the first at the bottom.
+    """
+
+    width: int
+    height: int
+    svg: str
+    pixels: Sequence[Pixels] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """What a lab shows of a state.
+
+    Attributes:
+        panels: side by side, or below each other where the page is narrow.
+        words: sentences below the panels, a paragraph each.
+        text: all that the panels show, in words and numbers.
+        large: one line in large letters above the words; may be empty.
+        room: the longest of `large` and `words` that are to be expected; they keep the place,
+            so that nothing jumps.
+        verdict: "right" or "wrong", which marks the words; else empty.
+    """
+
+    panels: Sequence[Panel]
+    words: Sequence[str]
+    text: str
+    large: str = ""
+    room: Sequence[str] = ()
+    verdict: str = ""
+
+
+def element(name: str, *inside: str, **attributes: object) -> str:
+    """Write an SVG element.
+
+    Args:
+        name: such as "rect".
+        inside: what is in it, written already.
+        attributes: `stroke_width=2` becomes stroke-width="2"; `class_` becomes class. None
+            leaves one out.
+
+    Example:
+        >>> element("rect", x=1 / 3, width=2.0, class_="gap-bar")
+        '<rect x="0.33" width="2" class="gap-bar"/>'
+    """
+    written = "".join(
+        f' {key.rstrip("_").replace("_", "-")}="{_attribute(value)}"'
+        for key, value in attributes.items()
+        if value is not None
+    )
+    return f"<{name}{written}>{''.join(inside)}</{name}>" if inside else f"<{name}{written}/>"
+
+
+def _attribute(value: object) -> str:
+    if isinstance(value, float | np.floating):
+        return f"{round(float(value), 2) + 0.0:.10g}"  # turns -0.0 into 0.0
+    return escape(str(value))
+
+
+def text(
+    x: float,
+    y: float,
+    words: str,
+    size: int = 12,
+    anchor: str = "start",
+    class_: str = "gap-ink",
+    letters: int | None = None,
+) -> str:
+    """Write a line of text.
+
+    Args:
+        x: of its start, middle or end.
+        y: of its middle.
+        words: what to write.
+        size: of the letters, at least 12: a panel may shrink by a twelfth.
+        anchor: what is at x: "start", "middle" or "end".
+        class_: its colour, a class of lab.css.
+        letters: at most so many; a longer text is cut, and the whole in its tooltip.
+
+    Example:
+        >>> text(0, 9, "a < b")
+        '<text x="0" y="9" font-size="12" class="gap-ink" dy=".36em">a &lt; b</text>'
+    """
+    shown = shorten(words, letters) if letters else words
+    title = [element("title", escape(words))] if shown != words else []
+    where = None if anchor == "start" else anchor
+    return element(
+        "text",
+        *title,
+        escape(shown),
+        x=x,
+        y=y,
+        font_size=size,
+        text_anchor=where,
+        class_=class_,
+        dy=".36em",  # dominant-baseline is not known to all who draw SVG
+    )
+
+
+def shorten(words: str, letters: int) -> str:
+    """Cut a text that has more letters than that, and end it with an ellipsis.
+
+    Example:
+        >>> shorten("military uniform", 9), shorten("cup", 9)
+        ('military…', 'cup')
+    """
+    return words if len(words) <= letters else f"{words[: letters - 1].rstrip()}…"
+
+
+def picture_of(frame: Frame) -> Picture:
+    """Make the PNG of a frame that is stored in a notebook: light, and of one width everywhere."""
+    import matplotlib
+    import resvg_py
+
+    drawn, left, top, bottom, width = [], 0, 0, 0, NARROWEST
+    for panel in frame.panels:
+        if left and left + panel.width > WIDEST:
+            left, top = 0, bottom + MARGIN
+        images = "".join(map(_image, panel.pixels))
+        drawn.append(element("g", images, panel.svg, transform=f"translate({left} {top})"))
+        width, bottom = max(width, left + panel.width), max(bottom, top + panel.height)
+        left += panel.width + MARGIN
+    for paragraph, size in [(frame.large, 17), *((words, 13) for words in frame.words)]:
+        for line in wrap(paragraph, int(width / LETTER * 13 / size)):
+            bottom += LINE * size / 13
+            drawn.append(text(0, bottom, line, size))
+    height = round(bottom) + 2 * MARGIN
+    svg = element(
+        "svg",
+        element("style", _still_style()),
+        element("g", *drawn, transform=f"translate({MARGIN} {MARGIN})"),
+        xmlns="http://www.w3.org/2000/svg",
+        width=(width := width + 2 * MARGIN),
+        height=height,
+    )
+    fonts = Path(matplotlib.get_data_path()) / "fonts/ttf"
+    png = resvg_py.svg_to_bytes(
+        svg_string=svg,
+        zoom=SCALE,
+        background="white",
+        skip_system_fonts=True,
+        font_files=[str(fonts / "DejaVuSans.ttf"), str(fonts / "DejaVuSans-Bold.ttf")],
+        font_family="DejaVu Sans",
+    )
+    return Picture(bytes(png), frame.text, width, height)
+
+
+def _image(pixels: Pixels) -> str:
+    from PIL import Image
+
+    buffer = BytesIO()
+    Image.fromarray(pixels.colours()).save(buffer, "PNG")
+    x, y, width, height = pixels.box
+    return element(
+        "image",
+        x=x,
+        y=y,
+        width=width,
+        height=height,
+        opacity=float(pixels.opacity),
+        preserveAspectRatio="none",
+        image_rendering="optimizeQuality" if pixels.smooth else "optimizeSpeed",
+        href=f"data:image/png;base64,{b64encode(buffer.getvalue()).decode()}",
+    )
+
+
+@lru_cache
+def _still_style() -> str:
+    """The rules of lab.css for drawings, with the light colours written out."""
+    css = STYLE_SHEET.read_text(encoding="utf-8")
+    light = dict(re.findall(r"(--gap-[\w-]+): light-dark\(([^,]+),", css))
+    drawing = css.partition("/* drawings */")[2].partition("/* end of drawings */")[0]
+    return re.sub(r"var\((--gap-[\w-]+)\)", lambda name: light[name[1]], drawing)

@@ -1,0 +1,617 @@
+// @ts-check
+/**
+ * The front end of all labs: it makes the controls, shows frames, and fetches those that will
+ * be needed next. It knows nothing of any lab: what a frame shows is made in Python.
+ *
+ * `createLab(host)` holds what is on view and the frames in store; `attach(el, lab)` puts it
+ * on a page, as often as one likes; `mount(el, host)` does both.
+ *
+ * @typedef {Object<string, any>} Fields  what the controls show, by name
+ * @typedef {{digest: string, shape: number[], box: number[], palette: string, opacity: number,
+ *            smooth: boolean, levels?: Uint8Array}} Pixels
+ * @typedef {{width: number, height: number, svg: string, pixels: Pixels[]}} Panel
+ * @typedef {{fields: Fields, limits: Object<string, any>, panels: Panel[], words: string[],
+ *            large: string, room: string[], verdict: string, text: string, note?: string,
+ *            levels?: Object<string, any>, size?: number}} Frame
+ * @typedef {{kind: string, name: string, label: string, [more: string]: any}} Control
+ * @typedef {{opening: {name: string, controls: Control[], palettes: Object<string, any>,
+ *                      frames: Frame[]},
+ *            send?: (message: Object<string, any>, buffers?: ArrayBuffer[]) => void,
+ *            listen?: (onMessage: (message: any, buffers: any[]) => void,
+ *                      onGone: () => void) => void,
+ *            without?: string}} Host
+ *     `send` and `listen` reach the kernel; a page without one says so in `without`.
+ */
+
+const FRAMES_IN_STORE = 24e6; // bytes
+const LEVELS_IN_STORE = 8e6;
+const SMALL_LEVELS = 4096; // bytes that the kernel sends each time
+const PIECE = 1 << 20; // bytes of a file in one message; a server may refuse 10 MB
+const FASTEST = 33; // milliseconds between two moves while a key is held
+const SLOWEST = 100;
+const AHEAD = { least: 2, most: 16 }; // frames
+const SLOW_FRAME = 50; // milliseconds
+const PATIENCE = 400; // milliseconds without an answer
+const LONG_LIST = 60; // options; of more, one types a part of the name
+const GONE = "The kernel behind this lab is gone. Run its cell again to go on.";
+
+/** @type {(fields: Fields) => string} */
+const keyOf = (fields) => JSON.stringify(Object.keys(fields).sort().map((name) => [name, fields[name]]));
+
+/** @type {(a: any, b: any) => boolean} */
+const equal = (a, b) => JSON.stringify(a) === JSON.stringify(b);
+
+/** @type {(value: number, low: number, high: number) => number} */
+const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
+
+/** Bytes from what a kernel or a page may hold them in. */
+function toBytes(data) {
+  if (typeof data === "string") return Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0));
+  if (data instanceof ArrayBuffer) return new Uint8Array(data);
+  return new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+}
+
+/** Keep values by name, and forget those that were not used for longest when they are too large. */
+function createStore(bound) {
+  const kept = new Map();
+  let total = 0;
+  return {
+    get(name) {
+      const entry = kept.get(name);
+      if (entry) kept.delete(name), kept.set(name, entry); // now the newest
+      return entry?.value;
+    },
+    has: (name) => kept.has(name),
+    put(name, value, size) {
+      total += size - (kept.get(name)?.size ?? 0);
+      kept.delete(name);
+      kept.set(name, { value, size });
+      for (const [oldest, entry] of kept) {
+        if (total <= bound || oldest === name) break;
+        kept.delete(oldest);
+        total -= entry.size;
+      }
+    },
+    entries: () => [...kept].map(([name, entry]) => [name, entry.value]),
+  };
+}
+
+/**
+ * What is on view, and what may be next.
+ * @param {Host} host
+ */
+export function createLab(host) {
+  const { opening } = host;
+  const frames = createStore(FRAMES_IN_STORE);
+  const levels = createStore(LEVELS_IN_STORE);
+  const palettes = Object.fromEntries(
+    Object.entries(opening.palettes).map(([name, table]) => [name, toBytes(table)]),
+  );
+  const views = new Set();
+  const timing = { cycle: 30, frame: 0, interval: FASTEST, moved: 0 };
+  /** @type {{control: Control, direction: number} | null} */
+  let hand = null; // the control in use
+  let tried = new Set(); // what was asked for ahead of need, so that it is asked for once
+  let pending = null; // the question that is not answered yet; one at a time
+  let told = ""; // what the kernel knows to be on view
+  let upload = null;
+  let asked = 0;
+
+  const lab = {
+    opening,
+    palettes,
+    /** @type {Frame} */ frame: opening.frames[0],
+    /** @type {Fields} */ wanted: opening.frames[0].fields,
+    problem: "",
+    waiting: false,
+    gone: false,
+    progress: 0,
+
+    /** Go where a control points. */
+    move(control, value) {
+      const before = rank(control, lab.wanted[control.name]);
+      const direction = Math.sign(rank(control, value) - before);
+      const now = performance.now();
+      if (hand?.control === control) timing.interval = clamp(now - timing.moved, FASTEST, SLOWEST);
+      timing.moved = now;
+      if (hand?.control !== control || hand.direction !== direction) tried = new Set();
+      hand = { control, direction };
+      lab.wanted = { ...lab.wanted, [control.name]: value };
+      lab.problem = "";
+      const frame = frames.get(keyOf(lab.wanted));
+      if (frame) show(frame);
+      else if (!host.send || lab.gone) refuse(lab.gone ? GONE : host.without ?? "");
+      else changed();
+      ask();
+    },
+
+    /** Do what a button says. */
+    press(name) {
+      lab.problem = "";
+      if (!host.send || lab.gone) return refuse(lab.gone ? GONE : host.without ?? "");
+      ask(name);
+    },
+
+    /** A control is about to be used: fetch what is on both sides of it. */
+    takeInHand(control) {
+      if (hand?.control === control) return;
+      hand = { control, direction: 0 };
+      tried = new Set();
+      timing.interval = FASTEST;
+      ask();
+    },
+
+    /** Say why something cannot be; all stays as it is on view. */
+    refuse,
+
+    /** Send a file in pieces, the next one when the last has arrived. */
+    send(file) {
+      if (!host.send || lab.gone) return refuse(lab.gone ? GONE : host.without ?? "");
+      upload = { file, at: 0 };
+      lab.problem = "";
+      sendPiece();
+    },
+
+    subscribe(view) {
+      views.add(view);
+      return () => views.delete(view);
+    },
+  };
+
+  for (const frame of [...opening.frames].reverse()) keep(frame, frame.levels ?? {});
+  told = keyOf(lab.wanted);
+  host.listen?.(receive, () => {
+    lab.gone = true;
+    pending = null;
+    changed();
+  });
+  return lab;
+
+  function changed() {
+    for (const view of views) view();
+  }
+
+  function show(frame) {
+    lab.frame = frame;
+    lab.wanted = frame.fields;
+    changed();
+  }
+
+  function refuse(problem) {
+    lab.problem = problem;
+    lab.wanted = lab.frame.fields;
+    changed();
+  }
+
+  /** Put a frame in store, if all its levels are there. */
+  function keep(frame, arrived, key = keyOf(frame.fields)) {
+    for (const [digest, data] of Object.entries(arrived)) {
+      const bytes = toBytes(data);
+      levels.put(digest, bytes, bytes.length);
+    }
+    let size = 2 * (frame.text.length + 400);
+    for (const panel of frame.panels) {
+      size += 2 * panel.svg.length;
+      for (const pixels of panel.pixels) {
+        pixels.levels = levels.get(pixels.digest);
+        if (!pixels.levels) return null;
+        size += pixels.levels.length;
+      }
+    }
+    frames.put(key, frame, size);
+    const own = keyOf(frame.fields);
+    if (own !== key && !frames.has(own)) frames.put(own, { ...frame, note: "" }, 0);
+    return frame;
+  }
+
+  /** The place of a control's value among those that it can have. */
+  function rank(control, value) {
+    if (control.kind !== "choice") return Number(value);
+    return control.options.findIndex((option) => equal(option[1], value));
+  }
+
+  /** Fields that a few more steps of the control in hand would lead to. */
+  function neighbours() {
+    if (!hand || timing.moved + 5000 < performance.now() && hand.direction) return [];
+    const { control, direction } = hand;
+    const steps = Math.ceil((2 * timing.cycle) / timing.interval) + 1;
+    const most = timing.frame > SLOW_FRAME ? AHEAD.least : clamp(steps, AHEAD.least, AHEAD.most);
+    const now = rank(control, lab.wanted[control.name]);
+    const values = [];
+    for (let step = 1; step <= most; step += 1) {
+      for (const sign of direction ? [direction] : [1, -1]) values.push(valueAt(control, now + sign * step));
+    }
+    return values
+      .filter((value) => value !== undefined)
+      .map((value) => ({ ...lab.wanted, [control.name]: value }))
+      .filter((fields) => !frames.has(keyOf(fields)) && !tried.has(keyOf(fields)))
+      .slice(0, most);
+  }
+
+  /** The value at a place; undefined where there is none. */
+  function valueAt(control, place) {
+    if (control.kind === "choice") return control.options[place]?.[1];
+    if (control.kind === "toggle") return place === 0 || place === 1 ? place === 1 : undefined;
+    const { low, high } = { ...control, ...lab.frame.limits[control.name] };
+    return control.kind === "slider" && place >= low && place <= high ? place : undefined;
+  }
+
+  /** Tell the kernel what is on view, and ask for what is missing now or soon. */
+  function ask(press = undefined) {
+    if (!host.send || lab.gone) return;
+    if (pending) {
+      pending.again = true;
+      if (press) pending.next = press;
+      return;
+    }
+    const fields = lab.wanted;
+    const key = keyOf(fields);
+    const missing = press !== undefined || !frames.has(key);
+    const ahead = press === undefined ? neighbours() : [];
+    if (!missing && !ahead.length && told === key) return;
+    ahead.forEach((some) => tried.add(keyOf(some)));
+    const have = levels.entries().filter(([, bytes]) => bytes.length > SMALL_LEVELS).map(([digest]) => digest);
+    const message = { fields, missing, ahead, have };
+    post(press === undefined ? message : { ...message, press }, [key, ...ahead.map(keyOf)]);
+    told = key;
+  }
+
+  function post(message, keys, buffers = []) {
+    asked += 1;
+    pending = { ask: asked, sent: performance.now(), keys, press: message.press, again: false };
+    const { ask: mine } = { ask: asked };
+    setTimeout(() => {
+      if (pending?.ask === mine) (lab.waiting = true), changed();
+    }, PATIENCE);
+    host.send?.({ ...message, ask: asked }, buffers);
+  }
+
+  function receive(message, buffers) {
+    const arrived = Object.fromEntries((message.levels ?? []).map((digest, n) => [digest, buffers[n]]));
+    if (message.show) {
+      const frame = keep(message.frame, arrived);
+      if (frame) (lab.problem = ""), (hand = null), (told = keyOf(frame.fields)), show(frame);
+    }
+    if (!pending || message.ask !== pending.ask) return;
+    if (message.frame) takeFrame({ ...message.frame, note: message.note }, message.place, arrived);
+    if (message.problem) takeProblem(message.problem);
+    if ("done" in message) finish(message.done);
+  }
+
+  function takeFrame(frame, place, arrived) {
+    const key = pending.keys[place];
+    const kept = keep(frame, arrived, pending.press ? undefined : key);
+    if (!kept || place > 0) return;
+    if (pending.press) told = keyOf(frame.fields);
+    if (pending.press || key === keyOf(lab.wanted)) show(kept); // a late one is kept, not shown
+  }
+
+  function takeProblem(problem) {
+    upload = null;
+    if (pending.press || !pending.keys.length || pending.keys[0] === keyOf(lab.wanted)) refuse(problem);
+  }
+
+  function finish(perFrame) {
+    timing.cycle = performance.now() - pending.sent;
+    timing.frame = perFrame;
+    const { next } = pending;
+    pending = null;
+    if (lab.waiting) (lab.waiting = false), changed();
+    if (upload) sendPiece();
+    else ask(next);
+  }
+
+  async function sendPiece() {
+    if (pending) return; // it comes when the question is answered
+    const { file, at } = upload;
+    lab.progress = at / file.size;
+    changed();
+    if (at >= file.size && at > 0) {
+      upload = null;
+      lab.progress = 0;
+      changed();
+      return ask();
+    }
+    upload.at = at + PIECE;
+    const piece = await file.slice(at, at + PIECE).arrayBuffer();
+    post({ size: file.size, at }, [], [piece]);
+  }
+}
+
+/** Make an element. */
+function make(name, attributes = {}, ...inside) {
+  const made = document.createElement(name);
+  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, String(value));
+  made.append(...inside);
+  return made;
+}
+
+/** Make a field whose keys Jupyter leaves alone. */
+const field = (name, attributes) => make(name, { ...attributes, "data-lm-suppress-shortcuts": "true" });
+
+/**
+ * Controls: each gives its element, and a function that brings it in line with the fields.
+ * @type {Object<string, (lab: any, control: Control) => [HTMLElement, (value: any, limits: any) => void]>}
+ */
+const CONTROLS = {
+  slider(lab, control) {
+    const track = field("input", { type: "range", step: 1 });
+    const typed = field("input", { type: "number", step: 1, "aria-label": `${control.label}, as a number` });
+    const row = make("div", {}, make("label", {}, make("span", {}, control.label), track), typed);
+    let low = control.low;
+    let high = control.high;
+    track.addEventListener("input", () => lab.move(control, Number(track.value)));
+    typed.addEventListener("change", () => {
+      const number = Number(typed.value);
+      if (typed.value !== "" && Number.isInteger(number) && number >= low && number <= high) lab.move(control, number);
+      else lab.refuse(`${control.label} goes from ${low} to ${high}, by whole numbers.`);
+    });
+    return [row, (value, limits) => {
+      ({ low, high } = { ...control, ...limits });
+      for (const input of [track, typed]) {
+        Object.assign(input, { min: low, max: high }); // before the value, or it is cut
+        if (Number(input.value) !== value || input.value === "") input.value = String(value);
+        input.disabled = low === high;
+      }
+    }];
+  },
+
+  choice(lab, control) {
+    if (control.style === "radio") return radio(lab, control);
+    if (control.options.length > LONG_LIST) return search(lab, control);
+    const list = field("select");
+    list.append(...control.options.map(([label], place) => make("option", { value: place }, label)));
+    list.addEventListener("change", () => lab.move(control, control.options[list.value][1]));
+    const label = make("label", {}, make("span", {}, control.label), list);
+    return [make("div", {}, label), (value) => {
+      list.value = String(control.options.findIndex((option) => equal(option[1], value)));
+    }];
+  },
+
+  toggle(lab, control) {
+    const box = field("input", { type: "checkbox" });
+    box.addEventListener("change", () => lab.move(control, box.checked));
+    const label = make("label", { class: "gap-toggle" }, box, make("span", {}, control.label));
+    return [make("div", {}, label), (value) => (box.checked = value)];
+  },
+
+  button(lab, control) {
+    const button = field("button", { type: "button" });
+    button.append(control.label);
+    button.addEventListener("click", () => lab.press(control.name));
+    return [make("div", {}, button), () => {}];
+  },
+
+  numbers(lab, control) {
+    const grid = make("div", { class: "gap-numbers", role: "group", "aria-label": control.label });
+    let shown = [];
+    grid.addEventListener("change", () => {
+      const inputs = [...grid.querySelectorAll("input")];
+      const numbers = inputs.map((input) => (input.value === "" ? NaN : Number(input.value)));
+      const bad = numbers.findIndex((number) => !(number >= control.low && number <= control.high));
+      if (bad >= 0) {
+        shown = [];
+        const name = inputs[bad].getAttribute("aria-label");
+        const got = inputs[bad].value || "another thing";
+        return lab.refuse(`Expected a number from ${control.low} to ${control.high} in ${name}, got ${got}.`);
+      }
+      const side = Math.sqrt(numbers.length);
+      const rows = Array.from({ length: side }, (_, row) => numbers.slice(row * side, (row + 1) * side));
+      lab.move(control, rows);
+    });
+    return [make("div", {}, make("span", {}, control.label), grid), (rows) => {
+      if (rows.length !== shown.length || !grid.children.length) fill(grid, control, rows.length);
+      const inputs = grid.querySelectorAll("input");
+      rows.flat().forEach((number, place) => {
+        if (Number(inputs[place].value) !== number || inputs[place].value === "") inputs[place].value = String(number);
+      });
+      shown = rows;
+    }];
+  },
+
+  file(lab, control) {
+    const input = field("input", { type: "file", accept: control.accept });
+    const bar = make("progress", { max: 1, "aria-label": `${control.label}, how much has arrived` });
+    input.addEventListener("change", () => {
+      if (input.files?.[0]) lab.send(input.files[0]);
+      input.value = ""; // so that the same file can be chosen again
+    });
+    const label = make("label", { class: "gap-file" }, input, make("span", {}, control.label));
+    return [make("div", {}, label, bar), () => {
+      bar.value = lab.progress;
+      bar.hidden = lab.progress === 0;
+    }];
+  },
+};
+
+/** All answers in view, of which one is chosen. */
+function radio(lab, control) {
+  const set = make("fieldset", {}, make("legend", {}, control.label));
+  const group = `gap-${Math.random().toString(36).slice(2)}`;
+  const inputs = control.options.map(([label, value]) => {
+    const input = field("input", { type: "radio", name: group });
+    input.addEventListener("change", () => lab.move(control, value));
+    set.append(make("label", {}, input, make("span", {}, label)));
+    return input;
+  });
+  return [make("div", { class: "gap-radio" }, set), (value) => {
+    inputs.forEach((input, place) => (input.checked = equal(control.options[place][1], value)));
+  }];
+}
+
+/** A field to type a part of a name into, for lists that are too long to look through. */
+function search(lab, control) {
+  const id = `gap-${Math.random().toString(36).slice(2)}`;
+  const input = field("input", { type: "text", list: id, autocomplete: "off" });
+  const list = make("datalist", { id }, ...control.options.map(([label]) => make("option", { value: label })));
+  const labels = control.options.map(([label]) => label.toLowerCase());
+  input.addEventListener("focus", () => input.select()); // so that typing begins a new name
+  input.addEventListener("change", () => {
+    const typed = input.value.trim().toLowerCase();
+    const place = [labels.indexOf(typed), labels.findIndex((label) => typed && label.includes(typed))].find((at) => at >= 0);
+    if (place === undefined) lab.refuse(`${control.label}: no name holds “${input.value}”.`);
+    else lab.move(control, control.options[place][1]);
+  });
+  const label = make("label", {}, make("span", {}, control.label), input);
+  return [make("div", {}, label, list), (value) => {
+    const chosen = control.options.find((option) => equal(option[1], value));
+    input.value = chosen ? chosen[0] : "";
+  }];
+}
+
+function fill(grid, control, side) {
+  grid.style.setProperty("--gap-side", String(side));
+  const places = Array.from({ length: side * side }, (_, n) => [Math.floor(n / side), n % side]);
+  grid.replaceChildren(...places.map(([row, column]) => field("input", {
+    type: "number", step: "any", min: control.low, max: control.high,
+    "aria-label": `row ${row}, column ${column}`,
+  })));
+}
+
+/** Show a panel in its place; what has not changed is left alone. */
+function drawPanel(place, panel, palettes) {
+  if (place.panel === panel) return;
+  const { root, svg, below } = place;
+  root.style.setProperty("--gap-width", String(panel.width));
+  root.style.setProperty("--gap-height", String(panel.height));
+  if (place.panel?.svg !== panel.svg) {
+    svg.setAttribute("viewBox", `0 0 ${panel.width} ${panel.height}`);
+    svg.innerHTML = panel.svg;
+  }
+  while (below.children.length > panel.pixels.length) below.lastChild.remove();
+  panel.pixels.forEach((pixels, n) => {
+    const canvas = below.children[n] ?? below.appendChild(make("canvas"));
+    const [left, top, width, height] = pixels.box;
+    const drawn = `${pixels.digest} ${pixels.palette}`;
+    if (canvas.dataset.drawn !== drawn) drawPixels(canvas, pixels, palettes);
+    canvas.dataset.drawn = drawn;
+    Object.assign(canvas.style, {
+      left: `${(100 * left) / panel.width}%`,
+      top: `${(100 * top) / panel.height}%`,
+      width: `${(100 * width) / panel.width}%`,
+      height: `${(100 * height) / panel.height}%`,
+      opacity: pixels.opacity,
+      imageRendering: pixels.smooth ? "auto" : "pixelated",
+    });
+  });
+  place.panel = panel;
+}
+
+function drawPixels(canvas, { shape: [rows, columns, channels], levels, palette }, palettes) {
+  if (canvas.width !== columns) canvas.width = columns;
+  if (canvas.height !== rows) canvas.height = rows;
+  const image = new ImageData(columns, rows);
+  const table = channels ? null : new Uint32Array(palettes[palette].slice().buffer);
+  const colours = new Uint32Array(image.data.buffer);
+  for (let n = 0; n < colours.length; n += 1) {
+    colours[n] = table
+      ? table[levels[n]]
+      : levels[3 * n] | (levels[3 * n + 1] << 8) | (levels[3 * n + 2] << 16) | 0xff000000;
+  }
+  canvas.getContext("2d").putImageData(image, 0, 0);
+}
+
+/** Make the place of a panel. */
+function makePlace() {
+  const below = make("div", { class: "gap-pixels" });
+  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+  svg.setAttribute("aria-hidden", "true"); // the text of the frame says it in order
+  const root = make("div", { class: "gap-panel" }, below, svg);
+  return { root, below, svg, panel: null };
+}
+
+/** Replace the paragraphs of an element, if they have changed. */
+function write(element, paragraphs) {
+  const text = paragraphs.filter(Boolean).join("\n");
+  if (element.dataset.text === text) return;
+  element.dataset.text = text;
+  element.replaceChildren(...paragraphs.filter(Boolean).map((words) => make("p", {}, words)));
+}
+
+/**
+ * Put a lab on a page.
+ * @param {HTMLElement} el
+ * @param {ReturnType<typeof createLab>} lab
+ * @returns {() => void} takes it away again
+ */
+export function attach(el, lab) {
+  const { controls, name } = lab.opening;
+  const made = controls.map((control) => {
+    const [root, follow] = CONTROLS[control.kind](lab, control);
+    root.classList.add("gap-control", `gap-${control.kind}`);
+    for (const event of ["focusin", "pointerenter"]) {
+      root.addEventListener(event, () => lab.takeInHand(control));
+    }
+    return { control, root, follow };
+  });
+  const rootsOf = (test) => made.filter(({ control }) => test(control)).map(({ root }) => root);
+  const panels = make("div", { class: "gap-panels" }, ...rootsOf(({ kind }) => kind === "numbers"));
+  const status = make("p", { class: "gap-status", role: "status" });
+  const room = make("div", { "aria-hidden": "true" });
+  const words = make("div", { "aria-live": "polite" });
+  const problem = make("div", { class: "gap-problem", role: "alert" });
+  const text = make("p", { class: "gap-hidden" });
+  const root = make("div", { class: "gap-lab", role: "group", "aria-label": name },
+    make("div", { class: "gap-main" }, ...rootsOf(({ main }) => main)),
+    make("div", { class: "gap-more" }, ...rootsOf(({ main, kind }) => !main && kind !== "numbers")),
+    status, panels, make("div", { class: "gap-words" }, room, words, problem), text);
+  const places = [];
+
+  function follow() {
+    const { frame } = lab;
+    for (const { control, root: place, follow: bring } of made) {
+      const limits = frame.limits[control.name] ?? {};
+      bring(lab.wanted[control.name], limits);
+      place.classList.toggle("gap-away", Boolean(limits.hidden));
+    }
+    frame.panels.forEach((panel, n) => {
+      if (!places[n]) panels.append((places[n] = makePlace()).root);
+      drawPanel(places[n], panel, lab.palettes);
+    });
+    const stale = keyOf(lab.wanted) !== keyOf(frame.fields);
+    const waits = lab.waiting && (stale || lab.progress > 0);
+    status.textContent = lab.gone ? GONE : waits ? "Waiting for the kernel…" : frame.note ?? "";
+    root.classList.toggle("gap-stale", lab.gone || waits);
+    write(words, [frame.large, ...frame.words]);
+    words.className = [frame.large && "gap-large", frame.verdict && `gap-${frame.verdict}`].filter(Boolean).join(" ");
+    write(room, frame.room);
+    room.className = words.className;
+    write(problem, [lab.problem]);
+    words.classList.toggle("gap-away", Boolean(lab.problem));
+    text.textContent = frame.panels.length ? frame.text : "";
+  }
+
+  follow();
+  el.append(root);
+  return lab.subscribe(follow);
+}
+
+/** Make a lab of a host, and put it on a page. */
+export function mount(el, host) {
+  return attach(el, createLab(host));
+}
+
+const labs = new WeakMap(); // what a model opens with -> its lab, so that all views show the same
+
+/** The live host. */
+function hostOf(model) {
+  return {
+    opening: model.get("opening"),
+    send: (message, buffers) => model.send(message, undefined, buffers),
+    listen(onMessage, onGone) {
+      model.on("msg:custom", onMessage);
+      model.on("comm_live_update", () => model.comm_live === false && onGone());
+      model.on("comm:close", onGone);
+      model.on("destroy", onGone);
+    },
+  };
+}
+
+export default {
+  initialize({ model }) {
+    labs.set(model.get("opening"), createLab(hostOf(model)));
+  },
+  render({ model, el }) {
+    return attach(el, labs.get(model.get("opening")));
+  },
+};
