@@ -7,7 +7,8 @@ sends and what it gets is said above `Lab.answer` and `Lab.opening`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from html import escape
 from pathlib import Path
@@ -16,6 +17,8 @@ from typing import Any, ClassVar
 
 import anywidget
 import traitlets
+from IPython import get_ipython
+from IPython.display import display
 
 from gap_utils.svg import PALETTES, Frame, Pixels, picture_of
 
@@ -203,8 +206,6 @@ class Lab:
         return "\n".join(filter(None, [self._frame.large, *self._frame.words]))
 
     def _ipython_display_(self) -> None:
-        from IPython.display import display
-
         display(*self._still(), raw=True)
         if self._widget is None:
             self._widget = _Widget(self)
@@ -352,4 +353,16 @@ class _Widget(anywidget.AnyWidget):
     def __init__(self, lab: Lab):
         self.lab = lab
         super().__init__()
-        self.on_msg(lambda _, message, buffers: lab.answer(message, buffers))
+        self.on_msg(lambda _, *message: _when_no_cell_runs(lab.answer, *message))
+
+
+def _when_no_cell_runs(action: Callable[..., None], *given: Any) -> None:
+    """Do something now, or when the running cell has ended.
+
+    JupyterLab hands messages of widgets to a thread of their own while a cell runs. The cell
+    may be training the very network that a lab shows in evaluation mode.
+    """
+    if threading.current_thread() is threading.main_thread():
+        action(*given)
+    else:
+        get_ipython().kernel.io_loop.add_callback(action, *given)
