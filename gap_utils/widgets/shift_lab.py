@@ -37,10 +37,10 @@ READINGS = 32  # kept: a page asks for up to sixteen ahead, and again when it ge
 # colour of each network; its mark has another form too
 COLOURS = ("accent", "blue", "dark")
 # of the panels, in CSS pixels
-HEIGHT, LETTER = 272, 7.44  # how wide a letter of 12 pixels is
-SIDE, TOP = 240, 28  # of the canvas that the picture moves on: its side, and where it begins
-TABLE, NAMES, ROWS = 300, 92, 48  # width, that of the class names, where the rows begin
-CURVES, PLOT = 280, (40, 72, 228, 150)  # width; left, top, width and height of the plot
+HEIGHT, LETTER = 256, 7.44  # how wide a letter of 12 pixels is
+SIDE, TOP = 224, 28  # of the canvas that the picture moves on: its side, and where it begins
+TABLE, NAMES, ROWS = 292, 90, 48  # width, that of the class names, where the rows begin
+CURVES, PLOT = 252, (40, 72, 206, 136)  # width; left, top, width and height of the plot
 
 
 @dataclass(frozen=True)
@@ -185,18 +185,18 @@ def _picture_panel(reading: ShiftReading) -> Panel:
 
 
 def _table_panel(reading: ShiftReading) -> Panel:
-    row = min(40, (HEIGHT - ROWS) / len(reading.class_names))
+    row = min(32, (HEIGHT - ROWS) / len(reading.class_names))
     pitch = (TABLE - NAMES) / len(reading.probabilities)
     middles = [ROWS + row * (place + 0.5) for place in range(len(reading.class_names))]
     drawn = [
-        text(10, y, name, letters=int((NAMES - 10) / LETTER))
+        text(8, y, name, letters=int((NAMES - 8) / LETTER))
         for name, y in zip(reading.class_names, middles, strict=True)
     ]
-    tip = f"M0 {middles[reading.label] - 5:.2f}l7 5l-7 5z"
+    tip = f"M0 {middles[reading.label] - 5:.2f}l6 5l-6 5z"
     drawn.append(element("path", d=tip, class_="gap-accent"))
     for column, (name, probabilities) in enumerate(reading.probabilities.items()):
         left, width = NAMES + column * pitch, pitch - 4
-        drawn.append(_heading(column, name, judge(probabilities, reading.label), left, 12, width))
+        drawn.append(_heading(column, name, judge(probabilities, reading.label), left, 12, pitch))
         if best_class(probabilities) is None:
             continue
         for y, probability in zip(middles, probabilities, strict=False):  # some have fewer
@@ -218,10 +218,10 @@ def _curve_panel(reading: ShiftReading) -> Panel:
         drawn.append(element("path", d=line, class_="gap-line-soft"))
         drawn.append(text(left - 6, y, f"{level:.0%}", anchor="end"))
     drawn += [
-        text(x, top + height + 16, str(pixels), anchor="middle") for pixels, x in enumerate(at)
+        text(x, top + height + 14, str(pixels), anchor="middle") for pixels, x in enumerate(at)
     ]
-    drawn.append(text(left + width / 2, HEIGHT - 12, "pixels moved", anchor="middle"))
-    here = f"M{at[distance]} {top}v{height}"
+    drawn.append(text(left + width / 2, HEIGHT - 14, "pixels moved", anchor="middle"))
+    here = f"M{at[distance]:.2f} {top}v{height}"
     drawn.append(element("path", d=here, class_="gap-line-dark", stroke_dasharray="5 3"))
     pitch = CURVES / len(reading.probabilities)
     for place, name in enumerate(reading.probabilities):
@@ -232,7 +232,7 @@ def _curve_panel(reading: ShiftReading) -> Panel:
             line = " ".join(f"{x:.2f},{y:.2f}" for x, y in points)
             drawn.append(element("polyline", points=line, class_=f"gap-line-{COLOURS[place]}"))
             drawn += [_mark(place, *point) for point in points]
-        drawn.append(_heading(place, name, result, pitch * place, 34, pitch - 4))
+        drawn.append(_heading(place, name, result, pitch * place, 32, pitch))
     return Panel(CURVES, HEIGHT, "".join(drawn))
 
 
