@@ -226,7 +226,7 @@ def draw_heads(state: HeadState) -> Frame:
     runs = run_heads(state)
     costs = zip(*(_costs(run).values() for run in runs.values()), strict=True)
     most = [max(cost or 1 for cost in of_heads) for of_heads in costs]
-    heads = [f"{name}: {_steps_text(run)}, {_costs_text(run)}." for name, run in runs.items()]
+    heads = [_describe_run(*run) for run in runs.items()]
     built = f" Heads built for C, H, W = {state.built_for}." if state.built_for else ""
     notes = describe_heads(state)
     return Frame(
@@ -248,32 +248,25 @@ def _bytes(state: HeadState) -> int:
     return BYTES * prod(state.features)
 
 
-def _steps_text(run: HeadRun) -> str:
-    return ", ".join(
+def _describe_run(name: str, run: HeadRun) -> str:
+    steps = [
         f"{LABELS[layer]} {'does not fit' if layer == run.broken else shape or 'is not reached'}"
         for layer, shape in run.steps.items()
-    )
-
-
-def _costs_text(run: HeadRun) -> str:
-    return ", ".join(
-        f"{'no' if cost is None else f'{cost:,}'} {what}" for what, cost in _costs(run).items()
-    )
+    ]
+    costs = [f"{'no' if n is None else f'{n:,}'} {what}" for what, n in _costs(run).items()]
+    return f"{name}: {', '.join(steps + costs)}."
 
 
 def _costs(run: HeadRun) -> dict[str, int | None]:
     return dict(zip(COSTS, (run.parameters, run.multiply_adds, run.new_bytes), strict=True))
 
 
-def _fit(count: int, letters: int) -> str:
-    """Write a count with all its digits, or with a few where there is no room for all."""
-    return fit_number(f"{count:,}", count, letters)
-
-
 def _head_panel(name: str, run: HeadRun, state: HeadState, most: list[int]) -> Panel:
     first, then = name.split(", ")
     drawn = [text(0, 10, f"{first},", 15), text(0, 29, then, 15)]
-    label = f"features, {_fit(_bytes(state), LETTERS - len('features,  bytes'))} bytes"
+    count = _bytes(state)
+    shown = fit_number(f"{count:,}", count, LETTERS - len("features,  bytes"))
+    label = f"features, {shown} bytes"
     drawn.append(_box(0, label, str(state.features), "gap-edge"))
     for place, (layer, shape) in enumerate(run.steps.items(), start=1):
         has_weights = layer in ("linear", "conv")
@@ -315,7 +308,7 @@ def _box(place: int, label: str, result: str, class_: str, is_round: bool = Fals
 def _bar(place: int, what: str, cost: int | None, part: float) -> str:
     """Draw what a head costs, as a part of the largest cost of the three."""
     y = BARS + BAR * place
-    shown = "–" if cost is None else _fit(cost, LETTERS - len(what) - 1)
+    shown = "–" if cost is None else fit_number(f"{cost:,}", cost, LETTERS - len(what) - 1)
     return "".join(
         [
             text(0, y + 8, what),

@@ -201,9 +201,12 @@ def _table_panel(reading: ShiftReading) -> Panel:
             continue
         for y, probability in zip(middles, probabilities, strict=False):  # some have fewer
             box = {"x": left, "y": y - 8, "height": 16}
-            drawn.append(element("rect", **box, width=width, class_="gap-pale"))
-            drawn.append(element("rect", **box, width=width * probability, class_="gap-blue"))
-            drawn.append(text(left + 4, y, f"{probability:.0%}"))
+            bar = {"width": width * probability, "fill_opacity": 0.7}  # letters stand on it
+            drawn += [
+                element("rect", **box, width=width, class_="gap-pale"),
+                element("rect", **box, **bar, class_="gap-blue"),
+                text(left + 4, y, f"{probability:.0%}"),
+            ]
     return Panel(TABLE, HEIGHT, "".join(drawn))
 
 
@@ -299,7 +302,7 @@ class ShiftLab(Lab):
         self._split = load_fashion_mnist().test if split is None else split
         self._curves = {str(name): _read_curve(name, curve) for name, curve in curves.items()}
         self._read_split(class_names)
-        self._reading = lru_cache(READINGS)(self._show)
+        self._reading = lru_cache(READINGS)(self._show_networks)
         limits = -FARTHEST, FARTHEST
         controls = [
             Slider("picture", "Picture", 0, len(self._split) - 1, main=True),
@@ -354,7 +357,7 @@ class ShiftLab(Lab):
         """Bring the picture back to the middle."""
         return ShiftState(state.picture) if name == "back" else super().press(name, state)
 
-    def _show(self, state: ShiftState) -> ShiftReading:
+    def _show_networks(self, state: ShiftState) -> ShiftReading:
         return show_shifted(state, self._models, self._split, self._class_names, self._curves)
 
 
