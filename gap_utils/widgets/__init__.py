@@ -1,5 +1,7 @@
 """The labs: states, frames and controls over the arithmetic of the other modules."""
 
+from gap_utils.widgets.head_lab import HeadLab
 from gap_utils.widgets.pool_lab import PoolLab
+from gap_utils.widgets.shift_lab import ShiftLab
 
-__all__ = ["PoolLab"]
+__all__ = ["HeadLab", "PoolLab", "ShiftLab"]
