@@ -206,23 +206,22 @@ class Lab:
         return "\n".join(filter(None, [self._frame.large, *self._frame.words]))
 
     def _ipython_display_(self) -> None:
-        display(*self._still(), raw=True)
+        data, metadata = self._still()
+        display(data, metadata=metadata, raw=True)
         if self._widget is None:
             self._widget = _Widget(self)
         bundle = self._widget._repr_mimebundle_()
         data, metadata = bundle if isinstance(bundle, tuple) else (bundle, {})
         display({WIDGET_VIEW: data[WIDGET_VIEW]}, raw=True, metadata=metadata)
 
-    def _still(self) -> tuple[dict[str, str]]:
+    def _still(self) -> tuple[dict[str, str], dict[str, Any]]:
         """What a page without a kernel shows."""
-        data = {"text/plain": repr(self)}
-        shown = f"<pre>{escape(repr(self))}</pre>"
+        shown, data, metadata = f"<pre>{escape(repr(self))}</pre>", {}, {}
         if self._frame.panels:
             picture = picture_of(self._frame)
-            data["image/png"] = picture._repr_mimebundle_()[0]["image/png"]
-            shown = picture.html()
+            shown, (data, metadata) = picture.html(), picture._repr_mimebundle_()
         data["text/html"] = f'<div class="gap-still">{shown}</div>{STILL_STYLE}'
-        return (data,)
+        return {**data, "text/plain": repr(self)}, metadata
 
     # what the page asks for
 
