@@ -450,7 +450,7 @@ def test_right_answers_pass(check, answer):
 def test_right_and_wrong_look_different_and_a_stub_like_neither():
     right, wrong = (checks.check_gap(lambda x, n=n: x.mean(n)) for n in ((2, 3), 1))
     for feedback, bar, words in [
-        (right, "#00945f", "✓ Right: one average per channel."),
+        (right, "#00945f", "✓ Right: one average per channel, "),
         (wrong, "#d55e00", escape(wrong.message).replace("\n", "<br>")),
     ]:
         shown = ElementTree.fromstring(feedback._repr_html_().replace("<br>", "<br/>"))

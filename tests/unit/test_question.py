@@ -68,7 +68,7 @@ def test_bad_input_is_named(question):
     with pytest.raises(ValueError, match=r"with \['1'\] among them"):
         Question("?", {"1": "", "2": ""}, right=["1"])
     for unknown in ("7", ["1"], QuestionState("7")):
-        with pytest.raises(ValueError, match="expected one of .* got"):
+        with pytest.raises(ValueError, match=r"expected one of .* got"):
             question.value = unknown
     with pytest.raises(ValueError, match="expected one of answer, got reply"):
         question.set(reply="1")
