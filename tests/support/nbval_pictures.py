@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import os
 import re
+from copy import deepcopy
 from importlib.metadata import version
 from io import BytesIO
 from pathlib import Path
@@ -55,16 +56,13 @@ def _pictures(outputs) -> list[tuple[str, str]]:
     return [item for item in data if item[0] in ("image/png", "image/jpeg")]
 
 
-def _without_pictures_in_html(outputs) -> list[dict]:
+def _without_pictures_in_html(outputs) -> list:
     """The outputs, but for HTML that holds a picture; the same picture is a PNG beside it."""
-    kept = []
+    outputs = deepcopy(outputs)
     for output in outputs:
-        data = output.get("data", {})
-        if "data:image" in data.get("text/html", ""):
-            data = {kind: value for kind, value in data.items() if kind != "text/html"}
-            output = {**output, "data": data}
-        kept.append(output)
-    return kept
+        if "data:image" in output.get("data", {}).get("text/html", ""):
+            del output["data"]["text/html"]
+    return outputs
 
 
 @pytest.hookimpl(trylast=True)
