@@ -3,12 +3,9 @@
 The whole project is served, not only the folder of the lesson, so that a lesson's links to
 the source of `gap_utils` open.
 
-Sliders answer sooner. A slider's move comes back to the browser as several small messages.
+Labs answer sooner. What a lab asks for comes back to the browser as several small messages.
 Jupyter Server lets TCP hold the later ones back until the first is acknowledged, 40 ms on
 Linux, at every other move. Here they go out at once. Measured with `make bench`.
-
-Large photographs arrive. A file goes to the kernel as one message; above 10 MB the server
-would close the connection without a word.
 """
 
 from pathlib import Path
@@ -27,4 +24,3 @@ class PromptConnection(ZMQChannelsWebsocketConnection):
 
 c.ServerApp.root_dir = str(Path(__file__).resolve().parent.parent)  # noqa: F821, Jupyter's `c`
 c.ServerApp.kernel_websocket_connection_class = PromptConnection  # noqa: F821
-c.ServerApp.tornado_settings = {"websocket_max_message_size": 2**30}  # noqa: F821

@@ -43,17 +43,18 @@ def normalise(notebook: nbformat.NotebookNode) -> None:
     for cell in notebook.cells:
         if "nbval-ignore-output" in cell.metadata.get("tags", []):
             cell.outputs = [output for output in cell.outputs if not is_passing(output)]
-        for output in cell.get("outputs", []):
-            # without a kernel behind it a widget shows an error; the picture shows instead
-            output.get("data", {}).pop(WIDGET_VIEW, None)
+        for output in [*cell.get("outputs", [])]:
+            # without a kernel behind it a widget shows an error; the picture in front of it stays
+            if output.get("data", {}).pop(WIDGET_VIEW, None) and not output.data:
+                cell.outputs.remove(output)
             if output.output_type == "error":
                 output.traceback = [f"{output.ename}: {output.evalue}"]
 
 
 def is_passing(output: nbformat.NotebookNode) -> bool:
     """Whether it is a warning about this machine, or a progress bar, stored at 0 %."""
-    is_widget = WIDGET_VIEW in output.get("data", {}) and "image/png" not in output["data"]
-    return output.get("name") == "stderr" or (output.output_type == "display_data" and is_widget)
+    is_bar = set(output.get("data", {})) == {WIDGET_VIEW, "text/plain"}
+    return output.get("name") == "stderr" or (output.output_type == "display_data" and is_bar)
 
 
 def main() -> None:

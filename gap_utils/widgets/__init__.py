@@ -2,6 +2,7 @@
 
 from gap_utils.widgets.head_lab import HeadLab
 from gap_utils.widgets.pool_lab import PoolLab
+from gap_utils.widgets.question import Question
 from gap_utils.widgets.shift_lab import ShiftLab
 
-__all__ = ["HeadLab", "PoolLab", "ShiftLab"]
+__all__ = ["HeadLab", "PoolLab", "Question", "ShiftLab"]

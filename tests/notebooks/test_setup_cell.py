@@ -79,13 +79,14 @@ def run(python: Path, *command: str, folder: Path, **environment: str):
 
 def run_lesson(python: Path, folder: Path, **environment: str):
     """Run the lesson and compare every output, as a teacher does."""
-    nbval = ["-m", "pytest", "-q", "--nbval", "-p", "no:cacheprovider", "-x", LESSON]
-    return run(python, *nbval, folder=folder, **environment)
+    pictures = {"PYTHONPATH": str(ROOT / "tests/support")}  # with no conftest.py around it
+    nbval = ["-m", "pytest", "-q", "--nbval", "-p", "nbval_pictures", "-p", "no:cacheprovider"]
+    return run(python, *nbval, "-x", LESSON, folder=folder, **pictures, **environment)
 
 
-def run_setup_cell(python: Path, folder: Path, **environment: str):
+def run_setup_cell(python: Path, folder: Path, before: str = "", **environment: str):
     cell = nbformat.read(folder / LESSON, as_version=4).cells[1]
-    return run(python, "-c", cell.source, folder=folder, **environment)
+    return run(python, "-c", f"{before}\n{cell.source}", folder=folder, **environment)
 
 
 def versions(python: Path, folder: Path) -> str:
@@ -113,7 +114,21 @@ def test_installs_from_a_git_address_and_leaves_the_rest_alone(python, folder, a
 def test_installs_from_a_folder(python, folder, source):
     result = run_setup_cell(python, folder, GAP_UTILS_SOURCE=str(source))
     assert result.returncode == 0, result.stderr
-    assert run(python, "-c", "import gap_utils.checks", folder=folder).returncode == 0
+    code = "from gap_utils.widgets import PoolLab; print(PoolLab().text)"  # lab.js came along
+    result = run(python, "-c", code, folder=folder)
+    assert "max(2, 2, 9, 4) = 9" in result.stdout, result.stderr
+
+
+@pytest.mark.parametrize("place", ["a running JupyterLab", "Colab"])
+def test_says_that_the_page_must_be_loaded_again_for_anywidget(python, folder, source, place):
+    missing = "import sys; sys.modules['anywidget'] = None"
+    if place == "Colab":  # there the widget's script is fetched when it is shown
+        missing += "; sys.modules['google.colab'] = sys"
+    result = run_setup_cell(python, folder, missing, GAP_UTILS_SOURCE=str(source))
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines()[1:] == [
+        "The labs use anywidget, which is new here: load this page again once to see them."
+    ] * (place != "Colab")
 
 
 def test_finds_the_project_around_it_without_installing(python):

@@ -130,15 +130,14 @@ def test_every_exercise_has_task_stub_check_and_solution(path):
 
 
 @lessons
-def test_predictions_are_folded_and_come_before_their_answer(path):
+def test_questions_are_folded_and_come_before_their_answer(path):
     notebook = read(path)
-    predictions = code_cells(notebook, "prediction")
-    assert predictions
+    questions = code_cells(notebook, "question")
+    assert questions
     for cell in code_cells(notebook):
-        assert ("prediction" in cell.metadata.get("tags", [])) == cell.source.startswith(
-            "Prediction("
-        )
-    for cell in predictions:
+        tagged = "question" in cell.metadata.get("tags", [])
+        assert tagged == cell.source.startswith("Question(")
+    for cell in questions:
         assert is_folded(cell)
         later = notebook.cells[notebook.cells.index(cell) + 1 :]
         assert any(output for cell in later[:2] for output in cell.get("outputs", []))
@@ -168,7 +167,7 @@ def test_only_what_differs_by_machine_goes_uncompared(path):
             "exercise",
             "check",
             "solution",
-            "prediction",
+            "question",
             "raises-exception",
             "nbval-ignore-output",
         }
@@ -193,7 +192,7 @@ def test_a_machine_with_nvcc_and_no_gpu_prints_nothing_red(path, tmp_path):
 @lessons
 def test_cells_are_short(path):
     for cell in code_cells(read(path)):
-        if not {"setup", "prediction"} & set(cell.metadata.get("tags", [])):
+        if not {"setup", "question"} & set(cell.metadata.get("tags", [])):
             assert len(cell.source.splitlines()) <= 14, cell.source
 
 

@@ -138,12 +138,18 @@ SPOILT = [  # lesson, texts that name its cells, how the first is spoilt, what n
 ]
 
 
+def cell_showing(**data: str):
+    """A cell that shows a value, and has it stored."""
+    data = {kind.replace("_", "/"): value for kind, value in data.items()}
+    output = nbformat.v4.new_output("display_data", data)
+    return nbformat.v4.new_code_cell(f"display({data!r}, raw=True)", outputs=[output])
+
+
 def picture_cell(colour: tuple[int, ...], kind: str):
     """A cell that shows a picture of one colour, and has it stored."""
     mode = "RGBA" if len(colour) == 4 else "RGB"
-    data = {f"image/{kind.lower()}": encode(Image.new(mode, (32, 32), colour), kind)}
-    output = nbformat.v4.new_output("display_data", data)
-    return nbformat.v4.new_code_cell(f"display({data!r}, raw=True)", outputs=[output])
+    image = encode(Image.new(mode, (32, 32), colour), kind)
+    return cell_showing(**{f"image_{kind.lower()}": image})
 
 
 RED, GREEN, NOTHING = (255, 0, 0), (0, 255, 0), (255, 0, 0, 0)
@@ -153,7 +159,10 @@ PICTURES = [  # stored, drawn, what nbval says
     (picture_cell(RED, "GIF"), picture_cell(GREEN, "GIF"), "mismatch 'image/gif'"),
     (picture_cell(NOTHING, "PNG"), picture_cell((*RED, 255), "PNG"), "1024 of 1024 pixels"),
     (picture_cell(RED, "JPEG"), picture_cell(RED, "PNG"), "stored ['image/jpeg'], drawn"),
+    (cell_showing(text_html="<b>4</b>"), cell_showing(text_html="<b>5</b>"), "'text/html'"),
 ]
+SHOWN_TWICE = cell_showing(text_plain="4", text_html='<img src="data:image/png;base64,drawn">')
+SHOWN_TWICE.outputs[0].data["text/html"] = '<img src="data:image/png;base64,stored">'
 
 
 def spoil_lesson(lesson: str) -> tuple[list, list]:
@@ -208,7 +217,7 @@ def verdicts(tmp_path_factory):
     notebooks = {lesson: spoil_lesson(lesson) for lesson in sorted({row[0] for row in SPOILT})}
     stored, drawn, _ = zip(*PICTURES, strict=True)
     altered = [{**b, "outputs": a.outputs} for a, b in zip(stored, drawn, strict=True)]
-    notebooks["pictures"] = [*stored, *drawn], altered
+    notebooks["pictures"] = [*stored, *drawn, SHOWN_TWICE], altered
     for name, cells in notebooks.items():
         notebook = nbformat.v4.new_notebook()
         notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3"}
@@ -260,8 +269,8 @@ def drop_a_solution(notebook):
     notebook.cells.pop()
 
 
-def unfold_a_prediction(notebook):
-    del find(notebook, "Prediction(").metadata["jupyter"]
+def unfold_a_question(notebook):
+    del find(notebook, "Question(").metadata["jupyter"]
 
 
 def answer_an_exercise(notebook):
@@ -281,7 +290,7 @@ def break_a_link(notebook):
         (change_the_setup_cell, "test_the_beginning_is_the_same_everywhere"),
         (drop_a_solution, "test_every_exercise_has_task_stub_check_and_solution"),
         (answer_an_exercise, "test_every_exercise_has_task_stub_check_and_solution"),
-        (unfold_a_prediction, "test_predictions_are_folded_and_come_before_their_answer"),
+        (unfold_a_question, "test_questions_are_folded_and_come_before_their_answer"),
         (break_a_link, "test_links_to_local_files_lead_somewhere"),
     ],
 )

@@ -3,6 +3,7 @@
 nbval compares every output but PNG and JPEG. Here one that has changed fails its cell.
 The pixels depend on the versions that draw them, so they are compared under the pinned
 ones only; under others the numbers drawn still are, since each picture has a text twin.
+HTML with such a picture in it is left out: it would be compared letter by letter.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import base64
 import os
 import re
+from copy import deepcopy
 from importlib.metadata import version
 from io import BytesIO
 from pathlib import Path
@@ -54,6 +56,15 @@ def _pictures(outputs) -> list[tuple[str, str]]:
     return [item for item in data if item[0] in ("image/png", "image/jpeg")]
 
 
+def _without_pictures_in_html(outputs) -> list:
+    """The outputs, but for HTML that holds a picture; the same picture is a PNG beside it."""
+    outputs = deepcopy(outputs)
+    for output in outputs:
+        if "data:image" in output.get("data", {}).get("text/html", ""):
+            del output["data"]["text/html"]
+    return outputs
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_configure(config):
     if not config.pluginmanager.hasplugin("nbval"):
@@ -63,13 +74,16 @@ def pytest_configure(config):
     # nbval reads what a cell sent when the cell has ended; a socket that is full drops the rest
     os.environ.setdefault("TQDM_MININTERVAL", "1")
     pins = pinned_versions()
-    if any(version(name) != pins[name] for name in ("matplotlib", "pillow", "seaborn")):
-        return
+    drawing = ("matplotlib", "pillow", "resvg-py", "seaborn")
+    compares_pixels = all(version(name) == pins[name] for name in drawing)
     compare_texts = IPyNbCell.compare_outputs
 
     def compare_texts_and_pictures(self, test, ref, skip_compare=None):
-        if not compare_texts(self, test, ref, skip_compare):
+        texts = map(_without_pictures_in_html, (test, ref))
+        if not compare_texts(self, *texts, skip_compare):
             return False
+        if not compares_pixels:
+            return True
         drawn, stored = _pictures(test), _pictures(ref)
         kinds = [kind for kind, _ in stored], [kind for kind, _ in drawn]
         if kinds[0] != kinds[1]:

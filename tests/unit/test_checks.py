@@ -3,9 +3,11 @@
 import inspect
 import math
 import re
+from html import escape
 from itertools import count, permutations
 from statistics import mean
 from unittest.mock import patch
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -443,6 +445,20 @@ def test_right_answers_pass(check, answer):
     assert feedback.passed, feedback
     assert repr(feedback).startswith("✓ Right: ")
     assert "\n" not in repr(feedback)
+
+
+def test_right_and_wrong_look_different_and_a_stub_like_neither():
+    right, wrong = (checks.check_gap(lambda x, n=n: x.mean(n)) for n in ((2, 3), 1))
+    for feedback, bar, words in [
+        (right, "#00945f", "✓ Right: one average per channel, "),
+        (wrong, "#d55e00", escape(wrong.message).replace("\n", "<br>")),
+    ]:
+        shown = ElementTree.fromstring(feedback._repr_html_().replace("<br>", "<br/>"))
+        assert shown.get("role") == "status"
+        assert f"border-left: 6px solid {bar}" in shown.get("style")
+        assert not re.search("background|(^| )color:", shown.get("style"))  # dark pages, too
+        assert words in feedback._repr_html_()
+    assert NOT_ATTEMPTED._repr_html_() is None
 
 
 @pytest.mark.parametrize(("check", "answer", "sentence"), WRONG)

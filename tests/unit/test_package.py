@@ -24,7 +24,7 @@ def fresh_process(code: str) -> str:
 
 
 def test_importing_the_package_alone_loads_nothing():
-    heavy = {"torch", "numpy", "matplotlib", "seaborn", "PIL", "ipywidgets"}
+    heavy = {"torch", "numpy", "matplotlib", "seaborn", "PIL", "ipywidgets", "anywidget"}
     loaded = fresh_process("import sys, gap_utils; print(*sys.modules)").split()
     assert "gap_utils" in loaded
     assert heavy.isdisjoint(loaded)
@@ -33,7 +33,7 @@ def test_importing_the_package_alone_loads_nothing():
 @pytest.mark.slow
 def test_labs_need_neither_matplotlib_nor_torchvision():
     loaded = fresh_process("import sys, gap_utils.widgets; print(*sys.modules)").split()
-    assert {"matplotlib", "seaborn", "torchvision"}.isdisjoint(loaded)
+    assert {"matplotlib", "resvg_py", "seaborn", "torchvision"}.isdisjoint(loaded)
 
 
 @pytest.mark.slow
@@ -72,14 +72,14 @@ def test_imports_run_one_way():
     allowed = {
         "values": set(),
         "device": set(),
-        "pictures": set(),
         "shapes": set(),
         "data": set(),
         "models": set(),
         "photos": set(),
         "study": {"models"},
         "pooling": {"values"},
-        "figures": {"pictures", "values"},
+        "figures": {"values"},
+        "svg": {"figures"},
         "inference": {"data", "values"},
         "training": {"data", "device", "inference", "values"},
         "robustness": {"data", "inference"},
@@ -90,7 +90,7 @@ def test_imports_run_one_way():
             "values",
             "pooling",
             "shapes",
-            "pictures",
+            "svg",
             "data",
             "models",
             "inference",
@@ -119,6 +119,7 @@ def test_requirements_are_exact_pins_inside_the_ranges_of_pyproject():
     pins = pinned_versions()
     assert pins["torch"] == "2.14.1"
     assert pins["torchvision"] == "0.29.1"
+    assert {"anywidget", "resvg-py"} <= pins.keys()
     block = re.search(r"^dependencies = \[(.*?)^\]", project_table(), re.M | re.S)[1]
     ranges = [Requirement(text) for text in re.findall(r'"(.+?)"', block)]
     assert len(ranges) >= 6

@@ -1,0 +1,41 @@
+"""What is stored of a lesson that has run."""
+
+from copy import deepcopy
+
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+from refresh_notebooks import WIDGET_VIEW, normalise
+
+VIEW = {WIDGET_VIEW: {"model_id": "1", "version_major": 2}}
+
+
+def test_the_picture_of_a_lab_is_stored_and_what_needs_a_kernel_is_not():
+    still = {"text/plain": "PoolLab(4x4)", "text/html": "<img>", "image/png": "abc"}
+    bar = new_output("display_data", {"text/plain": "0%|   |", **VIEW})
+    warning = new_output("stream", name="stderr", text="no GPU")
+    notebook = new_notebook(
+        cells=[
+            new_markdown_cell("A lab:"),
+            new_code_cell(
+                outputs=[new_output("display_data", data) for data in (still, VIEW, VIEW)]
+            ),
+            new_code_cell(outputs=[new_output("execute_result", {"text/plain": "A()", **VIEW})]),
+            new_code_cell(
+                outputs=[warning, bar, new_output("stream", text="1.5 s")],
+                metadata={"tags": ["nbval-ignore-output"]},
+            ),
+            new_code_cell(
+                outputs=[new_output("error", ename="E", evalue="no", traceback=["/home/me"])]
+            ),
+        ],
+        metadata={"widgets": {}},
+    )
+    normalise(notebook)
+    lab, other_widget, training, error = [cell.outputs for cell in notebook.cells[1:]]
+    assert [output.data for output in lab] == [still]
+    assert [output.data for output in other_widget] == [{"text/plain": "A()"}]
+    assert [output.text for output in training] == ["1.5 s"]
+    assert error[0].traceback == ["E: no"]
+    once = deepcopy(notebook)
+    normalise(notebook)
+    assert notebook == once
