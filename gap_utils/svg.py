@@ -15,8 +15,10 @@ from functools import cached_property, lru_cache
 from hashlib import blake2b
 from html import escape
 from io import BytesIO
+from itertools import accumulate
 from pathlib import Path
 from textwrap import wrap
+from unicodedata import east_asian_width
 
 import numpy as np
 
@@ -264,11 +266,16 @@ def text(
 def shorten(words: str, letters: int) -> str:
     """Cut a text that has more letters than that, and end it with an ellipsis.
 
+    A wide letter, as in Chinese, counts as two.
+
     Example:
-        >>> shorten("military uniform", 9), shorten("cup", 9)
-        ('military…', 'cup')
+        >>> shorten("military uniform", 9), shorten("cup", 9), shorten("军服军服军服", 9)
+        ('military…', 'cup', '军服军服…')
     """
-    return words if len(words) <= letters else f"{words[: letters - 1].rstrip()}…"
+    ends = list(accumulate(2 if east_asian_width(letter) in "FW" else 1 for letter in words))
+    if not ends or ends[-1] <= letters:
+        return words
+    return f"{words[: sum(end < letters for end in ends)].rstrip()}…"
 
 
 def picture_of(frame: Frame) -> Picture:
