@@ -1,6 +1,6 @@
 """Class activation maps of two classes, laid over a picture. Introduced in lesson 06.
 
-`explain_picture` and `compare_classes` compute, `draw_cam` draws, `CamLab` names the controls.
+`explain_picture` computes, `draw_cam` draws, `CamLab` names the controls.
 The maps themselves come from `gap_utils.activations`.
 """
 
@@ -96,20 +96,19 @@ class CamState:
 
     def __post_init__(self):
         a_rank = f' or "{RANKS[0]}" to "{RANKS[-1]}"'
-        for name, limits, or_else in (
-            ("picture", (0, math.inf), ""),
-            ("left", (0, math.inf), a_rank),
-            ("right", (0, math.inf), a_rank),
-            ("strength", (0, 100), ""),
-        ):
-            value = getattr(self, name)
+        for name, or_else in {
+            "picture": "",
+            "left": a_rank,
+            "right": a_rank,
+            "strength": "",
+        }.items():
+            value, high = getattr(self, name), 100 if name == "strength" else math.inf
             if not (or_else and isinstance(value, str) and value in RANKS):
-                value = read_whole_number(name, value, *limits, or_else)
+                value = read_whole_number(name, value, 0, high, or_else)
             object.__setattr__(self, name, value)
         if self.view not in VIEWS:
-            raise ValueError(
-                f'expected view "map", "overlay" or "contributions", got {self.view!r}'
-            )
+            names = '"map", "overlay" or "contributions"'
+            raise ValueError(f"expected view {names}, got {self.view!r}")
         if not isinstance(self.smooth, bool):
             raise ValueError(f"expected smooth to be True or False, got {self.smooth!r}")
 
@@ -129,6 +128,11 @@ class Explanation:
     logits: np.ndarray
     cams: np.ndarray
     bias: np.ndarray
+
+    @cached_property
+    def probabilities(self) -> np.ndarray:
+        """Softmax of the logits, shape (K,); all NaN where one would be no number."""
+        return softmax(self.logits)
 
     @cached_property
     def grey(self) -> np.ndarray:
@@ -185,19 +189,20 @@ class Comparison:
         state: which picture, which classes and how they are drawn.
         explanation: what the network makes of the picture, for all classes.
         label: class number of the picture, if that is known.
-        probabilities: softmax of the logits, shape (K,); all NaN where one would be no number.
         classes: numbers of the left and the right class.
-        cams: their class activation maps, shape (2, h, w).
         class_names: of the class numbers.
     """
 
     state: CamState
     explanation: Explanation
     label: int | None
-    probabilities: np.ndarray
     classes: tuple[int, int]
-    cams: np.ndarray
     class_names: Sequence[str]
+
+    @cached_property
+    def cams(self) -> np.ndarray:
+        """The maps of both classes, shape (2, h, w)."""
+        return self.explanation.cams[list(self.classes)].astype(float)
 
     @cached_property
     def limit(self) -> float:
@@ -222,27 +227,13 @@ class Comparison:
         return size if size >= 12 else 0
 
 
-def compare_classes(
-    state: CamState, explanation: Explanation, label: int | None, class_names: Sequence[str]
-) -> Comparison:
-    """Pick the two chosen classes out of what the network makes of a picture."""
-    logits = explanation.logits
-    order = np.argsort(-logits, kind="stable")
-    left, right = (
-        int(order[RANKS.index(chosen)]) if isinstance(chosen, str) else chosen
-        for chosen in (state.left, state.right)
-    )
-    cams = explanation.cams[[left, right]].astype(float)
-    return Comparison(state, explanation, label, softmax(logits), (left, right), cams, class_names)
-
-
 def describe_comparison(comparison: Comparison) -> list[str]:
     """Say what the network says, and how each of the two logits comes about.
 
     Returns:
         Sentences; rows and columns are counted from 0.
     """
-    probabilities, names = comparison.probabilities, comparison.class_names
+    probabilities, names = comparison.explanation.probabilities, comparison.class_names
     best, label = best_class(probabilities), comparison.label
     truth = "" if label is None else f": {names[label]}"
     predicted = NO_NUMBER
@@ -453,9 +444,15 @@ class CamLab(Lab):
         return f"{name}(picture {state.picture}, {state.view}: {left}, {right})"
 
     def compare(self, state: CamState) -> Comparison:
-        """Compute what is drawn of a state."""
+        """Pick the two chosen classes out of what the network makes of a picture."""
+        explanation = self._explain(state.picture)
+        order = np.argsort(-explanation.logits, kind="stable")
+        classes = tuple(
+            int(order[RANKS.index(chosen)]) if isinstance(chosen, str) else chosen
+            for chosen in (state.left, state.right)
+        )
         label = None if self._labels is None else self._labels[state.picture]
-        return compare_classes(state, self._explain(state.picture), label, self._class_names)
+        return Comparison(state, explanation, label, classes, self._class_names)
 
     def draw(self, state: CamState) -> Frame:
         """Draw both maps."""

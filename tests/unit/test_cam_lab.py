@@ -85,7 +85,7 @@ def test_the_maps_by_hand():
     assert logits.tolist() == [3.5, -1, -1]  # means 3 and -1, biases 0.5 and 0
     assert found.explanation.bias.tolist() == [0.5, 0, -1]
     e = np.exp([3.5, -1, -1])
-    assert found.probabilities == pytest.approx(e / e.sum())
+    assert found.explanation.probabilities == pytest.approx(e / e.sum())
     assert (found.classes, found.limit, found.label) == ((0, 1), 12, 0)
     assert found.explanation.image.tolist() == [[255, 85], [170, 0]]  # -2 to 4, stretched
 
@@ -132,7 +132,7 @@ def test_the_shipped_networks(name):
         )
         assert f"logit {logits[number]:.3f};" in lab.text
     assert found.label == TEST.labels[3]
-    assert f"{found.probabilities.max():.1%}" in lab.text
+    assert f"{found.explanation.probabilities.max():.1%}" in lab.text
 
 
 def test_the_most_likely_classes_follow_the_picture():
