@@ -1,36 +1,26 @@
 """Three heads on the same features, side by side. Introduced in lesson 02.
 
-Three layers: `HeadState` and `run_heads` compute, `head_picture` draws, `HeadLab` holds the
-controls. Shapes and costs come from real PyTorch layers through `gap_utils.shapes`.
+`HeadState` and `run_heads` compute, `draw_heads` draws, `HeadLab` names the controls. Shapes
+and costs come from real PyTorch layers through `gap_utils.shapes`.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from html import escape
 from math import prod
 from types import MappingProxyType
+from typing import Any
 
-import ipywidgets
 import torch
 from torch import nn
 
-from gap_utils.pictures import (
-    ACCENT,
-    GREY,
-    PALE,
-    SCALE,
-    SHADES,
-    WHITE,
-    Canvas,
-    Picture,
-)
 from gap_utils.shapes import MisfitError, ShapeTrace, trace_shapes
+from gap_utils.svg import Frame, Panel, element, text
 from gap_utils.values import fit_number, read_whole_number
-from gap_utils.widgets.lab import StateLab
+from gap_utils.widgets.lab import START_AGAIN, Choice, Lab, Slider
 
 LIMITS = {  # ResNet-50 gives 2,048 maps, RegNetY-128GF 7,392; ImageNet-21k has 21,843 classes
     "batch": (1, 256),
@@ -42,10 +32,10 @@ LIMITS = {  # ResNet-50 gives 2,048 maps, RegNetY-128GF 7,392; ImageNet-21k has 
 BYTES = 4  # of one float32 number
 LABELS = {"flatten": "flatten", "linear": "linear", "gap": "GAP", "conv": "1x1 convolution"}
 COSTS = ("parameters", "multiply-adds", "activation bytes")
-WIDTH = 180 * SCALE  # of a box
-# room for the longest sentences, so that nothing below the lab jumps when a head breaks
-WORDS = "max-width: 572px; min-height: 110px; line-height: 1.5"
-WEIGHTS = SHADES[len(SHADES) * 2 // 3]  # fill of a layer that has weights
+# of a panel, in CSS pixels
+WIDTH, HEIGHT, LETTERS = 184, 324, 24  # so many letters of 12 pixels fit its width
+BOXES, BOX, STEP = 44, 42, 60  # where the boxes begin, their height, from one to the next
+BARS, BAR = 224, 34  # where the costs begin, from one to the next
 
 
 @dataclass(frozen=True)
@@ -148,7 +138,7 @@ class HeadRun:
     note: str
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=32)  # a page asks for up to sixteen ahead, and again when it gets there
 def run_heads(state: HeadState) -> Mapping[str, HeadRun]:
     """Feed the features on view to the three heads."""
     built = state.built_for or state.features[1:]
@@ -200,7 +190,11 @@ def _note(
 
 
 def _product(sizes: tuple[int, ...]) -> str:
-    return f"{' × '.join(map(str, sizes))} = {prod(sizes):,}"
+    return f"{_join(sizes)} = {prod(sizes):,}"
+
+
+def _join(sizes: tuple[int, ...]) -> str:
+    return " × ".join(map(str, sizes))
 
 
 def describe_heads(state: HeadState) -> list[str]:
@@ -220,121 +214,112 @@ def describe_heads(state: HeadState) -> list[str]:
     ]
 
 
-def head_picture(state: HeadState) -> Picture:
-    """Draw the layers of the three heads with their shapes, and bars for what they cost.
+def describe_weights(state: HeadState) -> str:
+    """Say which features the heads are for."""
+    if state.built_for is None:
+        return "The weights of the heads follow the features."
+    return f"The weights of the heads are for {_join(state.built_for)} (C × H × W)."
 
-    Returns:
-        A picture whose text holds the same numbers.
-    """
+
+def draw_heads(state: HeadState) -> Frame:
+    """Draw the layers of the three heads with their shapes, and bars for what they cost."""
     runs = run_heads(state)
-    canvas = _page(tuple(run.broken for run in runs.values())).copy()
-    for column, run in enumerate(runs.values()):
-        _write_numbers(canvas, column, run, state)
-        _draw_bars(canvas, column, run, list(runs.values()))
-    heads = [f"{name}: {_steps_text(run)}, {_costs_text(run)}." for name, run in runs.items()]
+    costs = zip(*(_costs(run).values() for run in runs.values()), strict=True)
+    most = [max(cost or 1 for cost in of_heads) for of_heads in costs]
+    heads = [_describe_run(*run) for run in runs.items()]
     built = f" Heads built for C, H, W = {state.built_for}." if state.built_for else ""
-    return canvas.picture(
-        f"Features {state.features}, {_bytes(state)}, {state.num_classes} classes.{built} "
-        f"{' '.join(heads)} {' '.join(describe_heads(state))}"
+    notes = describe_heads(state)
+    return Frame(
+        panels=[_head_panel(name, run, state, most) for name, run in runs.items()],
+        words=(describe_weights(state), *notes),
+        text=f"Features {state.features}, {_bytes(state):,} bytes, {state.num_classes} classes."
+        f"{built} {' '.join(heads)} {' '.join(notes)}",
+        room=_longest_words(),
     )
 
 
-def _fit(count: int, letters: int) -> str:
-    """Write a count with all its digits, or with a few where there is no room for all."""
-    return fit_number(f"{count:,}", count, letters)
+@lru_cache
+def _longest_words() -> tuple[str, ...]:
+    longest = HeadState(channels=4096, height=224, width=224, built_for=(8192, 112, 224))
+    return (describe_weights(longest), *describe_heads(longest))
 
 
-def _bytes(state: HeadState) -> str:
-    return f"{BYTES * prod(state.features):,} bytes"
+def _bytes(state: HeadState) -> int:
+    return BYTES * prod(state.features)
 
 
-def _steps_text(run: HeadRun) -> str:
-    return ", ".join(
+def _describe_run(name: str, run: HeadRun) -> str:
+    steps = [
         f"{LABELS[layer]} {'does not fit' if layer == run.broken else shape or 'is not reached'}"
         for layer, shape in run.steps.items()
-    )
-
-
-def _costs_text(run: HeadRun) -> str:
-    return ", ".join(
-        f"{'no' if cost is None else f'{cost:,}'} {what}" for what, cost in _costs(run).items()
-    )
+    ]
+    costs = [f"{'no' if n is None else f'{n:,}'} {what}" for what, n in _costs(run).items()]
+    return f"{name}: {', '.join(steps + costs)}."
 
 
 def _costs(run: HeadRun) -> dict[str, int | None]:
     return dict(zip(COSTS, (run.parameters, run.multiply_adds, run.new_bytes), strict=True))
 
 
-@lru_cache(maxsize=16)  # numbers and bars change with a slider, the rest seldom
-def _page(broken: tuple[str | None, ...]) -> Canvas:
-    """Draw all but numbers and bars, given the broken layer of each head."""
-    canvas = Canvas(572, 290)
-    heads = build_heads(1, 1, 1, 1)
-    for column, ((name, head), breaks_at) in enumerate(zip(heads.items(), broken, strict=True)):
-        left, middle = _left(column), _left(column) + WIDTH // 2
-        canvas.write(left, 5 * SCALE, name.replace("×", "x"), 14 * SCALE)
-        arrives = True
-        for number, step in enumerate(["features", *dict(head.named_children())]):
-            top = _top(number)
-            arrives = arrives and step != breaks_at
-            fill = WEIGHTS if step in ("linear", "conv") else WHITE
-            edge, width = (ACCENT, 3 * SCALE) if step == breaks_at else (GREY, SCALE)
-            corners = (left, top, left + WIDTH, top + 40 * SCALE)
-            canvas.fills.rectangle(
-                corners, fill=fill if arrives else PALE, outline=edge, width=width
-            )
-            if number:
-                canvas.write(middle, top + 12 * SCALE, LABELS[step], 13 * SCALE, "mm")
-                start = (middle, top - 14 * SCALE, middle, top)
-                canvas.fills.line(start, fill=GREY, width=3 * SCALE)
-                tip = [(-5, -7), (5, -7), (0, 0)]
-                tip = [(middle + x * SCALE, top + y * SCALE) for x, y in tip]
-                canvas.fills.polygon(tip, fill=GREY)
-        for number, what in enumerate(COSTS):
-            canvas.write(left, _cost_top(number), what, 12 * SCALE)
-            _draw_bar(canvas, left, number, WIDTH, PALE)
-    return canvas
+def _head_panel(name: str, run: HeadRun, state: HeadState, most: list[int]) -> Panel:
+    first, then = name.split(", ")
+    drawn = [text(0, 10, f"{first},", 15), text(0, 29, then, 15)]
+    count = _bytes(state)
+    shown = fit_number(f"{count:,}", count, LETTERS - len("features,  bytes"))
+    label = f"features, {shown} bytes"
+    drawn.append(_box(0, label, str(state.features), "gap-edge"))
+    for place, (layer, shape) in enumerate(run.steps.items(), start=1):
+        has_weights = layer in ("linear", "conv")
+        class_ = "gap-square" if has_weights else "gap-edge"
+        result = str(shape)
+        if layer == run.broken:
+            class_, result = "gap-mark", "does not fit"
+        elif shape is None:
+            class_, result = "gap-padding", "nothing arrives"
+        y = BOXES + STEP * place
+        arrow = f"M{WIDTH // 2 - 5} {y - 9}h10l-5 8zm4 -9h2v9h-2z"
+        drawn.append(element("path", d=arrow, class_="gap-dark"))
+        drawn.append(_box(place, LABELS[layer].replace("x", "×"), result, class_, not has_weights))
+    for place, (what, cost) in enumerate(_costs(run).items()):
+        drawn.append(_bar(place, what, cost, (cost or 0) / most[place]))
+    return Panel(WIDTH, HEIGHT, "".join(drawn))
 
 
-def _left(column: int) -> int:
-    return (4 + 192 * column) * SCALE
+def _box(place: int, label: str, result: str, class_: str, is_round: bool = False) -> str:
+    """Draw a step; one without weights has round ends, so that colour is not all that tells."""
+    y = BOXES + STEP * place
+    box = element(
+        "rect",
+        x=1.5,
+        y=y,
+        width=WIDTH - 3,
+        height=BOX,
+        rx=BOX / 2 if is_round else None,
+        class_=class_,
+        fill_opacity=0.6 if class_ == "gap-square" else None,
+    )
+    lines = (
+        text(WIDTH / 2, y + 13, label, 12, "middle"),
+        text(WIDTH / 2, y + 29, result, 13, "middle"),
+    )
+    return box + "".join(lines)
 
 
-def _top(step: int) -> int:
-    return (28 + 54 * step) * SCALE
+def _bar(place: int, what: str, cost: int | None, part: float) -> str:
+    """Draw what a head costs, as a part of the largest cost of the three."""
+    y = BARS + BAR * place
+    shown = "–" if cost is None else fit_number(f"{cost:,}", cost, LETTERS - len(what) - 1)
+    return "".join(
+        [
+            text(0, y + 8, what),
+            text(WIDTH, y + 8, shown, anchor="end"),
+            element("rect", x=0, y=y + 18, width=WIDTH, height=8, class_="gap-pale"),
+            element("rect", x=0, y=y + 18, width=WIDTH * part, height=8, class_="gap-blue"),
+        ]
+    )
 
 
-def _cost_top(number: int) -> int:
-    return (188 + 36 * number) * SCALE
-
-
-def _write_numbers(canvas: Canvas, column: int, run: HeadRun, state: HeadState) -> None:
-    middle = _left(column) + WIDTH // 2
-    features = f"features, {_fit(BYTES * prod(state.features), 12)} bytes"
-    canvas.write(middle, _top(0) + 12 * SCALE, features, 13 * SCALE, "mm")
-    for number, (layer, shape) in enumerate([("features", state.features), *run.steps.items()]):
-        missing = "does not fit" if layer == run.broken else "nothing arrives"
-        canvas.write(middle, _top(number) + 28 * SCALE, str(shape or missing), 13 * SCALE, "mm")
-
-
-def _draw_bars(canvas: Canvas, column: int, run: HeadRun, runs: list[HeadRun]) -> None:
-    left = _left(column)
-    for number, (what, cost) in enumerate(_costs(run).items()):
-        shown = "-" if cost is None else _fit(cost, 15)
-        canvas.write(left + WIDTH, _cost_top(number), shown, 12 * SCALE, "ra")
-        largest = max(_costs(other)[what] or 0 for other in runs)
-        length = round(WIDTH * (cost or 0) / max(largest, 1))
-        if length:
-            _draw_bar(canvas, left, number, length, SHADES[-1])
-
-
-def _draw_bar(canvas: Canvas, left: int, number: int, length: int, fill: int) -> None:
-    top = _cost_top(number)
-    bar = (left, top + 18 * SCALE, left + length - 1, top + 25 * SCALE)
-    canvas.fills.rectangle(bar, fill=fill)
-
-
-class HeadLab(StateLab):
+class HeadLab(Lab):
     """Move the shape of the features and see what each of three heads makes of it.
 
     Args:
@@ -353,14 +338,24 @@ class HeadLab(StateLab):
     """
 
     def __init__(self, **settings):
-        super().__init__(HeadState(**settings))
-
-    def picture(self) -> Picture:
-        """Draw the state on view."""
-        return head_picture(self._state)
+        controls = [
+            Slider("channels", "Channels C", *LIMITS["channels"], main=True),
+            Slider("height", "Height H", *LIMITS["height"], main=True),
+            Slider("width", "Width W", *LIMITS["width"]),
+            Slider("batch", "Batch N", *LIMITS["batch"]),
+            Slider("num_classes", "Classes K", *LIMITS["num_classes"]),
+            Choice(
+                "kept",
+                "Heads",
+                [("rebuilt for each size", False), ("kept as they are", True)],
+                style="radio",
+            ),
+            START_AGAIN,
+        ]
+        super().__init__(HeadState(**settings), controls)
 
     def __repr__(self) -> str:
-        state, runs = self._state, run_heads(self._state).values()
+        state, runs = self.value, run_heads(self.value).values()
         shape = "x".join(map(str, state.features))
         counts = " / ".join(f"{run.parameters:,}" for run in runs)
         broken = sum(run.broken is not None for run in runs)
@@ -368,41 +363,18 @@ class HeadLab(StateLab):
             f", {broken} of 3 broken)" if broken else ")"
         )
 
-    def _build(self) -> None:
-        labels = {
-            "batch": "Batch N",
-            "channels": "Channels C",
-            "height": "Height H",
-            "width": "Width W",
-            "num_classes": "Classes K",
-        }
-        self._sliders = {
-            name: self._slider(label, *LIMITS[name], self._setter(name))
-            for name, label in labels.items()
-        }
-        self._heads = ipywidgets.ToggleButtons(
-            options=[("rebuilt for each size", False), ("kept as they are", True)],
-            description="Heads",
-            style={"button_width": "164px"},
-            layout={"width": "300px"},
-        )
-        self._on_move(self._heads, self._keep)
-        self._built = ipywidgets.HTML()
-        reset = self._button("Start again", self._start_again)
-        self._lay_out(*self._sliders.values(), self._heads, self._built, reset)
+    def draw(self, state: HeadState) -> Frame:
+        """Draw the three heads."""
+        return draw_heads(state)
 
-    def _keep(self, keep: bool) -> None:
-        self.set(built_for=self._state.features[1:] if keep else None)
+    def to_fields(self, state: HeadState) -> dict[str, Any]:
+        """Add whether the heads are kept, which is a control."""
+        return {**super().to_fields(state), "kept": state.built_for is not None}
 
-    def _show(self) -> None:
-        """Bring controls, picture and words in line with the state."""
-        state = self._state
-        with self._controls_follow():
-            self._move(self._sliders)
-            self._heads.value = state.built_for is not None
-        built = "Their weights follow the features."
-        if state.built_for:
-            built = f"Their weights are for {' × '.join(map(str, state.built_for))} (C × H × W)."
-        self._built.value = f"<i>{built}</i>"
-        words = "<br>".join(map(escape, describe_heads(state)))
-        self._draw(head_picture(state), f'<div style="{WORDS}">{words}</div>')
+    def from_fields(self, values: dict[str, Any]) -> HeadState:
+        """Keep the heads that there are, or build them for the features on view."""
+        given = {name: value for name, value in values.items() if name != "kept"}
+        state = HeadState(**{**given, "built_for": None})
+        if not values["kept"]:
+            return state
+        return replace(state, built_for=values["built_for"] or state.features[1:])

@@ -18,9 +18,10 @@
  *                      frames: Frame[]},
  *            send?: (message: Object<string, any>, buffers?: ArrayBuffer[]) => void,
  *            listen?: (onMessage: (message: any, buffers: any[]) => void,
- *                      onGone: () => void) => void,
+ *                      onDoubt: () => void) => void,
  *            without?: string}} Host
- *     `send` and `listen` reach the kernel; a page without one says so in `without`.
+ *     `send` and `listen` reach the kernel, and `send` throws where it is gone; a page without
+ *     one says so in `without`.
  */
 
 const FRAMES_IN_STORE = 24e6; // bytes
@@ -160,11 +161,7 @@ export function createLab(host) {
 
   for (const frame of [...opening.frames].reverse()) keep(frame, frame.levels ?? {});
   told = keyOf(lab.wanted);
-  host.listen?.(receive, () => {
-    lab.gone = true;
-    pending = null;
-    changed();
-  });
+  host.listen?.(receive, () => post({ fields: lab.wanted, missing: false, ahead: [], have: [] }, []));
   return lab;
 
   function changed() {
@@ -263,7 +260,13 @@ export function createLab(host) {
     setTimeout(() => {
       if (pending?.ask === mine) (lab.waiting = true), changed();
     }, PATIENCE);
-    host.send?.({ ...message, ask: asked }, buffers);
+    try {
+      host.send?.({ ...message, ask: asked }, buffers);
+    } catch {
+      lab.gone = true;
+      upload = pending = null;
+      refuse(GONE);
+    }
   }
 
   function receive(message, buffers) {
@@ -570,7 +573,7 @@ export function attach(el, lab) {
     });
     const stale = keyOf(lab.wanted) !== keyOf(frame.fields);
     const waits = lab.waiting && (stale || lab.progress > 0);
-    status.textContent = lab.gone ? GONE : waits ? "Waiting for the kernel…" : frame.note ?? "";
+    status.textContent = waits ? "Waiting for the kernel…" : frame.note ?? "";
     root.classList.toggle("gap-stale", lab.gone || waits);
     write(words, [frame.large, ...frame.words]);
     words.className = [frame.large && "gap-large", frame.verdict && `gap-${frame.verdict}`].filter(Boolean).join(" ");
@@ -598,11 +601,9 @@ function hostOf(model) {
   return {
     opening: model.get("opening"),
     send: (message, buffers) => model.send(message, undefined, buffers),
-    listen(onMessage, onGone) {
+    listen(onMessage, onDoubt) {
       model.on("msg:custom", onMessage);
-      model.on("comm_live_update", () => model.comm_live === false && onGone());
-      model.on("comm:close", onGone);
-      model.on("destroy", onGone);
+      model.on("comm_live_update", onDoubt);
     },
   };
 }

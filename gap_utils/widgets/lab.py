@@ -7,7 +7,8 @@ sends and what it gets is said above `Lab.answer` and `Lab.opening`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from html import escape
 from pathlib import Path
@@ -16,6 +17,8 @@ from typing import Any, ClassVar
 
 import anywidget
 import traitlets
+from IPython import get_ipython
+from IPython.display import display
 
 from gap_utils.svg import PALETTES, Frame, Pixels, picture_of
 
@@ -203,25 +206,22 @@ class Lab:
         return "\n".join(filter(None, [self._frame.large, *self._frame.words]))
 
     def _ipython_display_(self) -> None:
-        from IPython.display import display
-
-        display(*self._still(), raw=True)
+        data, metadata = self._still()
+        display(data, metadata=metadata, raw=True)
         if self._widget is None:
             self._widget = _Widget(self)
         bundle = self._widget._repr_mimebundle_()
         data, metadata = bundle if isinstance(bundle, tuple) else (bundle, {})
         display({WIDGET_VIEW: data[WIDGET_VIEW]}, raw=True, metadata=metadata)
 
-    def _still(self) -> tuple[dict[str, str]]:
+    def _still(self) -> tuple[dict[str, str], dict[str, Any]]:
         """What a page without a kernel shows."""
-        data = {"text/plain": repr(self)}
-        shown = f"<pre>{escape(repr(self))}</pre>"
+        shown, data, metadata = f"<pre>{escape(repr(self))}</pre>", {}, {}
         if self._frame.panels:
             picture = picture_of(self._frame)
-            data["image/png"] = picture._repr_mimebundle_()[0]["image/png"]
-            shown = picture.html()
+            shown, (data, metadata) = picture.html(), picture._repr_mimebundle_()
         data["text/html"] = f'<div class="gap-still">{shown}</div>{STILL_STYLE}'
-        return (data,)
+        return {**data, "text/plain": repr(self)}, metadata
 
     # what the page asks for
 
@@ -352,4 +352,16 @@ class _Widget(anywidget.AnyWidget):
     def __init__(self, lab: Lab):
         self.lab = lab
         super().__init__()
-        self.on_msg(lambda _, message, buffers: lab.answer(message, buffers))
+        self.on_msg(lambda _, *message: _when_no_cell_runs(lab.answer, *message))
+
+
+def _when_no_cell_runs(action: Callable[..., None], *given: Any) -> None:
+    """Do something now, or when the running cell has ended.
+
+    JupyterLab hands messages of widgets to a thread of their own while a cell runs. The cell
+    may be training the very network that a lab shows in evaluation mode.
+    """
+    if threading.current_thread() is threading.main_thread():
+        action(*given)
+    else:
+        get_ipython().kernel.io_loop.add_callback(action, *given)

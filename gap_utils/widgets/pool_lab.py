@@ -33,7 +33,7 @@ NUMBERS = (
     (1, 9, 4, 7, 2, 6, 8, 3),
     (5, 3, 6, 2, 7, 8, 1, 9),
 )
-SIDE, TOP = 288, 30  # of a grid: how wide it may be, and where it begins, in CSS pixels
+SIDE, TOP = 268, 30  # of a grid: how wide it may be, and where it begins, in CSS pixels
 MODE_LABELS = (("max", "max"), ("average", "avg"), ("min", "min"))
 
 
@@ -225,7 +225,7 @@ def draw_pool(state: PoolState) -> Frame:
 def _map_panel(state: PoolState, step: PoolStep) -> Panel:
     size, padding = state.size, state.padding
     side = size + 2 * padding
-    cell = min(72, SIDE / side)
+    cell = min(67, SIDE / side)
     padded = f", padding {padding}" if padding else ""
     drawn = [text(4, 14, f"map {size} × {size}{padded}", 14)]
     for i in range(side):
@@ -242,7 +242,7 @@ def _map_panel(state: PoolState, step: PoolStep) -> Panel:
 
 def _output_panel(state: PoolState, step: PoolStep) -> Panel:
     windows = len(state.windows)
-    cell = min(72, SIDE / windows)
+    cell = min(67, SIDE / windows)
     drawn = [text(4, 14, f"output {windows} × {windows}", 14)]
     for place, result in enumerate(step.output.flat):
         known = place < state.window

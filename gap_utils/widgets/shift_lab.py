@@ -1,7 +1,7 @@
 """A picture moved in front of several networks. Introduced in lesson 04.
 
-Three layers: `ShiftState` and `look` compute, `shift_picture` draws, `ShiftLab` holds the
-controls. The moving itself is `gap_utils.robustness.shift`.
+`ShiftState` and `show_shifted` compute, `draw_shift` draws, `ShiftLab` names the controls. The
+moving itself is `gap_utils.robustness.shift`.
 """
 
 from __future__ import annotations
@@ -9,29 +9,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from html import escape
 
 import numpy as np
 from torch import nn
 
 from gap_utils.data import CLASS_NAMES, Split, load_fashion_mnist
 from gap_utils.models import HEADS, load_trained
-from gap_utils.pictures import (
-    ACCENT,
-    DARK,
-    GREY,
-    PALE,
-    SCALE,
-    SHADES,
-    Canvas,
-    Picture,
-    shade,
-    shorten,
-)
 from gap_utils.robustness import shift
 from gap_utils.study import mean_curves
+from gap_utils.svg import Frame, Panel, Pixels, element, text
 from gap_utils.values import check_below, read_labels, read_names, read_whole_number
-from gap_utils.widgets.lab import StateLab
+from gap_utils.widgets.lab import START_AGAIN, Button, Lab, Slider
 from gap_utils.widgets.one_picture import (
     best_class,
     check_input,
@@ -43,16 +31,16 @@ from gap_utils.widgets.one_picture import (
 )
 
 FARTHEST = 6  # pixels in any direction
-FAR = -FARTHEST, FARTHEST
-MOST_CLASSES = 10  # rows that the picture has room for
-# CSS pixels
-WIDTH, HEIGHT = 526, 278
-FRAME = (6, 24, 180)  # left, upper edge and side of the canvas that the picture moves on
-CURVE = (36, 220, 150, 40)  # left, upper edge, width and height of the curves
-NAMES, HEADER, ROW, BAR = 202, 46, 23, 74  # of the table of probabilities
-MARKS = (ACCENT, SHADES[-1], DARK)  # fill of each network's mark; its form differs too
-LARGEST = FRAME[2] * SCALE - 2 * FARTHEST  # pixels of a picture that still get one each
-WORDS = "max-width: 526px; min-height: 66px; line-height: 1.5"
+MOST_CLASSES = 10  # rows that the table has room for
+MOST_PIXELS = 348  # of a side of a picture
+READINGS = 32  # kept: a page asks for up to sixteen ahead, and again when it gets there
+# colour of each network; its mark has another form too
+COLOURS = ("accent", "blue", "dark")
+# of the panels, in CSS pixels
+HEIGHT, LETTER = 256, 7.44  # how wide a letter of 12 pixels is
+SIDE, TOP = 224, 28  # of the canvas that the picture moves on: its side, and where it begins
+TABLE, NAMES, ROWS = 292, 90, 48  # width, that of the class names, where the rows begin
+CURVES, PLOT = 252, (40, 72, 206, 136)  # width; left, top, width and height of the plot
 
 
 @dataclass(frozen=True)
@@ -73,7 +61,8 @@ class ShiftState:
     dy: int = 0
 
     def __post_init__(self):
-        for name, limits in {"picture": (0,), "dx": FAR, "dy": FAR}.items():
+        far = -FARTHEST, FARTHEST
+        for name, limits in {"picture": (0,), "dx": far, "dy": far}.items():
             object.__setattr__(self, name, read_whole_number(name, getattr(self, name), *limits))
 
     @property
@@ -83,7 +72,7 @@ class ShiftState:
 
 
 @dataclass(frozen=True)
-class View:
+class ShiftReading:
     """What the networks make of a moved picture.
 
     Attributes:
@@ -104,17 +93,17 @@ class View:
     curves: Mapping[str, Sequence[float]]
 
 
-def look(
+def show_shifted(
     state: ShiftState,
     models: Mapping[str, nn.Module],
     split: Split,
     class_names: Sequence[str],
     curves: Mapping[str, Sequence[float]],
-) -> View:
+) -> ShiftReading:
     """Show a moved picture to the networks."""
     images = split.images[state.picture : state.picture + 1]
     moved = shift(images, state.dx, state.dy)
-    return View(
+    return ShiftReading(
         state,
         for_showing(images[0]).mean(0),
         int(split.labels[state.picture]),
@@ -127,139 +116,145 @@ def look(
     )
 
 
-def describe_view(view: View) -> str:
+def describe_reading(reading: ShiftReading) -> str:
     """Say what the networks say, and how accurate they are at this distance."""
     said = []
-    for name, probabilities in view.probabilities.items():
-        verdict = judge(probabilities, view.label)
+    for name, probabilities in reading.probabilities.items():
+        verdict = judge(probabilities, reading.label)
         if (best := best_class(probabilities)) is None:
             said.append(f"{name} says {verdict}")
             continue
-        said.append(f"{name} says {view.class_names[best]} ({probabilities[best]:.0%}), {verdict}")
-    text = f"{'; '.join(said)}."
-    if view.curves:
-        distance = view.state.distance
-        at = [f"{name} {accuracies[distance]:.0%}" for name, accuracies in view.curves.items()]
-        text += f" Accuracy on many pictures moved by {distance} px: {', '.join(at)}."
-    return text
+        said.append(
+            f"{name} says {reading.class_names[best]} ({probabilities[best]:.0%}), {verdict}"
+        )
+    words = f"{'; '.join(said)}."
+    if reading.curves:
+        distance = reading.state.distance
+        at = [f"{name} {accuracies[distance]:.0%}" for name, accuracies in reading.curves.items()]
+        words += f" Accuracy on many pictures moved by {distance} px: {', '.join(at)}."
+    return words
 
 
-def shift_picture(view: View) -> Picture:
-    """Draw the moved picture, the probabilities of each network, and the accuracy curves.
-
-    Returns:
-        A picture whose text holds the same numbers.
-    """
-    canvas = _page(tuple(view.class_names), tuple(view.probabilities), _curves(view)).copy()
-    _draw_image(canvas, view)
-    for column, probabilities in enumerate(view.probabilities.values()):
-        _draw_column(canvas, column, probabilities, view.label)
-    _mark_row(canvas, view.label)
-    if view.curves:
-        left, top, width, height = (SCALE * n for n in CURVE)
-        x = left + view.state.distance * width // FARTHEST
-        canvas.fills.line((x, top, x, top + height), fill=ACCENT, width=SCALE)
-    state, name = view.state, view.class_names[view.label]
-    return canvas.picture(
-        f"Picture {state.picture}, {name}, moved {state.dx} px right and {state.dy} px down. "
-        f"{describe_view(view)}"
+def draw_shift(reading: ShiftReading) -> Frame:
+    """Draw the moved picture, the probabilities of each network, and the accuracy curves."""
+    state, name = reading.state, reading.class_names[reading.label]
+    words = describe_reading(reading)
+    panels = [_picture_panel(reading), _table_panel(reading)]
+    if reading.curves:
+        panels.append(_curve_panel(reading))
+    return Frame(
+        panels=panels,
+        words=(words,),
+        text=f"Picture {state.picture}, {name}, moved {state.dx} px right and {state.dy} px down. "
+        f"{words}",
+        room=(_longest_words(reading),),
     )
 
 
-def _curves(view: View) -> tuple[tuple[float, ...], ...]:
-    """One for each network, in their order; none where a network has none."""
-    return tuple(tuple(view.curves.get(name, ())) for name in view.probabilities)
+def _longest_words(reading: ShiftReading) -> str:
+    longest = max(reading.class_names, key=len)
+    said = [f"{name} says {longest} (100%), wrong" for name in reading.probabilities]
+    at = [f"{name} 100%" for name in reading.curves]
+    words = f"{'; '.join(said)}."
+    return words + f" Accuracy on many pictures moved by 0 px: {', '.join(at)}." if at else words
 
 
-@lru_cache(maxsize=4)  # all that does not change while the sliders move
-def _page(
-    class_names: tuple[str, ...], models: tuple[str, ...], curves: tuple[tuple[float, ...], ...]
-) -> Canvas:
-    canvas = Canvas(WIDTH, HEIGHT)
-    for row, name in enumerate(class_names):
-        y = (HEADER + row * ROW + ROW // 2) * SCALE
-        cut = shorten(name, 12 * SCALE, _left(0) - (NAMES + 8) * SCALE)
-        canvas.write((NAMES + 8) * SCALE, y, cut, 12 * SCALE, "lm")
-    for column, name in enumerate(models):
-        left = _left(column)
-        _draw_mark(canvas, column, left + 6 * SCALE, 13 * SCALE)
-        cut = shorten(name, 13 * SCALE, (BAR + 4 - 16) * SCALE)
-        canvas.write(left + 16 * SCALE, 13 * SCALE, cut, 13 * SCALE, "lm")
-    if any(curves):
-        left, top, width, height = (SCALE * n for n in CURVE)
-        canvas.write(FRAME[0] * SCALE, top - 7 * SCALE, "accuracy by distance", 11 * SCALE, "lb")
-        for level in (0, 0.5, 1):
-            y = top + round((1 - level) * height)
-            canvas.fills.line((left, y, left + width, y), fill=PALE, width=SCALE)
-            canvas.write(left - 3 * SCALE, y, f"{level:.0%}", 10 * SCALE, "rm")
-        for distance in range(FARTHEST + 1):
-            x = left + distance * width // FARTHEST
-            canvas.write(x, top + height + 4 * SCALE, str(distance), 10 * SCALE, "ma")
-        for column, accuracies in enumerate(curves):
-            points = [
-                (left + distance * width // FARTHEST, top + round((1 - accuracy) * height))
-                for distance, accuracy in enumerate(accuracies)
-            ]
-            canvas.fills.line(points, fill=MARKS[column % len(MARKS)], width=SCALE)
-            for x, y in points:
-                _draw_mark(canvas, column, x, y)
-    return canvas
-
-
-def _draw_mark(canvas: Canvas, column: int, x: int, y: int) -> None:
-    """A circle, a square or a triangle: the sign of a network."""
-    fill, r = MARKS[column % len(MARKS)], 3 * SCALE
-    forms = [
-        lambda: canvas.fills.ellipse((x - r, y - r, x + r, y + r), fill=fill),
-        lambda: canvas.fills.rectangle((x - r, y - r, x + r, y + r), fill=fill),
-        lambda: canvas.fills.polygon([(x - r, y + r), (x + r, y + r), (x, y - r)], fill=fill),
+def _picture_panel(reading: ShiftReading) -> Panel:
+    state, (height, width) = reading.state, reading.image.shape
+    rows, columns = height + 2 * FARTHEST, width + 2 * FARTHEST
+    cell = SIDE / max(rows, columns)
+    left, top = (SIDE - cell * columns) / 2, TOP + (SIDE - cell * rows) / 2
+    x, y = left + cell * FARTHEST, top + cell * FARTHEST  # of the picture in the middle
+    size = cell * width, cell * height
+    levels = np.round(255 * np.clip(reading.image, 0, 1)).astype(np.uint8)
+    black = np.zeros((1, 1), np.uint8)
+    title = f"picture {state.picture}: {reading.class_names[reading.label]}"
+    drawn = [
+        text(0, 12, title, 14, letters=int(SIDE / LETTER * 12 / 14)),
+        element("rect", x=x, y=y, width=size[0], height=size[1], class_="gap-line-accent"),
     ]
-    forms[column % len(forms)]()
+    return Panel(
+        SIDE,
+        HEIGHT,
+        "".join(drawn),
+        [
+            Pixels(black, (left, top, cell * columns, cell * rows), "grey"),
+            Pixels(levels, (x + cell * state.dx, y + cell * state.dy, *size), "grey"),
+        ],
+    )
 
 
-def _left(column: int) -> int:
-    return (NAMES + 88 + column * (BAR + 4)) * SCALE
+def _table_panel(reading: ShiftReading) -> Panel:
+    row = min(32, (HEIGHT - ROWS) / len(reading.class_names))
+    pitch = (TABLE - NAMES) / len(reading.probabilities)
+    middles = [ROWS + row * (place + 0.5) for place in range(len(reading.class_names))]
+    drawn = [
+        text(8, y, name, letters=int((NAMES - 8) / LETTER))
+        for name, y in zip(reading.class_names, middles, strict=True)
+    ]
+    tip = f"M0 {middles[reading.label] - 5:.2f}l6 5l-6 5z"
+    drawn.append(element("path", d=tip, class_="gap-accent"))
+    for column, (name, probabilities) in enumerate(reading.probabilities.items()):
+        left, width = NAMES + column * pitch, pitch - 4
+        drawn.append(_heading(column, name, judge(probabilities, reading.label), left, 12, pitch))
+        if best_class(probabilities) is None:
+            continue
+        for y, probability in zip(middles, probabilities, strict=False):  # some have fewer
+            box = {"x": left, "y": y - 8, "height": 16}
+            bar = {"width": width * probability, "fill_opacity": 0.7}  # letters stand on it
+            drawn += [
+                element("rect", **box, width=width, class_="gap-pale"),
+                element("rect", **box, **bar, class_="gap-blue"),
+                text(left + 4, y, f"{probability:.0%}"),
+            ]
+    return Panel(TABLE, HEIGHT, "".join(drawn))
 
 
-def _draw_image(canvas: Canvas, view: View) -> None:
-    left, top, side = (SCALE * n for n in FRAME)
-    height, width = view.image.shape
-    cell = side // (max(height, width) + 2 * FARTHEST)
-    page = np.zeros((height + 2 * FARTHEST, width + 2 * FARTHEST))
-    y, x = FARTHEST + view.state.dy, FARTHEST + view.state.dx
-    page[y : y + height, x : x + width] = view.image
-    canvas.write(left, 5 * SCALE, view.class_names[view.label], 13 * SCALE)
-    canvas.tiles(shade(page, 0, 1), left, top, cell)
-    edge = cell * FARTHEST
-    inner = (left + edge, top + edge, left + edge + cell * width, top + edge + cell * height)
-    canvas.fills.rectangle(inner, outline=ACCENT, width=SCALE)
-    outer = (left, top, left + cell * page.shape[1], top + cell * page.shape[0])
-    canvas.fills.rectangle(outer, outline=GREY, width=SCALE)
+def _curve_panel(reading: ShiftReading) -> Panel:
+    left, top, width, height = PLOT
+    distance = reading.state.distance
+    at = [left + width * pixels / FARTHEST for pixels in range(FARTHEST + 1)]
+    drawn = [text(0, 12, f"accuracy, moved by {distance} px", 14)]
+    for level in (0, 0.25, 0.5, 0.75, 1):
+        y = top + height * (1 - level)
+        line = f"M{left} {y:.2f}h{width}"
+        drawn.append(element("path", d=line, class_="gap-line-soft"))
+        drawn.append(text(left - 6, y, f"{level:.0%}", anchor="end"))
+    drawn += [
+        text(x, top + height + 14, str(pixels), anchor="middle") for pixels, x in enumerate(at)
+    ]
+    drawn.append(text(left + width / 2, HEIGHT - 14, "pixels moved", anchor="middle"))
+    here = f"M{at[distance]:.2f} {top}v{height}"
+    drawn.append(element("path", d=here, class_="gap-line-dark", stroke_dasharray="5 3"))
+    pitch = CURVES / len(reading.probabilities)
+    for place, name in enumerate(reading.probabilities):
+        curve, result = reading.curves.get(name), "no curve"
+        if curve:
+            result = f"{curve[distance]:.0%}"
+            points = [(x, top + height * (1 - part)) for x, part in zip(at, curve, strict=True)]
+            line = " ".join(f"{x:.2f},{y:.2f}" for x, y in points)
+            drawn.append(element("polyline", points=line, class_=f"gap-line-{COLOURS[place]}"))
+            drawn += [_mark(place, *point) for point in points]
+        drawn.append(_heading(place, name, result, pitch * place, 32, pitch))
+    return Panel(CURVES, HEIGHT, "".join(drawn))
 
 
-def _draw_column(canvas: Canvas, column: int, probabilities: np.ndarray, label: int) -> None:
-    left = _left(column)
-    canvas.write(left + 16 * SCALE, 32 * SCALE, judge(probabilities, label), 12 * SCALE, "lm")
-    if best_class(probabilities) is None:
-        return
-    for row, probability in enumerate(probabilities):
-        top = (HEADER + row * ROW + 4) * SCALE
-        bottom = top + (ROW - 8) * SCALE
-        canvas.fills.rectangle((left, top, left + BAR * SCALE - 1, bottom), fill=PALE)
-        if length := round(BAR * SCALE * float(probability)):
-            canvas.fills.rectangle((left, top, left + length - 1, bottom), fill=SHADES[-1])
-        text = f"{probability:.0%}"
-        canvas.write(left + 4 * SCALE, (top + bottom) // 2, text, 11 * SCALE, "lm")
+def _heading(place: int, name: str, result: str, x: float, y: float, width: float) -> str:
+    """Write the name of a network behind its mark, and its result below."""
+    letters = int((width - 13) / LETTER)
+    return _mark(place, x + 5, y) + text(x + 13, y, name, letters=letters) + text(x, y + 18, result)
 
 
-def _mark_row(canvas: Canvas, label: int) -> None:
-    """Point at the name of the picture's own class."""
-    left, top = (NAMES - 3) * SCALE, (HEADER + label * ROW + ROW // 2) * SCALE
-    tip = [(0, -5), (6, 0), (0, 5)]
-    canvas.fills.polygon([(left + x * SCALE, top + y * SCALE) for x, y in tip], fill=ACCENT)
+def _mark(place: int, x: float, y: float) -> str:
+    """A circle, a square or a triangle: the sign of a network."""
+    class_ = f"gap-{COLOURS[place]}"
+    if place == 0:
+        return element("circle", cx=x, cy=y, r=4.5, class_=class_)
+    forms = {1: f"M{x - 4:.2f} {y - 4:.2f}h8v8h-8z", 2: f"M{x - 5:.2f} {y + 4:.2f}h10l-5 -9z"}
+    return element("path", d=forms[place], class_=class_)
 
 
-class ShiftLab(StateLab):
+class ShiftLab(Lab):
     """Move a picture and see what networks with different heads make of it.
 
     Args:
@@ -298,16 +293,27 @@ class ShiftLab(StateLab):
             class_names = CLASS_NAMES
         if models is None:
             models = {head: load_trained(head) for head in HEADS}
-        if not isinstance(models, Mapping) or not 1 <= len(models) <= len(MARKS):
+        if not isinstance(models, Mapping) or not 1 <= len(models) <= len(COLOURS):
             found = [*models] if isinstance(models, Mapping) else models  # a model takes a page
-            raise ValueError(f"expected a dict of one to {len(MARKS)} models, got {found!r}")
+            raise ValueError(f"expected a dict of one to {len(COLOURS)} models, got {found!r}")
         if not isinstance(curves, Mapping):
             raise ValueError(f"expected a dict of curves, got {type(curves).__name__}")
         self._models = {str(name): model for name, model in models.items()}
         self._split = load_fashion_mnist().test if split is None else split
         self._curves = {str(name): _read_curve(name, curve) for name, curve in curves.items()}
         self._read_split(class_names)
-        super().__init__(ShiftState(**settings))
+        self._reading = lru_cache(READINGS)(self._show_networks)
+        limits = -FARTHEST, FARTHEST
+        controls = [
+            Slider("picture", "Picture", 0, len(self._split) - 1, main=True),
+            Slider("dx", "Right dx", *limits, main=True),
+            Slider("dy", "Down dy", *limits),
+            Button("back", "Back to the middle"),
+            START_AGAIN,
+        ]
+        if len(self._split) == 1:
+            del controls[0]
+        super().__init__(ShiftState(**settings), controls)
 
     def _read_split(self, class_names: Sequence[str] | None) -> None:
         """Read the names, and check that networks, pictures, labels and names fit each other."""
@@ -316,9 +322,9 @@ class ShiftLab(StateLab):
         images = self._split.images
         for model in self._models.values():
             check_input(model, images)
-        if max(images.shape[2:]) > LARGEST:
+        if max(images.shape[2:]) > MOST_PIXELS:
             raise ValueError(
-                f"expected pictures of at most {LARGEST} pixels, got {tuple(images.shape[2:])}"
+                f"expected pictures of at most {MOST_PIXELS} pixels, got {tuple(images.shape[2:])}"
             )
         if unknown := set(self._curves) - set(self._models):
             raise ValueError(
@@ -332,43 +338,27 @@ class ShiftLab(StateLab):
                 + ", ".join(f"{name} of {n}" for name, n in zip(self._models, counts, strict=True))
             )
         read_labels(self._split.labels, len(images), max(counts))
-        self._class_names = read_names(class_names, max(counts))
-
-    def picture(self) -> Picture:
-        """Draw the state on view."""
-        return shift_picture(self._look())
+        self._class_names = read_names(class_names, max(counts))[: max(counts)]
 
     def __repr__(self) -> str:
-        state, names = self._state, ", ".join(self._models)
+        state, names = self.value, ", ".join(self._models)
         return f"ShiftLab(picture {state.picture} moved by {state.dx}, {state.dy}: {names})"
 
-    def _check(self, state: ShiftState) -> None:
+    def complete(self, state: ShiftState) -> ShiftState:
+        """Refuse a picture that the split has not."""
         check_below("picture", state.picture, len(self._split))
+        return state
 
-    def _look(self) -> View:
-        return look(self._state, self._models, self._split, self._class_names, self._curves)
+    def draw(self, state: ShiftState) -> Frame:
+        """Show the moved picture to the networks, and draw what they say."""
+        return draw_shift(self._reading(state))
 
-    def _build(self) -> None:
-        limits = {
-            "picture": ("Picture", 0, len(self._split) - 1),
-            "dx": ("Right dx", -FARTHEST, FARTHEST),
-            "dy": ("Down dy", -FARTHEST, FARTHEST),
-        }
-        self._sliders = {
-            name: self._slider(label, low, high, self._setter(name))
-            for name, (label, low, high) in limits.items()
-        }
-        back = self._button("Back to the middle", lambda: self.set(dx=0, dy=0))
-        reset = self._button("Start again", self._start_again)
-        self._lay_out(*self._sliders.values(), back, reset)
+    def press(self, name: str, state: ShiftState) -> ShiftState:
+        """Bring the picture back to the middle."""
+        return ShiftState(state.picture) if name == "back" else super().press(name, state)
 
-    def _show(self) -> None:
-        """Bring controls, picture and words in line with the state."""
-        with self._controls_follow():
-            self._move(self._sliders)
-        view = self._look()
-        words = f'<div style="{WORDS}">{escape(describe_view(view))}</div>'
-        self._draw(shift_picture(view), words)
+    def _show_networks(self, state: ShiftState) -> ShiftReading:
+        return show_shifted(state, self._models, self._split, self._class_names, self._curves)
 
 
 def _read_curve(name: str, accuracies: Sequence[float]) -> tuple[float, ...]:

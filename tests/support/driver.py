@@ -143,14 +143,15 @@ class LabPage:
 
     def close(self) -> None:
         """Shut the kernel of this notebook down."""
-        for session in self._sessions():
+        for session in self.sessions():
             self._request("DELETE", f"/{session['id']}").close()
 
     def _kernel_state(self) -> str:
-        states = [session["kernel"]["execution_state"] for session in self._sessions()]
+        states = [session["kernel"]["execution_state"] for session in self.sessions()]
         return states[0] if states else "none"
 
-    def _sessions(self) -> list[dict]:
+    def sessions(self) -> list[dict]:
+        """What the server says of this notebook's kernel."""
         with self._request("GET") as response:
             return [s for s in json.load(response) if s["path"] == self.name]
 

@@ -1,29 +1,26 @@
-from io import BytesIO
+import json
 from math import prod
+from xml.etree import ElementTree
 
-import ipywidgets
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
 from torch import nn
 
-from gap_utils.pictures import SCALE, VERMILLION
 from gap_utils.widgets import HeadLab
 from gap_utils.widgets.head_lab import (
     LIMITS,
+    WIDTH,
     HeadState,
     build_heads,
     describe_heads,
-    head_picture,
+    draw_heads,
     run_heads,
 )
-from lab_controls import control, walk, words
 
 FLATTEN, GAP, CONV = "Flatten, then linear", "GAP, then linear", "1×1 convolution, then GAP"
-SLIDERS = ["Batch N", "Channels C", "Height H", "Width W", "Classes K"]
 
 numbers = {name: st.integers(*limits) for name, limits in LIMITS.items()}
 sizes = st.tuples(*(numbers[name] for name in ("channels", "height", "width")))
@@ -151,47 +148,82 @@ def test_numbers_of_numpy_and_lists_are_taken():
     assert hash(state) == hash(HeadState(2, built_for=(64, 7, 7)))
 
 
-def pixels(state) -> np.ndarray:
-    return np.asarray(Image.open(BytesIO(head_picture(state).png)).convert("RGB")).astype(int)
+def elements(panel, name):
+    """The elements of a name that a panel draws, in their order."""
+    root = ElementTree.fromstring(f"<svg>{panel.svg}</svg>")
+    return list(root.iter(name))
 
 
-def bar_lengths(state, row: int) -> list[float]:
-    """How far the bars of the three heads reach, in CSS pixels."""
-    line = pixels(state)[(188 + 36 * row + 22) * SCALE]
-    columns = [line[(4 + 192 * i) * SCALE : (184 + 192 * i) * SCALE] for i in range(3)]
-    return [(column[:, 0] < 200).sum() / SCALE for column in columns]
+def texts(panel):
+    return ["".join(line.itertext()) for line in elements(panel, "text")]
+
+
+def widths(panel, class_):
+    return [
+        float(box.get("width")) for box in elements(panel, "rect") if box.get("class") == class_
+    ]
+
+
+@settings(max_examples=50, deadline=None)
+@given(states)
+def test_all_that_is_drawn_is_well_formed_and_fits(state):
+    frame = draw_heads(state)
+    run_heads.cache_clear()
+    again = draw_heads(state)
+    for panel, same in zip(frame.panels, again.panels, strict=True):
+        assert panel.svg == same.svg
+        assert (panel.width, panel.height) == (WIDTH, 324)
+        for line in elements(panel, "text"):
+            size = float(line.get("font-size"))
+            assert size >= 12
+            assert 0.62 * size * len("".join(line.itertext())) <= WIDTH
+    assert len(frame.words) <= len(frame.room)
+    assert sum(map(len, frame.words)) <= sum(map(len, frame.room))
+
+
+def test_a_panel_shows_shapes_and_costs():
+    frame = draw_heads(HeadState(channels=32, height=3, width=3))
+    assert " | ".join(texts(frame.panels[2])) == (
+        "1×1 convolution, | then GAP | features, 1,152 bytes | (1, 32, 3, 3) | "
+        "1×1 convolution | (1, 10, 3, 3) | GAP | (1, 10) | "
+        "parameters | 330 | multiply-adds | 2,970 | activation bytes | 400"
+    )
+    largest = draw_heads(HeadState(256, 8192, 224, 224, 21_843))
+    assert texts(largest.panels[0])[2] == "features, 4.209e11 bytes"
+    assert texts(largest.panels[1])[-5::2] == ["178,959,699", "1.51e11", "3.076e7"]
 
 
 def test_the_bars_are_as_long_as_the_numbers():
     state = HeadState(channels=10, height=2, width=2)
-    flatten, gap, conv = run_heads(state).values()
-    assert bar_lengths(state, 0) == pytest.approx([180, 180 * 110 / 410, 180 * 110 / 410], abs=0.5)
-    costs = [run.multiply_adds for run in (flatten, gap, conv)]
-    assert bar_lengths(state, 1) == pytest.approx(
-        [180 * cost / max(costs) for cost in costs], abs=0.5
+    bars = [widths(panel, "gap-blue") for panel in draw_heads(state).panels]
+    assert [bar[0] for bar in bars] == pytest.approx(
+        [184, 184 * 110 / 410, 184 * 110 / 410], abs=0.01
     )
-    assert bar_lengths(HeadState(channels=32, built_for=(64, 7, 7)), 1) == [0, 0, 0]
+    costs = [run.multiply_adds for run in run_heads(state).values()]
+    assert [bar[1] for bar in bars] == pytest.approx(
+        [184 * n / max(costs) for n in costs], abs=0.01
+    )
+    panels = draw_heads(HeadState(channels=32, built_for=(64, 7, 7))).panels
+    assert [widths(panel, "gap-blue")[1:] for panel in panels] == [[0, 0]] * 3
+    assert texts(panels[0])[-3:] == ["–", "activation bytes", "–"]
 
 
-def test_the_broken_layer_is_outlined():
-    def outlined(state):
-        page = pixels(state)
-        tops = [(28 + 54 * step) * SCALE + 1 for step in range(3)]
-        lefts = [(4 + 192 * head + 20) * SCALE for head in range(3)]
-        return [
-            (head, step)
-            for head, left in enumerate(lefts)
-            for step, top in enumerate(tops)
-            if page[top, left].tolist() == list(VERMILLION)
-        ]
+def test_the_broken_layer_is_marked_in_words_and_by_its_edge():
+    def steps(**fields):
+        panels = draw_heads(HeadState(**fields)).panels
+        return [[box.get("class") for box in elements(panel, "rect")[1:3]] for panel in panels]
 
-    assert outlined(HeadState()) == []
-    assert outlined(HeadState(height=9, built_for=(64, 7, 7))) == [(0, 2)]
-    assert outlined(HeadState(channels=9, built_for=(64, 7, 7))) == [(0, 2), (1, 2), (2, 1)]
+    plain, weights, broken, unused = "gap-edge", "gap-square", "gap-mark", "gap-padding"
+    assert steps() == [[plain, weights], [plain, weights], [weights, plain]]
+    kept = {"built_for": (64, 7, 7)}
+    assert steps(height=9, **kept) == [[plain, broken], [plain, weights], [weights, plain]]
+    assert steps(channels=9, **kept) == [[plain, broken], [plain, broken], [broken, unused]]
+    last = texts(draw_heads(HeadState(channels=9, **kept)).panels[2])
+    assert last[4:8] == ["1×1 convolution", "does not fit", "GAP", "nothing arrives"]
 
 
-def test_the_picture_says_its_numbers():
-    assert head_picture(HeadState(channels=32, height=9, built_for=(64, 9, 7))).text == (
+def test_the_text_says_the_numbers():
+    assert draw_heads(HeadState(channels=32, height=9, built_for=(64, 9, 7))).text == (
         "Features (1, 32, 9, 7), 8,064 bytes, 10 classes. Heads built for C, H, W = (64, 9, 7). "
         "Flatten, then linear: flatten (1, 2016), linear does not fit, 40,330 parameters, "
         "no multiply-adds, no activation bytes. "
@@ -205,54 +237,40 @@ def test_the_picture_says_its_numbers():
         "The 1×1 convolution breaks: its weights are for 64 channels, 32 arrive."
     )
     assert "linear (1, 10), 31,370 parameters, 31,360 multiply-adds, 40 activation bytes." in (
-        head_picture(HeadState()).text
+        draw_heads(HeadState()).text
     )
 
 
-def test_all_pictures_have_one_size_and_one_state_gives_the_same_bytes():
-    largest = HeadState(256, 8192, 224, 224, 21_843)
-    assert pixels(HeadState(1, 1, 1, 1, 2)).shape == pixels(largest).shape
-    before = head_picture(largest).png
-    run_heads.cache_clear()
-    assert head_picture(largest).png == before
+@settings(max_examples=50, deadline=None)
+@given(states)
+def test_the_controls_lead_back_to_the_state(state):
+    lab = HeadLab()
+    assert lab.from_fields(json.loads(json.dumps(lab.to_fields(state)))) == state
 
 
-@pytest.fixture
-def lab():
-    return HeadLab()
-
-
-def test_the_sliders(lab):
-    for label, number in zip(SLIDERS, (2, 128, 8, 9, 5), strict=True):
-        control(lab, label).value = number
-    assert lab.value == HeadState(2, 128, 8, 9, 5)
-    assert "linear (2, 5), 46,085 parameters" in words(lab)
-    assert lab.picture().html()[-100:] in words(lab)
-
-
-def test_heads_that_are_kept(lab):
-    heads = control(lab, "Heads")
-    heads.value = True
+def test_heads_that_are_kept():
+    lab = HeadLab()
+    follow = "The weights of the heads follow the features."
+    assert lab.describe().startswith(f"{follow}\nFlatten, then linear, has 48.3 times")
+    lab.value = lab.from_fields({**lab.to_fields(lab.value), "kept": True})
     assert lab.value == HeadState(built_for=(64, 7, 7))
-    assert "Their weights are for 64 × 7 × 7 (C × H × W)." in words(lab)
-    control(lab, "Height H").value = 8
-    assert lab.value.built_for == (64, 7, 7)
-    assert "Flatten, then linear, breaks" in words(lab)
-    assert "GAP, then linear, breaks" not in words(lab)
-    heads.value = False
+    lab.value = lab.from_fields({**lab.to_fields(lab.value), "height": 8})
+    assert lab.value == HeadState(height=8, built_for=(64, 7, 7))
+    assert lab.describe() == (
+        "The weights of the heads are for 64 × 7 × 7 (C × H × W).\nFlatten, then linear, breaks: "
+        "its weights are for 64 × 7 × 7 = 3,136 numbers, 64 × 8 × 7 = 3,584 arrive."
+    )
+    lab.value = lab.from_fields({**lab.to_fields(lab.value), "kept": False})
     assert lab.value == HeadState(height=8)
-    assert "breaks" not in words(lab)
-    assert "Their weights follow the features." in words(lab)
-    control(lab, "Start again").click()
-    assert lab.value == HeadState()
-    assert control(lab, "Height H").value == 7
+    assert lab.frame.words[0] == follow
+    assert lab.press("reset", lab.value) == HeadState()
 
 
-def test_the_lab_is_driven_from_code(lab):
+def test_the_lab_is_driven_from_code():
+    lab = HeadLab()
     lab.set(height=5, built_for=(64, 7, 7))
-    assert control(lab, "Height H").value == 5
-    assert control(lab, "Heads").value is True
     before = lab.value
+    assert lab.text == draw_heads(before).text
     with pytest.raises(ValueError, match="width to be an integer from 1 to 224, got 999"):
         lab.set(width=999)
     with pytest.raises(ValueError, match="expected a HeadState, got tuple"):
@@ -260,16 +278,19 @@ def test_the_lab_is_driven_from_code(lab):
     assert lab.value == before
 
 
-def test_what_a_notebook_stores():
-    lab = HeadLab(height=8, built_for=(64, 7, 7))
-    data, _ = lab._repr_mimebundle_()
-    assert data["text/plain"] == (
+def test_its_name():
+    assert repr(HeadLab(height=8, built_for=(64, 7, 7))) == (
         "HeadLab(1x64x8x7, 10 classes: 31,370 / 650 / 650 parameters, 1 of 3 broken)"
     )
-    assert data["image/png"] == lab.picture()._repr_mimebundle_()[0]["image/png"]
 
 
-def test_every_control_has_a_label(lab):
-    inputs = (ipywidgets.IntSlider, ipywidgets.ToggleButtons, ipywidgets.Button)
-    found = [w.description for w in walk(lab.box) if isinstance(w, inputs)]
-    assert found == [*SLIDERS, "Heads", "Start again"]
+def test_the_controls():
+    found = {control["label"]: control for control in HeadLab().opening()["controls"]}
+    labels = ["Channels C", "Height H", "Width W", "Batch N", "Classes K", "Heads", "Start again"]
+    assert list(found) == labels
+    names = ["channels", "height", "width", "batch", "num_classes"]
+    for label, name in zip(labels, names, strict=False):
+        assert (found[label]["name"], found[label]["low"], found[label]["high"]) == (
+            name,
+            *LIMITS[name],
+        )

@@ -1,26 +1,26 @@
+import json
 from dataclasses import replace
-from io import BytesIO
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 
 from gap_utils.data import CLASS_NAMES, Split, load_fashion_mnist
 from gap_utils.models import load_trained
-from gap_utils.pictures import SCALE, SHADES
 from gap_utils.robustness import accuracy_against_shift, shift
 from gap_utils.study import mean_curves
 from gap_utils.widgets import ShiftLab
 from gap_utils.widgets.shift_lab import (
-    FRAME,
+    ShiftReading,
     ShiftState,
-    describe_view,
-    look,
-    shift_picture,
+    describe_reading,
+    draw_shift,
+    show_shifted,
 )
-from lab_controls import control, walk, words
 
 TEST = load_fashion_mnist().test
 CURVES = {"left": [0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3]}
@@ -41,99 +41,202 @@ def split():
     return Split(images, torch.tensor([0, 1]), torch.arange(2))
 
 
-def view_of(split, *state, curves=CURVES):
-    return look(ShiftState(*state), {"left": SaysWhere()}, split, ("west", "east"), curves)
+def reading_of(split, *state, curves=CURVES):
+    return show_shifted(ShiftState(*state), {"left": SaysWhere()}, split, ("west", "east"), curves)
 
 
 def test_the_networks_see_the_moved_picture(split):
     sure = np.exp(2) / (np.exp(2) + 1)
     for dx, expected in [(0, [sure, 1 - sure]), (1, [1 - sure, sure]), (-1, [sure, 1 - sure])]:
-        view = view_of(split, 0, dx)
-        assert view.probabilities["left"] == pytest.approx(expected)
-        assert view.image[1, 1] == 1  # the picture itself stays
-    assert describe_view(view_of(split, 0, 1)) == (
+        reading = reading_of(split, 0, dx)
+        assert reading.probabilities["left"] == pytest.approx(expected)
+        assert reading.image[1, 1] == 1  # the picture itself stays
+    assert describe_reading(reading_of(split, 0, 1)) == (
         "left says east (88%), wrong. Accuracy on many pictures moved by 1 px: left 80%."
     )
-    assert describe_view(view_of(split, 1, 1, -6)) == (
+    assert describe_reading(reading_of(split, 1, 1, -6)) == (
         "left says east (88%), right. Accuracy on many pictures moved by 6 px: left 30%."
     )
-    assert describe_view(view_of(split, 1, 1, curves={})) == "left says east (88%), right."
+    assert describe_reading(reading_of(split, 1, 1, curves={})) == "left says east (88%), right."
 
 
 def test_the_shipped_networks():
-    view = look(
+    reading = show_shifted(
         ShiftState(3, 2, -1), {"gap": load_trained("gap")}, TEST, CLASS_NAMES, mean_curves()
     )
     moved = shift(TEST.images[3:4], 2, -1)
     with torch.no_grad():
         expected = load_trained("gap")(moved).softmax(1)[0].numpy()
-    assert view.probabilities["gap"] == pytest.approx(expected)
-    assert view.label == TEST.labels[3]
+    assert reading.probabilities["gap"] == pytest.approx(expected)
+    assert reading.label == TEST.labels[3]
 
 
-def pixels(picture):
-    return np.asarray(Image.open(BytesIO(picture.png)))
+def elements(panel, name):
+    """The elements of a name that a panel draws, in their order."""
+    root = ElementTree.fromstring(f"<svg>{panel.svg}</svg>")
+    return list(root.iter(name))
 
 
-def test_the_picture_moves_on_its_canvas(split):
-    left, top, side = (SCALE * n for n in FRAME)
-    cell = side // 16  # 4 and 6 on each side
+def texts(panel):
+    return [line.text or line[0].tail for line in elements(panel, "text")]
+
+
+def test_the_picture_moves_on_a_black_canvas(split):
+    cell = 224 / 16  # 4 pixels, and 6 on each side
     for dx, dy in [(0, 0), (6, -6), (-3, 2)]:
-        drawn = pixels(shift_picture(view_of(split, 0, dx, dy)))
-        seen = drawn[top : top + 16 * cell, left : left + 16 * cell] & 31
-        middles = seen[cell // 2 :: cell, cell // 2 :: cell]
-        assert np.argwhere(middles == SHADES[-1]).tolist() == [[7 + dy, 7 + dx]]
-        assert np.count_nonzero(middles == SHADES[0]) == 255
+        panel = draw_shift(reading_of(split, 0, dx, dy)).panels[0]
+        black, picture = panel.pixels
+        assert black.box == (0, 28, 224, 224)
+        assert black.levels.tolist() == [[0]]
+        assert picture.box == pytest.approx(
+            (cell * (6 + dx), 28 + cell * (6 + dy), cell * 4, cell * 4)
+        )
+        expected = np.zeros((4, 4))
+        expected[1, 1] = 255  # white, the highest
+        assert (picture.levels == expected).all()
+        assert {black.palette, picture.palette} == {"grey"}
+        (edge,) = elements(panel, "rect")
+        assert [edge.get(name) for name in ("x", "y", "width")] == ["84", "112", "56"]
+        assert texts(panel) == ["picture 0: west"]
 
 
-def test_the_picture_and_its_words(split):
-    picture = shift_picture(view_of(split, 0, 1, -2))
-    assert picture.text == (
+def test_the_table(split):
+    panel = draw_shift(reading_of(split, 0, 1)).panels[1]
+    assert texts(panel) == ["west", "east", "left", "wrong", "12%", "88%"]
+    sure = np.exp(2) / (np.exp(2) + 1)
+    bars = [box for box in elements(panel, "rect") if box.get("class") == "gap-blue"]
+    assert [float(bar.get("width")) for bar in bars] == pytest.approx(
+        [198 * (1 - sure), 198 * sure], abs=0.01
+    )
+    for label in (0, 1):  # the triangle points at the picture's own class
+        panel = draw_shift(reading_of(split, label)).panels[1]
+        height = float(elements(panel, "text")[label].get("y"))
+        assert elements(panel, "path")[0].get("d") == f"M0 {height - 5:.2f}l6 5l-6 5z"
+
+
+def test_the_curves(split):
+    panel = draw_shift(reading_of(split, 0, 1, -2)).panels[2]
+    assert texts(panel)[0] == "accuracy, moved by 2 px"
+    assert texts(panel)[-2:] == ["left", "70%"]
+    (line,) = elements(panel, "polyline")
+    points = [tuple(map(float, point.split(","))) for point in line.get("points").split()]
+    expected = [(40 + 206 * n / 6, 72 + 136 * (0.1 + 0.1 * n)) for n in range(7)]
+    assert np.array(points) == pytest.approx(np.array(expected), abs=0.01)
+    here = next(path for path in elements(panel, "path") if path.get("stroke-dasharray"))
+    assert here.get("d") == f"M{40 + 206 * 2 / 6:.2f} 72v136"
+
+
+def test_the_words_and_the_size(split):
+    frame = draw_shift(reading_of(split, 0, 1, -2))
+    assert frame.text == (
         "Picture 0, west, moved 1 px right and -2 px down. left says east (88%), wrong. "
         "Accuracy on many pictures moved by 2 px: left 70%."
     )
-    assert (picture.width, picture.height) == (526, 278)
-    assert picture.width * picture.height < 170_000  # more takes a browser over 50 ms
-    assert picture.png == shift_picture(view_of(split, 0, 1, -2)).png
-    assert picture.png != shift_picture(view_of(split, 0, 1, -1)).png
-    assert picture.png != shift_picture(view_of(split, 0, 1, -2, curves={})).png
+    assert [(panel.width, panel.height) for panel in frame.panels] == [
+        (224, 256),
+        (292, 256),
+        (252, 256),
+    ]
+    assert [panel.svg for panel in frame.panels] == [
+        panel.svg for panel in draw_shift(reading_of(split, 0, 1, -2)).panels
+    ]
+    assert len(draw_shift(reading_of(split, 0, 1, -2, curves={})).panels) == 2
 
 
-def test_the_controls_and_the_state_follow_each_other():
-    lab = ShiftLab()
-    assert repr(lab) == "ShiftLab(picture 0 moved by 0, 0: gap, gmp, flatten)"
-    control(lab, "Right dx").value = 3
-    control(lab, "Down dy").value = -2
-    control(lab, "Picture").value = 5
-    assert lab.value == ShiftState(5, 3, -2)
-    assert "moved by 3 px" in words(lab)
-    lab.set(dx=-6)
-    assert control(lab, "Right dx").value == -6
-    assert control(lab, "Picture").max == len(TEST) - 1
-    press(lab, "Back to the middle")
-    assert lab.value == ShiftState(5)
-    press(lab, "Start again")
-    assert lab.value == ShiftState()
-    assert lab.picture().text in lab.box.children[1].value
+NAMES = ["x" * 300, "<b>&'\"", "军服" * 20, "الشبكة العصبية", "🎉", "W", "a b"]
 
 
-def press(lab, label):
-    next(w for w in walk(lab.box) if getattr(w, "description", None) == label).click()
+@st.composite
+def readings(draw):
+    classes = draw(st.integers(2, 10))
+    networks = draw(st.lists(st.sampled_from(NAMES), min_size=1, max_size=3, unique=True))
+    part = st.floats(0, 1)
+    found = st.lists(part, min_size=classes, max_size=classes).map(np.array)
+    nothing = st.just(np.full(classes, np.nan))
+    far = st.integers(-6, 6)
+    return ShiftReading(
+        ShiftState(draw(st.integers(0, 10**6)), draw(far), draw(far)),
+        np.zeros((draw(st.integers(1, 9)), draw(st.integers(1, 348)))),
+        draw(st.integers(0, classes - 1)),
+        {name: draw(found | nothing) for name in networks},
+        [draw(st.sampled_from(NAMES)) for _ in range(classes)],
+        {
+            name: draw(st.lists(part, min_size=7, max_size=7))
+            for name in networks[: draw(st.integers(0, 3))]
+        },
+    )
+
+
+@settings(max_examples=60, deadline=None)
+@given(readings())
+def test_all_that_is_drawn_is_well_formed_and_fits(reading):
+    frame = draw_shift(reading)
+    assert len(frame.words[0]) <= len(frame.room[0])
+    for panel in frame.panels:
+        for line, shown in zip(elements(panel, "text"), texts(panel), strict=True):
+            wide = sum(2 if letter in "军服🎉" else 1 for letter in shown)
+            width = 0.62 * float(line.get("font-size")) * wide
+            x, anchor = float(line.get("x")), line.get("text-anchor")
+            start = x - width * {None: 0, "middle": 0.5, "end": 1}[anchor]
+            assert start >= -0.01
+            assert start + width <= panel.width + 0.01
+        for pixels in panel.pixels:
+            left, top, width, height = pixels.box
+            assert left >= -1e-6 and top >= 28 - 1e-6
+            assert left + width <= panel.width + 1e-6
+            assert top + height <= panel.height + 1e-6
+
+
+def test_the_controls():
+    lab = ShiftLab(dx=3)
+    assert repr(lab) == "ShiftLab(picture 0 moved by 3, 0: gap, gmp, flatten)"
+    found = {control["label"]: control for control in lab.opening()["controls"]}
+    assert [*found] == ["Picture", "Right dx", "Down dy", "Back to the middle", "Start again"]
+    assert (found["Picture"]["high"], found["Down dy"]["low"]) == (len(TEST) - 1, -6)
+    state = ShiftState(5, 3, -2)
+    assert lab.from_fields(json.loads(json.dumps(lab.to_fields(state)))) == state
+    assert lab.press("back", state) == ShiftState(5)
+    assert lab.press("reset", state) == ShiftState(dx=3)
+    lab.value = state
+    assert "moved by 3 px" in lab.describe()
+    assert lab.text.endswith(lab.describe())
+
+
+def test_a_single_picture_needs_no_slider(split):
+    alone = Split(*(part[:1] for part in vars(split).values()))
+    controls = ShiftLab({"left": SaysWhere()}, alone).opening()["controls"]
+    assert controls[0]["label"] == "Right dx"
+
+
+def test_a_state_that_comes_again_is_not_run_again(split):
+    class Counts(SaysWhere):
+        runs = 0
+
+        def forward(self, images):
+            self.runs += 1
+            return super().forward(images)
+
+    model = Counts()
+    lab = ShiftLab({"left": model}, split)
+    before = model.runs
+    for dx in (1, 2, 1, 2, 0):
+        lab.set(dx=dx)
+    assert model.runs == before + 2
 
 
 def test_own_networks_and_pictures(split):
     lab = ShiftLab({"left": SaysWhere()}, split, ("west", "east"), CURVES, dx=1)
-    assert "left says east" in words(lab)
-    assert "moved by 1 px: left 80%" in words(lab)
-    assert "Accuracy" not in words(ShiftLab({"left": SaysWhere()}, split, ("west", "east")))
+    assert "left says east" in lab.text
+    assert "moved by 1 px: left 80%" in lab.text
+    assert "Accuracy" not in ShiftLab({"left": SaysWhere()}, split, ("west", "east")).text
 
 
-def test_numbers_of_another_part_are_not_those_of_the_study(split):
-    text = words(ShiftLab(split=TEST))
+def test_numbers_of_another_part_are_not_those_of_the_study():
+    text = ShiftLab(split=TEST).text
     assert "Accuracy" not in text
     assert "says 9" in text  # its classes have numbers, not the names of clothes
-    assert "Accuracy" not in words(ShiftLab(curves={}))
-    assert "Ankle boot" in words(ShiftLab())
+    assert "Accuracy" not in ShiftLab(curves={}).text
+    assert "Ankle boot" in ShiftLab().text
 
 
 def test_a_curve_has_the_mark_of_its_network(split):
@@ -142,24 +245,38 @@ def test_a_curve_has_the_mark_of_its_network(split):
     flat, falling = [0.5] * 7, [0.9 - 0.1 * n for n in range(7)]
 
     def drawn(**curves):
-        return ShiftLab(models, split, ("west", "east"), curves).picture().png
+        return ShiftLab(models, split, ("west", "east"), curves).frame.panels[2]
 
-    assert drawn(left=flat, right=falling) == drawn(right=falling, left=flat)
-    assert drawn(left=flat) != drawn(right=flat)
+    assert drawn(left=flat, right=falling).svg == drawn(right=falling, left=flat).svg
+    for name, lines, circles in [("left", "gap-line-accent", 8), ("right", "gap-line-blue", 1)]:
+        panel = drawn(**{name: flat})
+        assert [line.get("class") for line in elements(panel, "polyline")] == [lines]
+        assert len(elements(panel, "circle")) == circles  # one stands before the name
+        assert "no curve" in texts(panel)
 
 
 def test_a_table_of_training_makes_a_curve(split):
     table = accuracy_against_shift(SaysWhere(), split)
     lab = ShiftLab({"left": SaysWhere()}, split, curves={"left": table.accuracy}, dx=1)
-    assert f"left {table.accuracy[1]:.0%}" in words(lab)
+    assert f"left {table.accuracy[1]:.0%}" in lab.text
 
 
-def test_colour_pictures_that_are_not_square_and_long_names():
-    split = Split(torch.rand(3, 3, 20, 60), torch.tensor([0, 1, 1]), torch.arange(3))
-    model = nn.Sequential(nn.Conv2d(3, 2, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    lab = ShiftLab({"global average pooling": model}, split, ["the first class of all", "b"])
-    assert "global average pooling says" in words(lab)
-    assert (lab.picture().width, lab.picture().height) == (526, 278)
+def test_colour_pictures_that_are_not_square_and_networks_of_fewer_classes():
+    pictures = torch.rand(3, 3, 20, 60)
+    split = Split(pictures, torch.tensor([0, 1, 1]), torch.arange(3))
+    models = {
+        f"network {classes}": nn.Sequential(
+            nn.Conv2d(3, classes, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+        )
+        for classes in (2, 3)
+    }
+    names = ["the first class of all", "b", "c", "never given"]
+    picture, table = ShiftLab(models, split, names).frame.panels
+    grey = pictures[0].mean(0)
+    assert abs(picture.pixels[1].levels - 255 * grey.numpy()).max() <= 0.51
+    assert picture.pixels[0].box == pytest.approx((0, 28 + 112 - 16 * 224 / 72, 224, 224 * 32 / 72))
+    assert texts(table)[:3] == ["the first…", "b", "c"]
+    assert [share[-1] for share in texts(table)].count("%") == 2 + 3
 
 
 def test_a_diverged_network_is_shown():
@@ -168,7 +285,9 @@ def test_a_diverged_network_is_shown():
             return torch.full((len(images), 2), torch.nan)
 
     split = Split(torch.rand(1, 1, 4, 4), torch.tensor([1]), torch.arange(1))
-    assert ">lost says no number.<" in words(ShiftLab({"lost": Lost()}, split))
+    lab = ShiftLab({"lost": Lost()}, split)
+    assert lab.describe() == "lost says no number."
+    assert texts(lab.frame.panels[1]) == ["0", "1", "lost", "no number"]
 
 
 def many_classes():
@@ -207,9 +326,9 @@ def test_impossible_settings(settings, message):
 
 def test_an_impossible_move_changes_nothing():
     lab = ShiftLab(dx=2)
-    before = words(lab)
+    before = lab.text
     for change in ({"picture": 5000}, {"dx": 9}):
         with pytest.raises(ValueError):
             lab.set(**change)
     assert lab.value == ShiftState(dx=2)
-    assert words(lab) == before
+    assert lab.text == before
