@@ -1,33 +1,34 @@
 """Class activation maps of two classes, laid over a picture. Introduced in lesson 06.
 
-Three layers: `CamState`, `run_model` and `look` compute, `cam_picture` draws, `CamLab` holds
-the controls. The maps themselves come from `gap_utils.activations`.
+`explain_picture` computes, `draw_cam` draws, `CamLab` names the controls.
+The maps themselves come from `gap_utils.activations`.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
-from html import escape
+from typing import Any
 
-import ipywidgets
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image
 from torch import Tensor, nn
 
 from gap_utils.activations import CamHead, class_activation_map, find_cam_head
 from gap_utils.inference import as_input
-from gap_utils.pictures import (
-    SCALE,
-    Canvas,
-    Picture,
-    render_text,
-    shade_signed,
+from gap_utils.svg import (
+    ZERO,
+    Frame,
+    Panel,
+    Pixels,
+    element,
+    grey_levels,
     shorten,
     signed_colours,
-    text_width,
+    signed_levels,
+    text,
 )
 from gap_utils.values import (
     check_below,
@@ -38,7 +39,7 @@ from gap_utils.values import (
     read_whole_number,
     shorten_exponent,
 )
-from gap_utils.widgets.lab import StateLab
+from gap_utils.widgets.lab import START_AGAIN, Choice, Lab, Slider, Toggle
 from gap_utils.widgets.one_picture import (
     NO_NUMBER,
     best_class,
@@ -55,16 +56,16 @@ from gap_utils.widgets.one_picture import (
 RANKS = ("top 1", "top 2", "top 3", "top 4", "top 5")
 RANK_LABELS = ("most likely", *(f"{n} most likely" for n in ("2nd", "3rd", "4th", "5th")))
 VIEWS = ("map", "overlay", "contributions")
-KEPT = 32  # pictures whose features a lab remembers
+PICTURES_REMEMBERED = 32  # with all their maps, so that the network is not asked again
+SHARPEST = 224  # longest side of a picture for showing, in pixels
 MOST_NUMBERS = 8  # rows or columns of a map whose numbers are written out
-ZERO = 127  # in a map of bytes from 0 (lowest) to 254 (highest)
 # CSS pixels
-WIDTH, HEIGHT = 525, 285
-PANEL = 224  # side
-LEFTS, TOP = (6, 242), 40  # of the panels
-BAR = (473, 10)  # left edge and width of the colour bar
-NEAREST, BILINEAR = Image.Resampling.NEAREST, Image.Resampling.BILINEAR
-WORDS = "max-width: 525px; min-height: 130px; line-height: 1.5"
+SIDE, EDGE, TOP = 272, 4, 28  # of a map: how wide it may be, and where it begins
+BAR = (EDGE, TOP + SIDE + 8, SIDE, 18)  # of colours: left, top, width, height
+WIDTH, HEIGHT = SIDE + 2 * EDGE, BAR[1] + BAR[3] + 22
+DIGIT = 0.56  # how wide a digit, a point or a sign is, of its size and on average
+COLOURS = np.arange(2 * ZERO + 1, dtype=np.uint8)[None]  # all, from left to right
+SHADES = np.linspace(255, 0, 16).astype(np.uint8)[:, None]  # a picture of all brightnesses
 
 
 @dataclass(frozen=True)
@@ -95,30 +96,29 @@ class CamState:
 
     def __post_init__(self):
         a_rank = f' or "{RANKS[0]}" to "{RANKS[-1]}"'
-        for name, limits, or_else in (
-            ("picture", (0, math.inf), ""),
-            ("left", (0, math.inf), a_rank),
-            ("right", (0, math.inf), a_rank),
-            ("strength", (0, 100), ""),
-        ):
-            value = getattr(self, name)
+        for name, or_else in {
+            "picture": "",
+            "left": a_rank,
+            "right": a_rank,
+            "strength": "",
+        }.items():
+            value, high = getattr(self, name), 100 if name == "strength" else math.inf
             if not (or_else and isinstance(value, str) and value in RANKS):
-                value = read_whole_number(name, value, *limits, or_else)
+                value = read_whole_number(name, value, 0, high, or_else)
             object.__setattr__(self, name, value)
         if self.view not in VIEWS:
-            raise ValueError(
-                f'expected view "map", "overlay" or "contributions", got {self.view!r}'
-            )
+            names = '"map", "overlay" or "contributions"'
+            raise ValueError(f"expected view {names}, got {self.view!r}")
         if not isinstance(self.smooth, bool):
             raise ValueError(f"expected smooth to be True or False, got {self.smooth!r}")
 
 
-@dataclass(frozen=True)
-class Seen:
+@dataclass(frozen=True, eq=False)
+class Explanation:
     """What a network makes of one picture, for all classes.
 
     Attributes:
-        image: for showing, red, green and blue as uint8, shape (H, W, 3).
+        image: for showing, uint8, shape (H, W, 3) for red, green and blue, else (H, W).
         logits: shape (K,).
         cams: class activation maps, shape (K, h, w).
         bias: of the linear layer, shape (K,).
@@ -129,9 +129,19 @@ class Seen:
     cams: np.ndarray
     bias: np.ndarray
 
+    @cached_property
+    def probabilities(self) -> np.ndarray:
+        """Softmax of the logits, shape (K,); all NaN where one would be no number."""
+        return softmax(self.logits)
 
-def run_model(model: nn.Module, head: CamHead, picture: Tensor) -> Seen:
-    """Show a network one picture.
+    @cached_property
+    def grey(self) -> np.ndarray:
+        """The picture without its colours, shape (H, W)."""
+        return np.asarray(Image.fromarray(self.image).convert("L"))
+
+
+def explain_picture(model: nn.Module, head: CamHead, picture: Tensor) -> Explanation:
+    """Show a network one picture, and split the logits of all classes into maps.
 
     Args:
         model: pictures to logits; left as it was.
@@ -159,239 +169,192 @@ def run_model(model: nn.Module, head: CamHead, picture: Tensor) -> Seen:
             f"expected a network whose logits are mean(CAM) + bias for every picture; with the "
             f"maps of {layer!r} they are not for this one"
         )
-    return Seen(_show_in_colour(picture[0]), logits, cams, head.bias.numpy())
+    return Explanation(_image_of(picture[0]), logits, cams, head.bias.numpy())
 
 
-def _show_in_colour(picture: Tensor) -> np.ndarray:
+def _image_of(picture: Tensor) -> np.ndarray:
     """Stretch a picture (C, H, W) to 0 to 255; where it is not of three colours, in grey."""
     values = for_showing(picture)
-    if len(values) != 3:
-        values = values.mean(0, keepdims=True).repeat(3, 0)
-    stretched = (values - values.min()) * (255 / (np.ptp(values) or 1))
-    return np.round(stretched).astype(np.uint8).transpose(1, 2, 0)
+    values = values.transpose(1, 2, 0) if len(values) == 3 else values.mean(0)
+    image = Image.fromarray(grey_levels(values))
+    image.thumbnail((SHARPEST, SHARPEST))
+    return np.asarray(image)
 
 
-@dataclass(frozen=True)
-class View:
+@dataclass(frozen=True, eq=False)
+class Comparison:
     """Two class activation maps of a picture.
 
     Attributes:
         state: which picture, which classes and how they are drawn.
-        image: the picture for showing, red, green and blue as uint8, shape (H, W, 3).
-        label: its class number, if that is known.
-        logits: shape (K,).
-        probabilities: their softmax, shape (K,); all NaN where one would be no number.
+        explanation: what the network makes of the picture, for all classes.
+        label: class number of the picture, if that is known.
         classes: numbers of the left and the right class.
-        cams: their class activation maps, shape (2, h, w).
-        bias: of the two classes, shape (2,).
         class_names: of the class numbers.
     """
 
     state: CamState
-    image: np.ndarray
+    explanation: Explanation
     label: int | None
-    logits: np.ndarray
-    probabilities: np.ndarray
     classes: tuple[int, int]
-    cams: np.ndarray
-    bias: np.ndarray
     class_names: Sequence[str]
+
+    @cached_property
+    def cams(self) -> np.ndarray:
+        """The maps of both classes, shape (2, h, w)."""
+        return self.explanation.cams[list(self.classes)].astype(float)
 
     @cached_property
     def limit(self) -> float:
         """The largest distance from zero in both maps; where their darkest colours are."""
         return float(np.abs(np.nan_to_num(self.cams, posinf=0, neginf=0)).max())
 
+    @cached_property
+    def box(self) -> tuple[float, float, float, float]:
+        """Left and upper edge, width and height of a map, which is as long as the picture."""
+        rows, columns = self.explanation.grey.shape
+        width, height = (max(1.0, SIDE * n / max(rows, columns)) for n in (columns, rows))
+        return EDGE + (SIDE - width) / 2, TOP + (SIDE - height) / 2, width, height
 
-def look(state: CamState, seen: Seen, label: int | None, class_names: Sequence[str]) -> View:
-    """Pick the two chosen classes out of what the network makes of a picture.
-
-    Args:
-        state: which classes.
-        seen: what the network makes of the picture.
-        label: class number of the picture, if it is known.
-        class_names: of the class numbers.
-    """
-    order = np.argsort(-seen.logits, kind="stable")
-    classes = tuple(
-        int(order[RANKS.index(chosen)]) if isinstance(chosen, str) else chosen
-        for chosen in (state.left, state.right)
-    )
-    return View(
-        state,
-        seen.image,
-        label,
-        seen.logits,
-        softmax(seen.logits),
-        classes,
-        seen.cams[list(classes)].astype(float),
-        seen.bias[list(classes)].astype(float),
-        class_names,
-    )
+    @cached_property
+    def number_size(self) -> int:
+        """How large the numbers on the squares are; 0 where there is no room for them."""
+        (rows, columns), (_, _, width, height) = self.cams.shape[1:], self.box
+        if max(rows, columns) > MOST_NUMBERS:
+            return 0
+        longest = max(len(_brief(number, self.limit)) for number in self.cams.flat)
+        size = int(min(14, width / columns / (DIGIT * longest), height / rows - 2))
+        return size if size >= 12 else 0
 
 
-def describe_view(view: View) -> list[str]:
+def describe_comparison(comparison: Comparison) -> list[str]:
     """Say what the network says, and how each of the two logits comes about.
 
     Returns:
         Sentences; rows and columns are counted from 0.
     """
-    best = best_class(view.probabilities)
-    truth = "" if view.label is None else f": {view.class_names[view.label]}"
+    probabilities, names = comparison.explanation.probabilities, comparison.class_names
+    best, label = best_class(probabilities), comparison.label
+    truth = "" if label is None else f": {names[label]}"
     predicted = NO_NUMBER
     if best is not None:
-        predicted = f"{view.class_names[best]} ({view.probabilities[best]:.1%})"
-        if view.label is not None:
-            predicted += f", {judge(view.probabilities, view.label)}"
-    sentences = [f"Picture {view.state.picture}{truth}; predicted {predicted}."]
+        predicted = f"{names[best]} ({probabilities[best]:.1%})"
+        if label is not None:
+            predicted += f", {judge(probabilities, label)}"
+    sentences = [f"Picture {comparison.state.picture}{truth}; predicted {predicted}."]
     for side, name in enumerate(("Left", "Right")):
-        number, cam = view.classes[side], view.cams[side]
+        number, cam = comparison.classes[side], comparison.cams[side]
         row, column = np.unravel_index(cam.argmax(), cam.shape)  # NaN is taken for the largest
         largest = format_number(cam[row, column], 3, fixed=True)
         sentences.append(
-            f"{name}, {view.class_names[number]} ({write_share(view.probabilities[number], 1)}): "
-            f"mean of {cam.size} contributions {_add_up(view, side)}; "
+            f"{name}, {names[number]} ({write_share(probabilities[number], 1)}): "
+            f"mean of {cam.size} contributions {_add_up(comparison, side)}; "
             + (
                 f"{np.isnan(cam).sum()} of them are {NO_NUMBER}."
                 if np.isnan(cam).any()
                 else f"the largest is {largest} at row {row}, column {column}."
             )
         )
-    if view.state.view == "contributions" and _numbers(view) is None:
+    if comparison.state.view == "contributions" and not comparison.number_size:
         sentences.append("The squares are too small for their numbers.")
     return sentences
 
 
-def _add_up(view: View, side: int, decimals: int = 3, about: str = "≈") -> str:
-    """Write the sum behind a logit; `about` is for one that only rounding keeps from adding up."""
+def _add_up(comparison: Comparison, side: int) -> str:
+    """Write the sum behind a logit, with ≈ where only rounding keeps it from adding up."""
+    number, explanation = comparison.classes[side], comparison.explanation
     with np.errstate(invalid="ignore"):  # infinity of both signs has no mean
-        mean = view.cams[side].mean()
-    parts = mean, view.bias[side], view.logits[view.classes[side]]
+        mean = comparison.cams[side].mean()
+    parts = mean, explanation.bias[number], explanation.logits[number]
     if np.isnan(parts).any():
         return NO_NUMBER
-    mean, bias, logit = (format_number(part, decimals, fixed=True) for part in parts)
-    rest = abs(float(mean) + float(bias) - float(logit))
-    equals = about if rest >= 0.5 * 10**-decimals else "="
+    mean, bias, logit = (format_number(part, 3, fixed=True) for part in parts)
+    equals = "≈" if abs(float(mean) + float(bias) - float(logit)) >= 0.5e-3 else "="
     return f"{mean} + bias {bias} {equals} logit {logit}"
 
 
-def cam_picture(view: View) -> Picture:
+def _as_text(comparison: Comparison, words: Sequence[str]) -> str:
+    state, cams = comparison.state, comparison.cams
+    how = {"overlay": f"overlay of {state.strength}%"}.get(state.view, state.view)
+    smooth = ", smooth" if state.smooth and state.view != "contributions" else ""
+    sentences = [*words, f"View: {how}{smooth}."]
+    if state.view == "contributions" and max(cams.shape[1:]) <= MOST_NUMBERS:
+        for name, cam in zip(("Left", "Right"), cams, strict=True):
+            sentences.append(f"{name} {join_rows(map(format_number, row) for row in cam)}.")
+    return " ".join(sentences)
+
+
+def draw_cam(comparison: Comparison) -> Frame:
     """Draw both maps on one scale: orange below zero, white at zero, blue above.
 
     In the overlay each place is (1 - a) · base + a · colour, where a = s · |contribution| /
     (largest |contribution| of both maps) and s is the strength. So what hardly counts shows
     the base: (1 - s) · picture + s · (2 · white + grey picture) / 3, as dark colours would be
     lost on the black of a picture, and coloured ones taken for colours of the photograph.
+    These are three layers, of which only the opacity follows the strength.
 
-    Returns:
-        A picture of one size in all states, whose text holds the same numbers.
+    The panels have no numbers but those on the squares and the scale: the others are in the
+    words below.
     """
-    canvas = Canvas(WIDTH, HEIGHT, for_maps=True)
-    best, number = best_class(view.probabilities), view.state.picture
-
-    def name_of(label):
-        return shorten(view.class_names[label], 12 * SCALE, 170 * SCALE)
-
-    truth = "" if view.label is None else f": {name_of(view.label)}"
-    headline = f"picture {number}{truth}; predicted: {NO_NUMBER if best is None else name_of(best)}"
-    if best is not None and view.label is not None:
-        headline += f" ({judge(view.probabilities, view.label)})"
-    _write(canvas, LEFTS[0], 10, headline, 12)
-    for side, left in enumerate(LEFTS):
-        number = view.classes[side]
-        probability = f": {write_share(view.probabilities[number], 1)}"
-        name = shorten(
-            view.class_names[number],
-            13 * SCALE,
-            PANEL * SCALE - text_width(probability, 13 * SCALE),
-        )
-        _write(canvas, left, 29, name + probability, 13)
-        _draw_panel(canvas, view, side, left)
-        for decimals in (3, 2, 1, 0):  # what fits; the exact sum is under the picture
-            text = f"mean of {view.cams[side].size}: {_add_up(view, side, decimals, about='=')}"
-            if text_width(text, 11 * SCALE) <= (LEFTS[1] - LEFTS[0] - 8) * SCALE:
-                _write(canvas, left, TOP + PANEL + 12, text, 11)
-                break
-    _draw_bar(canvas, view.limit)
-    return canvas.picture(_as_text(view))
+    longest = shorten(max(comparison.class_names, key=len), 40)
+    names = [longest] * len(comparison.class_names)
+    state = replace(comparison.state, view="contributions")  # which may have a sentence more
+    roomy = replace(comparison, state=state, class_names=names)
+    words = describe_comparison(comparison)
+    panels = [_panel(comparison, side) for side in (0, 1)]
+    return Frame(panels, words, _as_text(comparison, words), room=describe_comparison(roomy))
 
 
-def _as_text(view: View) -> str:
-    state = view.state
-    how = {"overlay": f"overlay of {state.strength}%"}.get(state.view, state.view)
-    smooth = ", smooth" if state.smooth and state.view != "contributions" else ""
-    sentences = [*describe_view(view), f"View: {how}{smooth}."]
-    if state.view == "contributions" and max(view.cams.shape[1:]) <= MOST_NUMBERS:
-        for name, cam in zip(("Left", "Right"), view.cams, strict=True):
-            sentences.append(f"{name} {join_rows(map(format_number, row) for row in cam)}.")
-    return " ".join(sentences)
+def _panel(comparison: Comparison, side: int) -> Panel:
+    state, cam, limit = comparison.state, comparison.cams[side], comparison.limit
+    name = comparison.class_names[comparison.classes[side]]
+    box, levels = comparison.box, signed_levels(cam, limit)
+    smooth = state.smooth and state.view != "contributions" and levels.shape == cam.shape
+    if smooth:
+        levels = _finer(levels)
+    layers = [Pixels(levels, box, smooth=smooth), Pixels(COLOURS, BAR)]
+    if state.view == "overlay":
+        image, grey = comparison.explanation.image, comparison.explanation.grey
+        soft = 2 * max(grey.shape) > SIDE  # fewer pixels are shown as squares
+        layers = [
+            *_lay(layers[0], Pixels(image, box, "grey", smooth=soft), grey, state.strength),
+            *_lay(layers[1], Pixels(SHADES, BAR, "grey", smooth=True), SHADES, state.strength),
+        ]
+    drawn = [text(EDGE, 14, f"{('Left', 'Right')[side]}: {name}", 14, letters=31)]
+    if state.view == "contributions":
+        drawn += _write_numbers(comparison, side)
+    y = HEIGHT - 11
+    zero = "0: picture" if state.view == "overlay" else "0"
+    drawn += [
+        _edge(*box),
+        _edge(*BAR),
+        text(EDGE, y, f"against {_brief(-limit, limit)}"),
+        text(WIDTH / 2, y, zero, anchor="middle"),
+        text(WIDTH - EDGE, y, f"for {_brief(limit, limit)}", anchor="end"),
+    ]
+    return Panel(WIDTH, HEIGHT, "".join(drawn), layers)
 
 
-def _write(canvas: Canvas, x: float, y: float, text: str, size: int) -> None:
-    """Write from x on, around the height y, in CSS pixels."""
-    canvas.write(x * SCALE, y * SCALE, text, size * SCALE, "lm")
+def _finer(levels: np.ndarray) -> np.ndarray:
+    """Pass from place to place smoothly, as numbers: colours would miss the white between."""
+    rows, columns = levels.shape
+    times = max(1, 64 // max(rows, columns))
+    size = times * columns, times * rows
+    return np.asarray(Image.fromarray(levels).resize(size, Image.Resampling.BILINEAR))
 
 
-def _panel_size(view: View) -> tuple[int, int]:
-    """Width and height that fit the panel, in CSS pixels."""
-    rows, columns = view.image.shape[:2]
-    return tuple(max(1, round(PANEL * n / max(rows, columns))) for n in (columns, rows))
+def _lay(colours: Pixels, picture: Pixels, grey: np.ndarray, strength: int) -> list[Pixels]:
+    """Lay colours over a picture that turns pale below them."""
+    part = strength / 100
+    return [
+        picture,
+        replace(picture, levels=grey, palette="pale", opacity=part),
+        replace(colours, palette="overlay", opacity=part),
+    ]
 
 
-def _draw_panel(canvas: Canvas, view: View, side: int, left: int) -> None:
-    width, height = _panel_size(view)
-    x, y = SCALE * left + (PANEL - width), SCALE * TOP + (PANEL - height)  # in the middle
-    part = np.nan_to_num(view.cams[side] / (view.limit or 1), posinf=1, neginf=-1)
-    levels = Image.fromarray(np.round(ZERO * (1 + part)).astype(np.uint8))
-    if view.state.view == "contributions":
-        levels = levels.resize((width * SCALE, height * SCALE), NEAREST)
-        panel = _colour(levels)
-        _write_numbers(panel, view, side)
-        canvas.photo(np.asarray(panel), x, y, *panel.size)
-    else:  # a pixel for each CSS pixel
-        levels = levels.resize((width, height), BILINEAR if view.state.smooth else NEAREST)
-        if view.state.view == "map":
-            fills = shade_signed(np.linspace(-1, 1, 2 * ZERO + 1), 1)
-            canvas.tiles(fills[np.asarray(levels)], x, y, SCALE)
-        else:
-            panel = _lay_over(view, levels)
-            canvas.photo(np.asarray(panel), x, y, width * SCALE, height * SCALE)
-    canvas.frame((x, y, x + width * SCALE, y + height * SCALE))
-
-
-def _lay_over(view: View, levels: Image.Image) -> Image.Image:
-    few = 2 * max(view.image.shape) <= PANEL  # so few pixels are shown as squares
-    image = Image.fromarray(view.image).resize(levels.size, NEAREST if few else BILINEAR)
-    strength = view.state.strength / 100
-    pale = image.convert("L").point([round((2 * 255 + n) / 3) for n in range(256)])
-    base = Image.blend(image, pale.convert("RGB"), strength)
-    amounts = [round(255 * strength * min(abs(n - ZERO) / ZERO, 1)) for n in range(256)]
-    return Image.composite(_colour(levels), base, levels.point(amounts))
-
-
-def _colour(levels: Image.Image) -> Image.Image:
-    coloured = levels.copy()
-    coloured.putpalette(_colours())
-    return coloured.convert("RGB")
-
-
-@lru_cache(maxsize=1)
-def _colours() -> bytes:
-    return np.round(signed_colours(np.linspace(-1, 1, 2 * ZERO + 1))).astype(np.uint8).tobytes()
-
-
-def _numbers(view: View) -> tuple[list[list[list[str]]], int] | None:
-    """The numbers for the squares of both maps and their size, or None if there is no room."""
-    rows, columns = view.cams.shape[1:]
-    if max(rows, columns) > MOST_NUMBERS:
-        return None
-    width, height = _panel_size(view)
-    square = min(width / columns, height / rows)
-    size = round(min(18, max(11, square / 3)))
-    texts = [[[_brief(n, view.limit) for n in row] for row in cam] for cam in view.cams]
-    longest = max((text for cam in texts for row in cam for text in row), key=len)
-    room = (square - 2) * SCALE - text_width(longest, size * SCALE)
-    return (texts, size) if room >= 0 and size < square else None
+def _edge(x: float, y: float, width: float, height: float) -> str:
+    return element("rect", x=x, y=y, width=width, height=height, class_="gap-edge")
 
 
 def _brief(value: float, limit: float) -> str:
@@ -402,42 +365,30 @@ def _brief(value: float, limit: float) -> str:
     return format_number(value, decimals, fixed=True)
 
 
-def _write_numbers(panel: Image.Image, view: View, side: int) -> None:
+def _write_numbers(comparison: Comparison, side: int) -> list[str]:
     """Write the number of each position on its square, black or white as is better to read."""
-    if not (numbers := _numbers(view)):
-        return
-    texts, size = numbers
-    draw, (rows, columns) = ImageDraw.Draw(panel), view.cams.shape[1:]
-    for row in range(1, rows):
-        y = round(row * panel.height / rows)
-        draw.line((0, y, panel.width, y), "gray")
-    for column in range(1, columns):
-        x = round(column * panel.width / columns)
-        draw.line((x, 0, x, panel.height), "gray")
-    for row, column in np.ndindex(rows, columns):
-        left, top, letters = render_text(texts[side][row][column], size * SCALE, "mm")
-        x, y = int((column + 0.5) * panel.width / columns), int((row + 0.5) * panel.height / rows)
-        red, green, blue = ((n / 255) ** 2.2 for n in panel.getpixel((x, y)))
-        light = 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.18  # WCAG's middle
-        ink = "black" if light else "white"
-        panel.paste(ink, (x + left, y + top), letters)
+    cam, limit, size = comparison.cams[side], comparison.limit, comparison.number_size
+    rows, columns = cam.shape
+    left, top, width, height = comparison.box
+    width, height = width / columns, height / rows
+    colours = signed_colours(np.nan_to_num(cam / (limit or 1), posinf=0, neginf=0))
+    light = (colours / 255) ** 2.2 @ (0.2126, 0.7152, 0.0722)
+    drawn = []
+    for row, column in np.ndindex(rows if size else 0, columns):
+        x, y = left + column * width, top + row * height
+        drawn.append(_edge(x, y, width, height))
+        if np.isfinite(cam[row, column]):  # else it has a pattern
+            number = _brief(cam[row, column], limit)
+            ink = "gap-black" if light[row, column] > 0.18 else "gap-white"  # WCAG's middle
+            drawn.append(text(x + width / 2, y + height / 2, number, size, "middle", ink))
+    return drawn
 
 
-def _draw_bar(canvas: Canvas, limit: float) -> None:
-    left, width = BAR
-    fills = shade_signed(np.linspace(1, -1, PANEL), 1)
-    canvas.tiles(fills[:, None].repeat(width, 1), left * SCALE, TOP * SCALE, SCALE)
-    edges = left, TOP, left + width, TOP + PANEL
-    canvas.frame(tuple(SCALE * edge for edge in edges))
-    for value, y in ((limit, TOP + 5), (0, TOP + PANEL / 2), (-limit, TOP + PANEL - 5)):
-        _write(canvas, left + width + 4, y, _brief(value, limit) if value else "0", 11)
-
-
-class CamLab(StateLab):
+class CamLab(Lab):
     """Compare what speaks for two classes, and where in the picture it does.
 
-    The network is looked at as it is when the lab is made and when a picture is first on
-    view. After more training make a new lab.
+    The network is asked as it is when the lab is made and when a picture is first on view.
+    After more training make a new lab.
 
     Args:
         model: pictures to logits (N, K) through global average pooling and a linear layer, or
@@ -462,6 +413,8 @@ class CamLab(StateLab):
         CamLab(picture 0, overlay: 3, 5)
     """
 
+    takes_more = False  # whether pictures may be added
+
     def __init__(
         self,
         model: nn.Module,
@@ -480,35 +433,33 @@ class CamLab(StateLab):
             raise ValueError(
                 f"expected a name for each of {self._count} classes, got {len(self._class_names)}"
             )
-        self._see = lru_cache(KEPT)(self._run)
+        self._explain = lru_cache(PICTURES_REMEMBERED)(self._ask_network)
         settings.setdefault("right", RANKS[min(2, self._count) - 1])
-        super().__init__(CamState(**settings))
-
-    def _find_head(self) -> CamHead:
-        first = self._images[:1]
-        if not np.isfinite(read_logits(show_picture(self._model, first)[1])).all():
-            raise ValueError(f"expected logits of the first picture, got {NO_NUMBER} among them")
-        return find_cam_head(self._model, as_input(self._model, first))
-
-    def _run(self, picture: int) -> Seen:
-        return run_model(self._model, self._head, self._images[picture : picture + 1])
-
-    def picture(self) -> Picture:
-        """Draw the state on view."""
-        return cam_picture(self._look())
+        super().__init__(CamState(**settings), self._make_controls())
 
     def __repr__(self) -> str:
-        view = self._look()
-        left, right = (view.class_names[number] for number in view.classes)
-        name, state = type(self).__name__, view.state
+        comparison = self.compare(self._state)
+        left, right = (comparison.class_names[number] for number in comparison.classes)
+        name, state = type(self).__name__, self._state
         return f"{name}(picture {state.picture}, {state.view}: {left}, {right})"
 
-    def _look(self) -> View:
-        number = self._state.picture
-        label = None if self._labels is None else self._labels[number]
-        return look(self._state, self._see(number), label, self._class_names)
+    def compare(self, state: CamState) -> Comparison:
+        """Pick the two chosen classes out of what the network makes of a picture."""
+        explanation = self._explain(state.picture)
+        order = np.argsort(-explanation.logits, kind="stable")
+        classes = tuple(
+            int(order[RANKS.index(chosen)]) if isinstance(chosen, str) else chosen
+            for chosen in (state.left, state.right)
+        )
+        label = None if self._labels is None else self._labels[state.picture]
+        return Comparison(state, explanation, label, classes, self._class_names)
 
-    def _check(self, state: CamState) -> None:
+    def draw(self, state: CamState) -> Frame:
+        """Draw both maps."""
+        return draw_cam(self.compare(state))
+
+    def complete(self, state: CamState) -> CamState:
+        """Raise ValueError if there is no such picture or class."""
         check_below("picture", state.picture, len(self._images))
         for name in ("left", "right"):
             chosen = getattr(state, name)
@@ -517,32 +468,40 @@ class CamLab(StateLab):
                 raise ValueError(
                     f"expected {name} to be one of {self._count} classes, got {chosen!r}"
                 )
+        return state
 
-    def _build(self) -> None:
+    def limits(self, state: CamState) -> dict[str, dict[str, Any]]:
+        """Hide what does nothing in the view on hand."""
+        last = len(self._images) - 1
+        return {
+            "picture": {"high": last, "hidden": last == 0},
+            "strength": {"hidden": state.view != "overlay"},
+            "smooth": {"hidden": state.view == "contributions"},
+        }
+
+    def _find_head(self) -> CamHead:
+        first = self._images[:1]
+        if not np.isfinite(read_logits(show_picture(self._model, first)[1])).all():
+            raise ValueError(f"expected logits of the first picture, got {NO_NUMBER} among them")
+        return find_cam_head(self._model, as_input(self._model, first))
+
+    def _ask_network(self, picture: int) -> Explanation:
+        return explain_picture(self._model, self._head, self._images[picture : picture + 1])
+
+    def _make_controls(self) -> list[Any]:
         named = self._class_names != tuple(map(str, range(self._count)))
         names = [f"{n} {name}" if named else name for n, name in enumerate(self._class_names)]
-        classes = [
+        classes = [  # no two labels are alike, as a number is in each
             *zip(RANK_LABELS[: self._count], RANKS, strict=False),
             *zip(names, range(self._count), strict=True),
         ]
-        self._controls = {
-            "picture": self._slider("Picture", 0, len(self._images) - 1, self._setter("picture")),
-            "left": self._dropdown("Left class", classes, self._setter("left")),
-            "right": self._dropdown("Right class", classes, self._setter("right")),
-            "view": self._dropdown("View", VIEWS, self._setter("view")),
-            "strength": self._slider("Strength %", 0, 100, self._setter("strength")),
-            "smooth": ipywidgets.Checkbox(description="Smooth", layout={"width": "300px"}),
-        }
-        self._on_move(self._controls["smooth"], self._setter("smooth"))
-        reset = self._button("Start again", self._start_again)
-        self._lay_out(*self._controls.values(), reset)
-
-    def _show(self) -> None:
-        """Bring controls, picture and words in line with the state."""
-        with self._controls_follow():
-            self._move(self._controls)
-            self._controls["strength"].disabled = self._state.view != "overlay"
-            self._controls["smooth"].disabled = self._state.view == "contributions"
-        view = self._look()
-        lines = "<br>".join(map(escape, describe_view(view)))
-        self._draw(cam_picture(view), f'<div style="{WORDS}">{lines}</div>')
+        pictures = [Slider("picture", "Picture", 0, len(self._images) - 1, main=True)]
+        return [
+            *(pictures if len(self._images) > 1 or self.takes_more else []),
+            Choice("left", "Left class", classes),
+            Choice("right", "Right class", classes),
+            Choice("view", "View", [(view, view) for view in VIEWS], style="radio"),
+            Slider("strength", "Strength %", 0, 100),
+            Toggle("smooth", "Smooth"),
+            START_AGAIN,
+        ]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import ipywidgets
 import torch
 from PIL import Image
 from torch import Tensor
@@ -13,7 +12,8 @@ from torch import Tensor
 from gap_utils.activations import CamHead
 from gap_utils.backbones import Backbone
 from gap_utils.photos import read_photo
-from gap_utils.widgets.cam_lab import CamLab, run_model
+from gap_utils.widgets.cam_lab import CamLab, CamState, explain_picture
+from gap_utils.widgets.lab import File
 
 
 class PhotoLab(CamLab):
@@ -38,6 +38,8 @@ class PhotoLab(CamLab):
         >>> PhotoLab(load_backbone(), [load_photo("espresso")])
         PhotoLab(picture 0, overlay: espresso, cup)
     """
+
+    takes_more = True
 
     def __init__(
         self,
@@ -67,12 +69,23 @@ class PhotoLab(CamLab):
         if image.shape != self._images.shape[1:]:
             expected, got = tuple(self._images.shape[1:]), tuple(image.shape)
             raise ValueError(f"expected size= to fit the photographs, {expected}, got {got}")
-        run_model(self._model, self._head, image[None])  # raises where it cannot be shown
+        explain_picture(self._model, self._head, image[None])  # raises where it cannot be shown
         self._images = torch.cat([self._images, image[None]])
         if self._labels is not None:
             self._labels.append(None)
-        self._controls["picture"].max = len(self._images) - 1
         self.set(picture=len(self._images) - 1)
+
+    def receive(self, content: bytes) -> None:
+        """Add the photograph in a JPEG or PNG file; raise ValueError if it cannot be shown."""
+        self.add(read_photo(content))
+
+    def to_fields(self, state: CamState) -> dict[str, Any]:
+        """Add how many photographs there are: a page keeps frames with their limits by fields."""
+        return {**super().to_fields(state), "photos": len(self._images)}
+
+    def from_fields(self, values: dict[str, Any]) -> CamState:
+        """Make the state that the controls ask for."""
+        return super().from_fields({k: v for k, v in values.items() if k != "photos"})
 
     def _prepare(self, photo: Image.Image | Tensor) -> Tensor:
         if isinstance(photo, Tensor):
@@ -82,21 +95,5 @@ class PhotoLab(CamLab):
     def _find_head(self) -> CamHead:
         return self._backbone.cam_head  # its refusal says more
 
-    def _lay_out(self, *controls: ipywidgets.Widget) -> None:
-        self._upload = ipywidgets.FileUpload(
-            accept=".jpg,.jpeg,.png", description="Your photograph", layout={"width": "auto"}
-        )
-        self._on_move(self._upload, self._take)
-        super()._lay_out(*controls, self._upload)
-
-    def _take(self, files: Any) -> None:
-        """Read what was uploaded; ipywidgets 7 has a dict of files by name, 8 a tuple."""
-        files = [*files.values()] if isinstance(files, dict) else files
-        with self._controls_follow():  # so that the same file can be chosen again
-            if isinstance(self._upload.value, dict):
-                self._upload.data, self._upload.metadata = [], []
-                self._upload._counter = 0
-            else:
-                self._upload.value = ()
-        for photo in [read_photo(file["content"]) for file in files]:
-            self.add(photo)
+    def _make_controls(self) -> list[Any]:
+        return [*super()._make_controls(), File("photo", "Your photograph", ".jpg,.jpeg,.png")]

@@ -1,8 +1,8 @@
 """What any model may do in the labs that show pictures to one."""
 
 import math
-import re
 import warnings
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -10,7 +10,6 @@ from torch import nn
 
 from gap_utils.data import Split
 from gap_utils.widgets import CamLab, HeadLab, MapLab, ShiftLab
-from lab_controls import control, walk, words
 from small_networks import Call
 
 NAN, INF = math.nan, math.inf
@@ -46,8 +45,21 @@ every_lab = pytest.mark.parametrize("lab_of", LABS, ids=["ShiftLab", "MapLab", "
 
 
 def said(lab):
-    """The words below the picture."""
-    return re.sub("<.*?>", "", words(lab).rpartition("<div")[2].partition(">")[2]).strip()
+    """The words below the panels."""
+    return " ".join(lab.describe().split("\n"))
+
+
+def move(lab, **fields):
+    """Do what a page does when a control has moved; return the problem that came back."""
+    lab._widget = Mock()
+    wanted = lab.to_fields(lab.value) | fields
+    message = {"ask": 1, "fields": wanted, "missing": True, "ahead": [], "have": []}
+    try:
+        lab.answer(message, [])
+    finally:
+        sent = [call.args[0] for call in lab._widget.send.call_args_list]
+        lab._widget = None
+    return next((message["problem"] for message in sent if "problem" in message), "")
 
 
 def raising(error):
@@ -94,12 +106,12 @@ def test_pictures_that_are_no_numbers(number):
     lab = MapLab(Net(), images, LABELS, sort="mean", place=1, picture=1)
     for view in ("one map", "all maps"):
         lab.set(view=view)
-    assert said(lab).endswith("The network says no number.")
+        assert "The network says no number." in said(lab)
     images[1, 0, 0, 1] = -number
     lab = CamLab(Net(), images, LABELS, left=1)
     for view in ("map", "overlay", "contributions"):
         lab.set(picture=1, view=view)
-        assert said(lab).startswith("Picture 1: 1; predicted no number.Left, 1 (no number): mean")
+        assert said(lab).startswith("Picture 1: 1; predicted no number. Left, 1 (no number): mean")
 
 
 def test_maps_without_numbers_come_last_in_their_order():
@@ -114,7 +126,7 @@ def test_maps_without_numbers_come_last_in_their_order():
     lab, order = MapLab(Gives(), IMAGES, sort="mean"), []
     for place in range(5):
         lab.set(place=place)
-        order.append(lab._look().channel)
+        order.append(lab.shown(lab.value).channel)
     assert order == [2, 4, 1, 3, 0]
     assert "Channel 0, place 4 by mean: mean no number, max no number." in said(lab)
 
@@ -129,7 +141,7 @@ def test_ranks_without_numbers():
         CamLab(model, images)
     images[1] = NAN
     lab = CamLab(Net(), images, left="top 1", right="top 3", picture=1)
-    assert lab._look().classes == (0, 2)  # in the order of their numbers
+    assert lab.compare(lab.value).classes == (0, 2)  # in the order of their numbers
     assert "Right, 2 (no number): mean of 16 contributions no number; 16 of them" in said(lab)
 
 
@@ -140,6 +152,14 @@ def test_number_formats(lab_of, kind):
     assert "right" in expected and "%" in expected
     assert said(lab_of(Net().to(kind), IMAGES, LABELS)) == expected
     assert said(lab_of(Net(), IMAGES.to(kind), LABELS)) == expected
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch sees no CUDA device here")
+@every_lab
+def test_a_model_on_a_gpu(lab_of):
+    expected = lab_of(Net(), IMAGES, LABELS).text
+    assert lab_of(Net().cuda(), IMAGES, LABELS).text == expected
+    assert lab_of(Net().cuda(), IMAGES.cuda(), LABELS).text == expected
 
 
 @every_lab
@@ -201,14 +221,11 @@ def test_what_a_model_raises_becomes_a_sentence(lab_of, error):
     )
     model = Net(raising(error), only_dark=True).train()
     lab = lab_of(model, IMAGES, LABELS)
-    before, shown = lab.value, words(lab)
+    before, shown = lab.value, lab.frame
     with pytest.raises(ValueError, match=f"expected {expected}"):
         lab.set(picture=1)
-    assert (lab.value, words(lab)) == (before, shown)
-    with pytest.raises(ValueError):
-        control(lab, "Picture").value = 1
-    assert control(lab, "Picture").value == 0  # as the picture that is on view
-    assert f"where it raises {type(error).__name__}" in words(lab)
+    assert f"where it raises {type(error).__name__}: " in move(lab, picture=1)
+    assert (lab.value, lab.frame) == (before, shown)
     with pytest.raises(ValueError, match=f"expected {expected}"):
         lab_of(Net(raising(error)), IMAGES, LABELS)
     assert all(module.training for module in model.modules())
@@ -227,10 +244,9 @@ def test_what_goes_wrong_behind_a_button_is_said():
     model.shy = False
     lab = shift_lab(model, dx=1)
     model.shy = True
-    press = next(w for w in walk(lab.box) if getattr(w, "description", "") == "Back to the middle")
-    press.click()
-    assert "where it raises KeyError" in words(lab)
-    assert lab.value.dx == control(lab, "Right dx").value == 1
+    with pytest.raises(ValueError, match="where it raises KeyError"):
+        lab.value = lab.press("back", lab.value)
+    assert lab.value.dx == 1
 
 
 @every_lab
@@ -295,12 +311,12 @@ def test_fewer_maps_for_a_later_picture():
     with pytest.raises(ValueError, match="place to be below 2, got 3"):
         lab.set(picture=1)
     assert lab.value.picture == 0
-    control(lab, "Picture").value = 1  # goes to the last one that is there
+    assert move(lab, picture=1) == ""  # goes to the last one that is there
     assert (lab.value.picture, lab.value.place) == (1, 1)
-    assert control(lab, "Map").max == 1
+    assert lab.limits(lab.value)["place"]["high"] == 1
     assert repr(lab) == "MapLab(picture 1, maps (Identity): 2 maps of 4×4)"
-    control(lab, "Picture").value = 2
-    assert control(lab, "Map").max == 3
+    assert move(lab, picture=2) == ""
+    assert lab.limits(lab.value)["place"]["high"] == 3
 
 
 @pytest.mark.parametrize(
@@ -318,7 +334,8 @@ def test_a_layer_without_maps_for_a_later_picture(of_dark, got):
         ValueError, match=rf"maps to give maps \(1, C, H, W\) for picture 1, got {got}"
     ):
         lab.set(picture=1)
-    assert lab.value.picture == control(lab, "Picture").value == 0
+    assert "to give maps (1, C, H, W) for picture 1" in move(lab, picture=1)
+    assert lab.value.picture == 0
 
 
 def test_features_that_are_not_there_for_a_later_picture():
@@ -402,5 +419,5 @@ def test_shift_lab_refuses(settings, message):
 def test_head_lab_takes_the_sizes_of_real_networks(state):
     lab = HeadLab(**state)
     channels, classes = state["channels"], state.get("num_classes", 10)
-    assert f"{channels * classes + classes:,} parameters" in lab.picture().text
-    assert control(lab, "Channels C").value == channels
+    assert f"{channels * classes + classes:,} parameters" in lab.text
+    assert lab.to_fields(lab.value)["channels"] == channels

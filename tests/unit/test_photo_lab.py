@@ -1,7 +1,6 @@
 import io
-from datetime import datetime
+from unittest.mock import Mock
 
-import ipywidgets
 import numpy as np
 import pytest
 import torch
@@ -12,7 +11,7 @@ from gap_utils.activations import capture_activations, class_activation_map
 from gap_utils.backbones import Backbone, load_backbone
 from gap_utils.photos import load_photo
 from gap_utils.widgets import PhotoLab
-from lab_controls import control, walk, words
+from gap_utils.widgets.lab import LARGEST_FILE
 
 NAMES = ("red", "green", "blue")
 CONFIG = {
@@ -53,32 +52,23 @@ def lab_of(*photos, **settings):
     return PhotoLab(colours_backbone(), photos or [RED], **settings)
 
 
-def upload_of(lab):
-    (found,) = (w for w in walk(lab.box) if isinstance(w, ipywidgets.FileUpload))
-    return found
+def explained(lab):
+    """What the network made of the picture on view."""
+    return lab.compare(lab.value).explanation
 
 
-def as_uploaded(content, name="mine.png"):
-    """What ipywidgets 8 makes of a file."""
-    return {
-        "name": name,
-        "type": "image/png",
-        "size": len(content),
-        "content": memoryview(content),
-        "last_modified": datetime(2024, 1, 1),
-    }
+def upload(lab, content, piece=1 << 20):
+    """Do what a page does: send a file in pieces; return the problem that came back."""
+    lab._widget = Mock()
+    for at in range(0, len(content) or 1, piece):
+        message = {"ask": 1, "size": len(content), "at": at}
+        lab.answer(message, [memoryview(content)[at : at + piece]])
+    sent = [call.args[0] for call in lab._widget.send.call_args_list]
+    return next((message["problem"] for message in sent if "problem" in message), "")
 
 
-def upload(lab, *contents):
-    """Do what a page does: ipywidgets 7 makes its value of other traits."""
-    button = upload_of(lab)
-    files = [as_uploaded(content, f"{number}.png") for number, content in enumerate(contents)]
-    if isinstance(button.value, dict):
-        button.metadata = [{"name": file["name"]} for file in files]
-        button.data = list(contents)
-        button._counter += len(files)
-    else:
-        button.value = tuple(files)
+def limits(lab):
+    return lab.limits(lab.value)["picture"]
 
 
 @pytest.fixture(scope="module")
@@ -90,13 +80,14 @@ def test_maps_and_words_by_hand():
     photo = RED.crop((0, 0, 32, 32))
     photo.paste((0, 255, 0), (16, 0, 32, 16))  # the upper right quarter
     lab = lab_of(photo, left=0, right=1)
-    view = lab._look()
-    assert view.cams.tolist() == [[[8, 0], [8, 8]], [[0, 8], [0, 0]]]
-    assert view.logits.tolist() == [6.5, 2, -1]
-    assert view.image.shape == (32, 32, 3)
-    assert view.image[0, 0].tolist() == [255, 0, 0]
-    assert view.image[0, 31].tolist() == [0, 255, 0]
-    said = words(lab)
+    found = lab.compare(lab.value)
+    assert found.cams.tolist() == [[[8, 0], [8, 8]], [[0, 8], [0, 0]]]
+    assert found.explanation.logits.tolist() == [6.5, 2, -1]
+    image = lab.frame.panels[0].pixels[0].levels
+    assert image.shape == (32, 32, 3)
+    assert image[0, 0].tolist() == [255, 0, 0]
+    assert image[0, 31].tolist() == [0, 255, 0]
+    said = lab.text
     assert "Picture 0; predicted red" in said
     assert "mean of 4 contributions 6.000 + bias 0.500 = logit 6.500" in said
     assert "Right, green" in said
@@ -112,46 +103,51 @@ def test_the_installed_network_and_a_photograph(lite0):
         logits = lite0.model(images)[0]
     best = logits.topk(2).indices
     expected = class_activation_map(maps["bn2"], lite0.model.classifier.weight.detach())[0, best]
-    view = lab._look()
-    assert view.classes == tuple(best.tolist())
-    assert view.cams == pytest.approx(expected.numpy(), abs=1e-4)
-    assert view.logits == pytest.approx(logits.numpy(), abs=1e-5)
+    found = lab.compare(lab.value)
+    assert found.classes == tuple(best.tolist())
+    assert found.cams == pytest.approx(expected.numpy(), abs=1e-4)
+    assert found.explanation.logits == pytest.approx(logits.numpy(), abs=1e-5)
     for side, number in enumerate(best):
         bias = lite0.model.classifier.bias[number].item()
-        assert view.bias[side] == pytest.approx(bias)
-        assert view.cams[side].mean() + bias == pytest.approx(logits[number].item(), abs=1e-4)
+        assert found.explanation.bias[number] == pytest.approx(bias)
+        assert found.cams[side].mean() + bias == pytest.approx(logits[number].item(), abs=1e-4)
     assert repr(lab) == "PhotoLab(picture 1, overlay: espresso, cup)"
-    assert f"predicted espresso ({logits.softmax(0).max():.1%})" in words(lab)
-    shown = view.image.astype(float)
+    assert f"predicted espresso ({logits.softmax(0).max():.1%})" in lab.text
+    shown = found.explanation.image.astype(float)
     seen = images[0].permute(1, 2, 0).numpy()
     assert np.corrcoef(shown.ravel(), seen.ravel())[0, 1] > 0.999
 
 
 def test_a_larger_size_gives_finer_maps(lite0):
     lab = PhotoLab(lite0, [load_photo("cat")], size=448)
-    assert lab._look().cams.shape == (2, 14, 14)
-    assert lab._look().image.shape == (448, 448, 3)
-    assert "mean of 196 contributions" in words(lab)
+    assert explained(lab).cams.shape == (1000, 14, 14)
+    assert explained(lab).image.shape == (224, 224, 3)  # is enough to look at
+    assert "mean of 196 contributions" in lab.text
     lab.add(load_photo("rocket"))
-    assert lab._look().cams.shape == (2, 14, 14)
+    assert explained(lab).cams.shape == (1000, 14, 14)
 
 
 def test_photographs_are_added_behind_the_others():
-    lab = lab_of(RED, GREEN)
-    assert control(lab, "Picture").max == 1
-    lab.add(BLUE)
-    assert control(lab, "Picture").max == control(lab, "Picture").value == 2
+    lab = lab_of(RED)
+    assert "picture" in [control.name for control in lab._controls]
+    assert limits(lab) == {"high": 0, "hidden": True}
+    before = lab.to_fields(lab.value)
+    for photo in (GREEN, BLUE):
+        lab.add(photo)
     assert lab.value.picture == 2
-    assert lab._look().logits.tolist() == [0.5, 0, 7]
-    assert "predicted blue" in words(lab)
+    assert limits(lab) == {"high": 2, "hidden": False}
+    assert explained(lab).logits.tolist() == [0.5, 0, 7]
     for picture, name in enumerate(NAMES):
         lab.set(picture=picture)
-        assert f"predicted {name}" in words(lab)
+        assert f"predicted {name}" in lab.text
     with pytest.raises(ValueError, match="picture to be below 3, got 3"):
         lab.set(picture=3)
-    next(w for w in walk(lab.box) if getattr(w, "description", None) == "Start again").click()
+    lab.value = lab.press("reset", lab.value)
     assert lab.value.picture == 0
-    assert control(lab, "Picture").max == 2
+    # a page keeps frames with their limits by fields: those of one photograph are gone
+    fields = lab.to_fields(lab.value)
+    assert fields != before
+    assert lab.from_fields(fields) == lab.from_fields(before) == lab.value
 
 
 def test_what_else_is_on_view_stays_when_a_photograph_is_added():
@@ -167,24 +163,24 @@ def test_more_photographs_than_are_remembered():
         lab.add(plain(0, 6 * level, 0))
     for level in (0, 39, 20):
         lab.set(picture=level + 1)
-        assert lab._look().logits[1] == pytest.approx(8 * 6 * level / 255, abs=1e-5)
+        assert explained(lab).logits[1] == pytest.approx(8 * 6 * level / 255, abs=1e-5)
 
 
 def test_photographs_of_all_shapes_become_squares():
     lab = lab_of(Image.new("RGB", (10, 90), "lime"), Image.new("RGB", (300, 20), "blue"))
-    assert [lab._look().image.shape, lab._images.shape] == [(32, 32, 3), (2, 3, 32, 32)]
+    assert [explained(lab).image.shape, lab._images.shape] == [(32, 32, 3), (2, 3, 32, 32)]
     lab.add(Image.new("RGB", (1, 1), "red"))
-    assert "predicted red" in words(lab)
+    assert "predicted red" in lab.text
 
 
 def test_tensors_among_the_photographs():
     backbone = colours_backbone()
     lab = PhotoLab(backbone, [backbone.preprocess(GREEN), RED, torch.zeros(3, 32, 32)])
-    assert lab._look().logits.tolist() == [0.5, 8, -1]
+    assert explained(lab).logits.tolist() == [0.5, 8, -1]
     lab.set(picture=1)
-    assert lab._look().logits.tolist() == [8.5, 0, -1]
+    assert explained(lab).logits.tolist() == [8.5, 0, -1]
     lab.add(BLUE)
-    assert lab._look().logits.tolist() == [0.5, 0, 7]
+    assert explained(lab).logits.tolist() == [0.5, 0, 7]
 
 
 def test_a_tensor_of_another_size_is_named():
@@ -201,14 +197,14 @@ def test_one_photograph_in_place_of_a_list():
     backbone = colours_backbone()
     for photo in (GREEN, backbone.preprocess(GREEN)):
         lab = PhotoLab(backbone, photo)
-        assert control(lab, "Picture").max == 0
-        assert lab._look().logits.tolist() == [0.5, 8, -1]
+        assert limits(lab)["high"] == 0
+        assert explained(lab).logits.tolist() == [0.5, 8, -1]
     batch = torch.stack([backbone.preprocess(photo) for photo in (RED, BLUE)])
     lab = PhotoLab(backbone, batch)
     lab.add(backbone.preprocess(GREEN))
     for picture, logits in enumerate(([8.5, 0, -1], [0.5, 0, 7], [0.5, 8, -1])):
         lab.set(picture=picture)
-        assert lab._look().logits.tolist() == logits
+        assert explained(lab).logits.tolist() == logits
 
 
 @pytest.mark.parametrize(
@@ -297,114 +293,65 @@ def test_a_config_that_timm_cannot_read_is_named(settings):
 
 def test_a_config_may_leave_the_crop_to_timm():
     backbone = colours_backbone(crop_pct=None)
-    assert PhotoLab(backbone, [RED])._look().logits.tolist() == [8.5, 0, -1]
+    assert explained(PhotoLab(backbone, [RED])).logits.tolist() == [8.5, 0, -1]
 
 
 def test_known_classes_of_the_first_photographs():
     lab = lab_of(RED, GREEN, labels=[0, 2])
-    assert "Picture 0: red; predicted red" in words(lab)
+    assert "Picture 0: red; predicted red" in lab.text
     lab.add(BLUE)  # of which nobody said what it is
     assert lab.value.picture == 2
-    assert "predicted blue" in words(lab)
-    assert "wrong" not in words(lab)
+    assert "predicted blue" in lab.text
+    assert "wrong" not in lab.text
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
-def test_an_upload_of_ipywidgets_8(kind):
+@pytest.mark.parametrize("piece", [1 << 20, 100])
+def test_a_file_of_the_users(kind, piece):
     lab = lab_of(RED)
-    upload(lab, encode(GREEN, kind))
-    assert lab.value.picture == control(lab, "Picture").value == 1
-    assert "predicted green" in words(lab)
-    assert "Error" not in words(lab)
-    assert lab._look().logits == pytest.approx([0.5, 8, -1], abs=0.1)
+    assert upload(lab, encode(GREEN, kind), piece) == ""
+    assert lab.value.picture == limits(lab)["high"] == 1
+    assert "predicted green" in lab.text
+    assert explained(lab).logits == pytest.approx([0.5, 8, -1], abs=0.1)
+    assert upload(lab, encode(GREEN, kind), piece) == ""  # the same file again
+    assert lab.value.picture == 2
+    shown = [call.args[0] for call in lab._widget.send.call_args_list if "frame" in call.args[0]]
+    assert [message["frame"]["fields"]["picture"] for message in shown] == [2]
 
 
-def test_an_upload_of_ipywidgets_7():
+def test_a_file_is_read_like_every_photograph():
     lab = lab_of(RED)
-    content = encode(BLUE)
-    lab._take({"mine.png": {"metadata": {"name": "mine.png"}, "content": content}})
-    assert lab.value.picture == 1
-    assert "predicted blue" in words(lab)
-    lab._take({})
-    assert lab.value.picture == 1
+    assert upload(lab, encode(Image.new("LA", (40, 40), (0, 0)))) == ""  # all is transparent
+    assert explained(lab).logits.tolist() == [8.5, 8, 7]
 
 
-def test_several_files_at_once():
-    lab = lab_of(RED)
-    upload(lab, encode(GREEN), encode(BLUE))
-    assert control(lab, "Picture").max == 2
-    assert "predicted blue" in words(lab)
-    lab.set(picture=1)
-    assert "predicted green" in words(lab)
-    lab._take({name: {"content": encode(photo)} for name, photo in (("a", RED), ("b", GREEN))})
-    assert control(lab, "Picture").max == lab.value.picture == 4
-
-
-def test_an_upload_is_read_like_every_photograph():
-    lab = lab_of(RED)
-    grey = Image.new("LA", (40, 40), (0, 0))  # all is transparent
-    upload(lab, encode(grey))
-    assert lab._look().logits.tolist() == [8.5, 8, 7]
-
-
-@pytest.mark.parametrize("content", [b"", b"no picture", encode(GREEN)[:60]])
+@pytest.mark.parametrize("content", [b"", b"no picture", encode(GREEN)[:60], b"<b>"])
 def test_a_broken_file_changes_nothing_and_is_named(content):
     lab = lab_of(RED)
     lab.set(left=1)
-    before, state, view = words(lab), lab.value, lab._look()
-    with pytest.raises(ValueError, match="expected a JPEG or PNG picture, got a"):
-        upload(lab, content)
-    assert lab.value == state
-    assert (lab._look().cams == view.cams).all()
-    assert control(lab, "Picture").max == 0
-    assert "ValueError: expected a JPEG or PNG picture, got a" in words(lab)
-    assert before.split("<br>")[-1] in words(lab)
-    lab.set(picture=0, left=0)
-    assert "ValueError" not in words(lab)
-    upload(lab, encode(GREEN))  # and on it goes
-    assert "predicted green" in words(lab)
-
-
-def test_a_broken_file_among_others_changes_nothing():
-    lab = lab_of(RED)
-    with pytest.raises(ValueError, match="expected a JPEG or PNG picture"):
-        upload(lab, encode(GREEN), b"no picture")
-    assert lab.value.picture == control(lab, "Picture").max == 0
-    assert "ValueError: expected a JPEG" in words(lab)
-
-
-def test_names_in_an_error_are_text():
-    lab = lab_of(RED)
-    with pytest.raises(ValueError):
-        upload(lab, b"<b>")
-    assert "<b>ValueError: expected" in words(lab)
-    assert "<b></b>" not in words(lab)
-
-
-def test_the_same_file_twice():
-    lab = lab_of(RED)
-    upload(lab, encode(GREEN))
-    lab.set(picture=0)
-    upload(lab, encode(GREEN))
-    assert lab.value.picture > 0
-    assert "predicted green" in words(lab)
-
-
-def test_a_broken_file_twice_is_named_twice():
-    lab = lab_of(RED)
+    frame, state = lab.frame, lab.value
     for _ in range(2):
-        with pytest.raises(ValueError, match="expected a JPEG or PNG picture"):
-            upload(lab, b"no picture")
-        assert "ValueError: expected a JPEG" in words(lab)
-        lab.set(left=1)
-        lab.set(left=0)
-        assert "ValueError" not in words(lab)
+        assert upload(lab, content).startswith("expected a JPEG or PNG picture, got a")
+    with pytest.raises(ValueError, match="expected a JPEG or PNG picture, got a"):
+        lab.receive(content)
+    assert (lab.frame, lab.value, limits(lab)["high"]) == (frame, state, 0)
+    assert upload(lab, encode(GREEN)) == ""  # and on it goes
+    assert "predicted green" in lab.text
 
 
-def test_the_button_says_what_it_takes():
-    found = upload_of(lab_of(RED))
-    assert found.description == "Your photograph"
-    assert set(found.accept.split(",")) == {".jpg", ".jpeg", ".png"}
+def test_a_file_that_is_too_large_is_refused_before_it_is_joined():
+    lab, large = lab_of(RED), LARGEST_FILE + 1
+    lab._widget, lab.receive = Mock(), Mock()
+    lab.answer({"ask": 1, "size": large, "at": 0}, [memoryview(b"piece")])
+    problem = lab._widget.send.call_args_list[0].args[0]["problem"]
+    assert problem == f"expected a file of at most {LARGEST_FILE:,} bytes, got {large:,}"
+    assert not lab.receive.called
+
+
+def test_the_control_says_what_it_takes():
+    (found,) = (control for control in lab_of(RED)._controls if control.kind == "file")
+    assert found.label == "Your photograph"
+    assert {*found.accept.split(",")} == {".jpg", ".jpeg", ".png"}
 
 
 @pytest.mark.parametrize(
@@ -446,7 +393,7 @@ def test_a_network_in_other_numbers():
     backbone.model.to(torch.float64)
     lab = PhotoLab(backbone, [RED])
     lab.add(GREEN)
-    assert lab._look().logits.tolist() == [0.5, 8, -1]
+    assert explained(lab).logits.tolist() == [0.5, 8, -1]
 
 
 def test_the_network_is_left_as_it_was(lite0):
