@@ -25,6 +25,7 @@ import numpy as np
 from gap_utils.figures import SCALE, Picture
 
 STYLE_SHEET = Path(__file__).with_name("widgets") / "lab.css"
+NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 # of a stored picture, in CSS pixels
 NARROWEST, WIDEST, MARGIN, LINE = 560, 800, 16, 20
 LETTER = 7.7  # how wide one is, at the usual size
@@ -220,7 +221,12 @@ def element(name: str, *inside: str, **attributes: object) -> str:
 def _attribute(value: object) -> str:
     if isinstance(value, float | np.floating):
         return f"{round(float(value), 2) + 0.0:.10g}"  # turns -0.0 into 0.0
-    return escape(str(value))
+    return _escape(str(value))
+
+
+def _escape(words: str) -> str:
+    """Write a text as XML has it, which has no place for control characters."""
+    return escape(NOT_IN_XML.sub("\N{REPLACEMENT CHARACTER}", words))
 
 
 def text(
@@ -248,12 +254,12 @@ def text(
         '<text x="0" y="9" font-size="12" class="gap-ink" dy=".36em">a &lt; b</text>'
     """
     shown = shorten(words, letters) if letters else words
-    title = [element("title", escape(words))] if shown != words else []
+    title = [element("title", _escape(words))] if shown != words else []
     where = None if anchor == "start" else anchor
     return element(
         "text",
         *title,
-        escape(shown),
+        _escape(shown),
         x=x,
         y=y,
         font_size=size,

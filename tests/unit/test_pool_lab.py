@@ -1,15 +1,11 @@
-from io import BytesIO
-
-import ipywidgets
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
 
-from gap_utils.pictures import SCALE
+from frames import check_letters, control, elements, move, press, texts
 from gap_utils.widgets import PoolLab
 from gap_utils.widgets.pool_lab import (
     NUMBERS,
@@ -17,11 +13,10 @@ from gap_utils.widgets.pool_lab import (
     arithmetic,
     describe_globals,
     describe_window,
+    draw_pool,
     nearest_state,
-    pool_picture,
     pool_step,
 )
-from lab_controls import control, walk, words
 
 
 @st.composite
@@ -142,26 +137,55 @@ def test_any_wish_leads_to_a_possible_state(state, size, kernel_size, stride, pa
     assert found.window == min(window, len(found.windows) ** 2)
 
 
-def test_the_picture_is_a_function_of_the_state():
-    state = PoolState(mode="avg", window=3)
-    picture = pool_picture(state)
-    assert picture == pool_picture(PoolState(mode="avg", window=3))
-    assert picture.png != pool_picture(PoolState(mode="avg", window=4)).png
-    assert picture.text == (
+def test_a_frame_says_what_it_shows():
+    frame = draw_pool(PoolState(mode="avg", window=3))
+    assert frame.text == (
         "Map 2 2 7 3 / 9 4 6 1 / 8 5 2 4 / 3 1 2 6. "
         "Window 3 of 4: rows 2 to 3, columns 0 to 1. (8 + 5 + 3 + 1) / 4 = 4.25. "
         "Output so far 4.25 4.25 / 4.25 ?. Whole map: average 4.0625, max 9, min 1."
     )
+    assert frame.large == "(8 + 5 + 3 + 1) / 4 = 4.25"
+    assert frame.words == (
+        "Whole map: average 4.0625, max 9, min 1",
+        "Window 3 of 4: rows 2 to 3, columns 0 to 1",
+    )
+    map_, output = frame.panels
+    assert texts(map_) == ["map 4 × 4", *"2273946185243126"]
+    assert texts(output) == ["output 2 × 2", "4.25", "4.25", "4.25"]
 
 
-def test_all_pictures_have_one_size_so_that_nothing_jumps():
-    sizes = set()
-    for size in range(2, 9):
-        values = [row[:size] for row in NUMBERS[:size]]
-        for kernel in (1, size):
-            state = PoolState(values, kernel_size=kernel, stride=1, padding=kernel // 2)
-            sizes.add(Image.open(BytesIO(pool_picture(state).png)).size)
-    assert sizes == {(560 * SCALE, 310 * SCALE)}
+def marked(panel):
+    """Where the frame is, in squares: row and column of its corner, and its side."""
+    mark = next(box for box in elements(panel, "rect") if box.get("class") == "gap-mark")
+    square = next(box for box in elements(panel, "rect") if box.get("class") != "gap-mark")
+    x, y, side = (float(mark.get(name)) for name in ("x", "y", "width"))
+    left, top, cell = (float(square.get(name)) for name in ("x", "y", "width"))
+    return round((y - top) / cell, 2), round((x - left) / cell, 2), round(side / cell, 2)
+
+
+def test_the_window_is_marked_on_the_map_and_its_result_on_the_output():
+    map_, output = draw_pool(PoolState(kernel_size=3, stride=1, padding=1, window=7)).panels
+    assert marked(map_) == (1, 2, 3)  # counted with the padding
+    assert marked(output) == (1, 2, 1)
+
+
+def test_the_shade_of_a_square_is_its_number():
+    map_, output = draw_pool(PoolState([[0, 2], [4, 8]], kernel_size=1, stride=1)).panels
+    squares = [box for box in elements(map_, "rect") if box.get("class") == "gap-square"]
+    assert [float(box.get("fill-opacity")) for box in squares] == [0, 0.25, 0.5, 1]
+    classes = [box.get("class") for box in elements(output, "rect")]
+    assert classes == ["gap-square", *["gap-edge"] * 3, "gap-mark"]
+
+
+@settings(max_examples=60, deadline=None)
+@given(states())
+def test_every_frame_is_drawn_alike_and_nothing_jumps(state):
+    frame, again = draw_pool(state), draw_pool(state)
+    for panel, same in zip(frame.panels, again.panels, strict=True):
+        check_letters(panel)
+        assert panel.svg == same.svg
+        assert (panel.width, panel.height) == (276, 306)
+    assert len(frame.large) <= len(frame.room[0]) + 2 * state.kernel_size**2
 
 
 @pytest.fixture
@@ -169,92 +193,78 @@ def lab():
     return PoolLab()
 
 
-def test_the_window_slider_steps(lab):
-    control(lab, "Window").value = 2
-    assert lab.value == PoolState(window=2)
-    assert "max(7, 3, 6, 1) = 7" in words(lab)
-    assert lab.picture().html()[-100:] in words(lab)
-
-
 def test_a_number_can_be_changed(lab):
-    control(lab, "row 1, column 0").value = 25
-    assert lab.value.values[1][0] == 25
-    assert "Whole map: average 5.0625, max 25, min 1" in words(lab)
-    control(lab, "row 1, column 0").value = 1e6
-    assert lab.value.values[1][0] == 999
+    values = [[*row[:4]] for row in NUMBERS[:4]]
+    values[1][0] = 25
+    move(lab, values=values)
+    assert lab.describe().split("\n")[1] == "Whole map: average 5.0625, max 25, min 1"
+    with pytest.raises(ValueError, match="numbers from -999 to 999"):
+        move(lab, values=[[1000, 0], [0, 0]], size=2)
 
 
 def test_the_buttons(lab):
-    control(lab, "Roll one column").click()
+    press(lab, "roll")
     assert lab.value.values[0] == (3, 2, 2, 7)
-    assert "average 4.0625, max 9, min 1" in words(lab)
-    control(lab, "Shuffle").click()
+    press(lab, "shuffle")
     assert sorted(np.ravel(lab.value.values)) == sorted(np.ravel(PoolState().values))
     assert lab.value.values[0] != (3, 2, 2, 7)
-    assert "average 4.0625, max 9, min 1" in words(lab)
-    control(lab, "Pooling").value = "avg"
-    control(lab, "Global: kernel = whole map").click()
+    assert "average 4.0625, max 9, min 1" in lab.text
+    move(lab, mode="avg", padding=1)
+    press(lab, "global")
     assert (lab.value.kernel_size, lab.value.padding, len(lab.value.windows)) == (4, 0, 1)
-    assert "/ 16 = 4.0625" in words(lab)
-    control(lab, "Start again").click()
+    assert lab.frame.large.endswith("/ 16 = 4.0625")
+    press(lab, "reset")
     assert lab.value == PoolState()
 
 
 def test_a_larger_map_keeps_its_numbers_and_a_smaller_one_its_corner(lab):
-    control(lab, "row 0, column 0").value = 7
-    control(lab, "Map size").value = 8
+    lab.set(values=[[7, *NUMBERS[0][1:4]], *(row[:4] for row in NUMBERS[1:4])])
+    move(lab, size=8)
     assert lab.value.values[0][:4] == (7, 2, 7, 3)
     assert lab.value.values[7] == NUMBERS[7]
-    assert len([w for w in walk(lab.box) if isinstance(w, ipywidgets.BoundedFloatText)]) == 64
-    control(lab, "Map size").value = 3
+    move(lab, size=3)
     assert lab.value.values == ((7, 2, 7), (9, 4, 6), (8, 5, 2))
-    assert len([w for w in walk(lab.box) if isinstance(w, ipywidgets.BoundedFloatText)]) == 9
 
 
 def test_impossible_settings_are_not_offered_and_what_moves_is_said(lab):
-    assert control(lab, "Kernel").max == 4
-    assert control(lab, "Padding").max == 1
-    control(lab, "Kernel").value = 4
-    assert control(lab, "Padding").max == 2
-    control(lab, "Padding").value = 2
-    assert "is now" not in words(lab)
-    control(lab, "Map size").value = 2
-    assert (control(lab, "Kernel").max, control(lab, "Kernel").value) == (2, 2)
-    assert "kernel is now 2, padding is now 1: the kernel fits the map" in words(lab)
-    control(lab, "Kernel").value = 1
-    assert control(lab, "Padding").max == 0
-    assert lab.value.padding == 0
-    assert "padding is now 0" in words(lab)
-    lab.set(kernel_size=2)
-    assert "is now" not in words(lab)
+    def high():
+        return {name: limit["high"] for name, limit in lab.limits(lab.value).items()}
+
+    assert high() == {"kernel_size": 4, "stride": 4, "padding": 1, "window": 4}
+    move(lab, kernel_size=4, padding=2)
+    assert high()["padding"] == 2
+    wanted = lab.to_fields(lab.value) | {"size": 2}
+    state = lab.from_fields(wanted)
+    assert (state.kernel_size, state.padding) == (2, 1)
+    assert lab.note(wanted, state) == (
+        "kernel is now 2, padding is now 1: the kernel fits the map, the padding is at most half "
+        "the kernel."
+    )
+    assert lab.note(lab.to_fields(state), state) == ""
 
 
 @settings(max_examples=30, deadline=None)
 @given(st.data())
 def test_no_sequence_of_moves_breaks_the_lab(data):
     lab = PoolLab()
-    names = ["Map size", "Kernel", "Stride", "Padding", "Window"]
-    buttons = ["Roll one column", "Shuffle", "Start again", "Global: kernel = whole map"]
+    sliders = ["size", "kernel_size", "stride", "padding", "window"]
+    buttons = ["roll", "shuffle", "global", "reset"]
     for _ in range(data.draw(st.integers(1, 8))):
-        name = data.draw(st.sampled_from([*names, *buttons, "Pooling"]))
-        widget = control(lab, name)
+        name = data.draw(st.sampled_from([*sliders, *buttons, "mode"]))
         if name in buttons:
-            widget.click()
-        elif name == "Pooling":
-            widget.value = data.draw(st.sampled_from(["max", "avg", "min"]))
+            press(lab, name)
+        elif name == "mode":
+            move(lab, mode=data.draw(st.sampled_from(["max", "avg", "min"])))
         else:
-            widget.value = data.draw(st.integers(widget.min, widget.max))
+            limits = control(lab, name) | lab.limits(lab.value).get(name, {})
+            move(lab, **{name: data.draw(st.integers(limits["low"], limits["high"]))})
         state = lab.value
-        shown = [control(lab, n).value for n in names]
-        assert shown == [state.size, state.kernel_size, state.stride, state.padding, state.window]
+        assert lab.from_fields(lab.to_fields(state)) == state
         assert np.isclose(pool_step(state).output, torch_pool(state)).all()
 
 
 def test_the_lab_is_driven_from_code(lab):
     lab.set(mode="avg", kernel_size=3, stride=1, window=4)
-    assert control(lab, "Kernel").value == 3
-    assert control(lab, "Window").value == 4
-    assert control(lab, "Pooling").value == "avg"
     before = lab.value
     with pytest.raises(ValueError, match="kernel_size to be an integer from 1 to 4, got 5"):
         lab.set(kernel_size=5)
@@ -265,20 +275,7 @@ def test_the_lab_is_driven_from_code(lab):
         PoolLab([[1, 2, 3]])
 
 
-def test_what_a_notebook_stores():
-    lab = PoolLab(mode="min", window=2)
-    data, _ = lab._repr_mimebundle_()
-    assert data["text/plain"] == (
+def test_its_name():
+    assert repr(PoolLab(mode="min", window=2)) == (
         "PoolLab(4x4, min, kernel 2, stride 2, padding 0, window 2 of 4: min(7, 3, 6, 1) = 1)"
     )
-    assert data["image/png"] == lab.picture()._repr_mimebundle_()[0]["image/png"]
-    view = data["application/vnd.jupyter.widget-view+json"]
-    assert view["model_id"] == lab.box.model_id
-
-
-def test_every_control_has_a_label(lab):
-    lab.set(values=NUMBERS)
-    inputs = (ipywidgets.IntSlider, ipywidgets.BoundedFloatText, ipywidgets.Button)
-    found = [w.description for w in walk(lab.box) if isinstance(w, inputs)]
-    assert len(found) == len(set(found)) == 5 + 64 + 4
-    assert all(found)
