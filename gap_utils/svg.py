@@ -15,8 +15,10 @@ from functools import cached_property, lru_cache
 from hashlib import blake2b
 from html import escape
 from io import BytesIO
+from itertools import accumulate
 from pathlib import Path
 from textwrap import wrap
+from unicodedata import east_asian_width
 
 import numpy as np
 
@@ -239,7 +241,7 @@ def text(
         size: of the letters, at least 12: a panel may shrink by a twelfth.
         anchor: what is at x: "start", "middle" or "end".
         class_: its colour, a class of lab.css.
-        letters: at most so many; a longer text is cut, and the whole in its tooltip.
+        letters: room for so many; a longer text is cut, and the whole in its tooltip.
 
     Example:
         >>> text(0, 9, "a < b")
@@ -262,13 +264,17 @@ def text(
 
 
 def shorten(words: str, letters: int) -> str:
-    """Cut a text that has more letters than that, and end it with an ellipsis.
+    """Cut a text that takes the room of more letters than that, and end it with an ellipsis.
 
     Example:
-        >>> shorten("military uniform", 9), shorten("cup", 9)
-        ('military…', 'cup')
+        >>> shorten("military uniform", 9), shorten("cup", 9), shorten("军装军装军装", 9)
+        ('military…', 'cup', '军装军装…')
     """
-    return words if len(words) <= letters else f"{words[: letters - 1].rstrip()}…"
+    # a Chinese letter or an emoji is as wide as two others
+    ends = [*accumulate(1 + (east_asian_width(letter) in "WF") for letter in words)]
+    if not ends or ends[-1] <= letters:
+        return words
+    return f"{words[: sum(end < letters for end in ends)].rstrip()}…"
 
 
 def picture_of(frame: Frame) -> Picture:
