@@ -1,5 +1,6 @@
 """The labs: states, frames and controls over the arithmetic of the other modules."""
 
+from gap_utils.widgets.map_lab import MapLab
 from gap_utils.widgets.pool_lab import PoolLab
 
-__all__ = ["PoolLab"]
+__all__ = ["MapLab", "PoolLab"]
