@@ -106,7 +106,8 @@ def signed_levels(values: np.ndarray, limit: float | np.ndarray) -> np.ndarray:
         [[0, 125, 188]]
     """
     values, limit = np.asarray(values, dtype=float), np.asarray(limit, dtype=float)
-    part = np.nan_to_num(values / np.where(limit > 0, limit, np.inf))
+    with np.errstate(invalid="ignore"):  # infinity of a map that is 0 elsewhere
+        part = np.nan_to_num(values / np.where(limit > 0, limit, np.inf))
     levels = np.round(ZERO * (1 + np.clip(part, -1, 1))).astype(np.uint8)
     beyond = (abs(part) > 1 + 1e-6) | np.isinf(values)
     if not (beyond | np.isnan(values)).any():
