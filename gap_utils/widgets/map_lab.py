@@ -241,7 +241,7 @@ def _picture_panel(shown: Shown, width: int) -> Panel:
         title = shown.class_names[shown.label]
     drawn = [text(0, 9, title, 13, letters=int(width / LETTER * 12 / 13))]
     image = _thin_out(shown.image, 224)
-    tall, wide = (n * width / max(image.shape) for n in image.shape)
+    tall, wide = (n * width / max(shown.image.shape) for n in shown.image.shape)
     box = (width - wide) / 2, TOP + (width - tall) / 2, wide, tall
     probabilities = shown.probabilities
     if probabilities is not None:

@@ -56,7 +56,8 @@ def scale_of(maps: np.ndarray) -> Scale:
     if len(sizes) >= MANY and (sizes >= limit / SEVERAL).sum() < len(sizes) - usual:
         limit = np.partition(sizes, usual)[usual]
     ends = finite.min(initial=0), finite.max(initial=0)
-    return Scale(float(limit), *map(float, ends), (sizes > limit).sum(), maps.size - finite.size)
+    beyond = int((sizes > limit).sum())
+    return Scale(float(limit), *map(float, ends), beyond, maps.size - finite.size)
 
 
 @dataclass(frozen=True, eq=False)
