@@ -230,7 +230,7 @@ def draw_maps(shown: Shown, width: int = PICTURE) -> Frame:
         f"Mean and max of each map shown, by channel: {'; '.join(rows)}. {words[1]}"
     )
     longest = max(shown.class_names, key=len, default="")[:40]
-    room = [words.format(longest) for words in LONGEST_WORDS]
+    room = [line.format(longest) for line in LONGEST_WORDS]
     return Frame([_picture_panel(shown, width), _maps_panel(shown)], words, said.strip(), room=room)
 
 
@@ -299,62 +299,66 @@ def draw_page(
     levels = signed_levels(_thin_out(maps, most), limits)
     if max(levels.shape[1:]) > most:  # numbers with a pattern take two rows and columns
         levels = signed_levels(_thin_out(maps, most // 2), limits)
-    times = ceil(16 / max(levels.shape[1:]))  # so that gaps, in whole squares, can be narrow
-    levels = levels.repeat(times, 1).repeat(times, 2)
-    count, height, width = levels.shape
-    columns, across, down, unit = _lay_out(count, height, width)
-    cells = np.full((-(-count // columns) * columns, down, across), NOTHING, np.uint8)
-    above = (down - height) // 2
-    cells[:count, above : above + height, :width] = levels
-    mosaic = cells.reshape(-1, columns, down, across).swapaxes(1, 2).reshape(-1, columns * across)
-    left, top = across * unit, down * unit
-    boxes = [
-        (
-            place % columns * left,
-            TOP + place // columns * top + above * unit,
-            width * unit,
-            height * unit,
-        )
-        for place in range(count)
-    ]
+    pixels, boxes = _arrange(levels)
     svg = [_box(box, "gap-edge") for box in boxes]
     svg.append(_draw_bars(reading.means if pool == "mean" else reading.maxima, channels, boxes))
-    if 1 < count <= WITH_NUMBERS:
-        letters = int(((across - width) * unit - BAR - 6 - GAP) / LETTER)
-        for channel, (x, y, wide, tall) in zip(channels, boxes, strict=True):
-            name = f"{channel} {class_names[channel]}" if class_names else str(channel)
+    if _has_numbers(len(maps)):
+        step = boxes[1][0] or WIDTH  # from one map to the next
+        letters = int((step - boxes[0][2] - BAR - GAP - 6) / LETTER)
+        for channel, (x, y, width, height) in zip(channels, boxes, strict=True):
+            name = str(channel)
+            if class_names and class_names[channel] != name:
+                name = f"{name} {class_names[channel]}"
             numbers = reading.means[channel], reading.maxima[channel]
             lines = [name, *(fit_number(_number(one), one, letters) for one in numbers)]
-            x, y = x + wide + BAR + 6, y + tall / 2
+            x, y = x + width + BAR + 6, y + height / 2
             svg += [text(x, y + 14 * n, lines[n + 1], letters=letters) for n in (-1, 0, 1)]
-    whole = 0, TOP, columns * left, mosaic.shape[0] * unit
-    return Pixels(mosaic, whole), "".join(svg), boxes
+    return pixels, "".join(svg), boxes
 
 
-def _lay_out(count: int, height: int, width: int) -> tuple[int, int, int, float]:
-    """Find the place of maps of so many squares, with a bar and maybe numbers beside each.
+def _has_numbers(count: int) -> bool:
+    """Whether so many maps leave room for numbers; one alone has them below."""
+    return 1 < count <= WITH_NUMBERS
+
+
+def _arrange(levels: np.ndarray) -> tuple[Pixels, list[tuple[float, ...]]]:
+    """Put maps (C, H, W) into rows, with room beside each for a bar and maybe numbers.
 
     Returns:
-        How many columns; squares from one map to the next, across and down; side of a square.
+        The whole as one array, and the box of each map.
     """
-    with_numbers = 1 < count <= WITH_NUMBERS
-    beside = 2 + BAR + GAP + (NUMBERS if with_numbers else 0)
-    room = MAPS if count > 1 else MAPS - 16  # one alone has its numbers below
+    # in more and smaller squares, since gaps are whole squares too
+    times = ceil(16 / max(levels.shape[1:]))
+    levels = levels.repeat(times, 1).repeat(times, 2)
+    count, height, width = levels.shape
+    beside = 2 + BAR + GAP + NUMBERS * _has_numbers(count)
+    room = MAPS if count > 1 else MAPS - 16
 
-    def largest(columns: int) -> float:
-        rows = -(-count // columns)
+    def square(columns: int) -> float:
+        """How large a square can be."""
+        rows = ceil(count / columns)
         return min((WIDTH / columns - beside) / width, (room / rows - GAP) / height)
 
-    fewest = ceil(count / 6) if with_numbers else 1  # three lines need their height
-    columns = max(range(fewest, count + 1), key=largest)
-    rows, unit = -(-count // columns), largest(columns)
-    across, down = width + ceil(beside / unit), height + ceil(GAP / unit)
-    unit = min(WIDTH / (columns * across), room / (rows * down))
+    fewest = ceil(count / 6) if _has_numbers(count) else 1  # three lines need their height
+    columns = max(range(fewest, count + 1), key=square)
+    rows, side = ceil(count / columns), square(columns)
+    across, down = width + ceil(beside / side), height + ceil(GAP / side)
+    side = min(WIDTH / (columns * across), room / (rows * down))
     # what is left goes between the maps
-    across = int(WIDTH / (columns * unit) + 1e-9)
-    if with_numbers:
-        down = int(room / (rows * unit) + 1e-9)
-    return columns, across, down, unit
+    across = int(WIDTH / (columns * side) + 1e-9)
+    if _has_numbers(count):
+        down = int(room / (rows * side) + 1e-9)
+
+    above = (down - height) // 2
+    cells = np.full((rows * columns, down, across), NOTHING, np.uint8)
+    cells[:count, above : above + height, :width] = levels
+    mosaic = cells.reshape(rows, columns, down, across).swapaxes(1, 2)
+    mosaic = mosaic.reshape(rows * down, columns * across)
+    squares = [
+        (place % columns * across, place // columns * down + above) for place in range(count)
+    ]
+    boxes = [(x * side, TOP + y * side, width * side, height * side) for x, y in squares]
+    return Pixels(mosaic, (0, TOP, columns * across * side, rows * down * side)), boxes
 
 
 def _draw_bars(numbers: np.ndarray, channels: Sequence[int], boxes: Sequence[tuple]) -> str:
@@ -390,8 +394,8 @@ def _maps_panel(shown: Shown) -> Panel:
         mark = _mark_maximum(one, boxes[0])
         mark += text(0, boxes[0][1] + boxes[0][3] + 10, below, letters=40)
     else:
-        with_numbers = 1 < len(boxes) <= WITH_NUMBERS
-        title = f"bars: {state.pool}" + ("; beside: number, mean, max" if with_numbers else "")
+        title = f"bars: {state.pool}"
+        title += "; beside: number, mean, max" * _has_numbers(len(boxes))
         mark = _box(boxes[state.place % ON_A_PAGE], "gap-frame")
     colours, bar = _draw_colours(shown)
     return Panel(WIDTH, HEIGHT, text(0, 9, title) + page + mark + colours, [pixels, *bar])

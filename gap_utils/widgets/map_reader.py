@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from gap_utils.widgets.one_picture import check_input, find_logits, name_kind, show_picture
 
 BYTES_OF_MAPS = 16e6  # are kept; the oldest are computed again
-# a scale of colours ends at the 99th percentile where the largest is three times as far
-# from zero; among few numbers, none is an exception
+# more than so many times the 99th percentile is beyond a scale of colours; among few
+# numbers, none is an exception
 USUAL, SEVERAL, MANY = 0.99, 3, 50
 
 
@@ -41,8 +41,8 @@ class Scale:
 def scale_of(maps: np.ndarray) -> Scale:
     """Choose a scale that a few very large numbers cannot make pale for all others.
 
-    It ends at the largest number; where that is more than three times the 99th percentile of
-    all that are not zero, it ends there.
+    It ends at the largest number that is at most three times the 99th percentile of all that
+    are not zero.
 
     Example:
         >>> scale_of(np.array([*range(-60, 40), 1000.0])).limit
@@ -54,7 +54,7 @@ def scale_of(maps: np.ndarray) -> Scale:
     usual = int(USUAL * (len(sizes) - 1))
     # to count is quicker than to sort them all
     if len(sizes) >= MANY and (sizes >= limit / SEVERAL).sum() < len(sizes) - usual:
-        limit = np.partition(sizes, usual)[usual]
+        limit = sizes[sizes <= SEVERAL * np.partition(sizes, usual)[usual]].max()
     ends = finite.min(initial=0), finite.max(initial=0)
     beyond = int((sizes > limit).sum())
     return Scale(float(limit), *map(float, ends), beyond, maps.size - finite.size)

@@ -283,7 +283,7 @@ def test_a_few_very_large_numbers_do_not_own_the_scale():
     assert scale_of(numbers).limit == 1
     outlier = scale_of(np.array([*numbers, -3.1, 0.0]))
     assert outlier == Scale(limit=1, lowest=-3.1, highest=1, beyond=1, others=0)
-    assert scale_of(np.array([*numbers, 2.9])).limit == 2.9  # not three times as far
+    assert scale_of(np.array([*numbers, 2.9, 9])).limit == 2.9  # not three times as far
     assert scale_of(np.array([*numbers, *[9.0] * 4])).limit == 9  # they are too many
     assert scale_of(np.array([*numbers[:48], 9.0])).limit == 9  # of too few
     strange = scale_of(np.array([np.nan, np.inf, -np.inf, 2.0]))
