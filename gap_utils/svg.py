@@ -107,7 +107,8 @@ def signed_levels(values: np.ndarray, limit: float | np.ndarray) -> np.ndarray:
         [[0, 125, 188]]
     """
     values, limit = np.asarray(values, dtype=float), np.asarray(limit, dtype=float)
-    part = np.nan_to_num(values / np.where(limit > 0, limit, np.inf))
+    with np.errstate(invalid="ignore"):  # infinity of a map that is 0 elsewhere
+        part = np.nan_to_num(values / np.where(limit > 0, limit, np.inf))
     levels = np.round(ZERO * (1 + np.clip(part, -1, 1))).astype(np.uint8)
     beyond = (abs(part) > 1 + 1e-6) | np.isinf(values)
     if not (beyond | np.isnan(values)).any():
@@ -247,7 +248,7 @@ def text(
         size: of the letters, at least 12: a panel may shrink by a twelfth.
         anchor: what is at x: "start", "middle" or "end".
         class_: its colour, a class of lab.css.
-        letters: at most so many; a longer text is cut, and the whole in its tooltip.
+        letters: room for so many; a longer text is cut, and the whole in its tooltip.
 
     Example:
         >>> text(0, 9, "a < b")
@@ -270,15 +271,14 @@ def text(
 
 
 def shorten(words: str, letters: int) -> str:
-    """Cut a text that has more letters than that, and end it with an ellipsis.
-
-    A wide letter, as in Chinese, counts as two.
+    """Cut a text that takes the room of more letters than that, and end it with an ellipsis.
 
     Example:
-        >>> shorten("military uniform", 9), shorten("cup", 9), shorten("军服军服军服", 9)
-        ('military…', 'cup', '军服军服…')
+        >>> shorten("military uniform", 9), shorten("cup", 9), shorten("军装军装军装", 9)
+        ('military…', 'cup', '军装军装…')
     """
-    ends = list(accumulate(2 if east_asian_width(letter) in "FW" else 1 for letter in words))
+    # a Chinese letter or an emoji is as wide as two others
+    ends = [*accumulate(1 + (east_asian_width(letter) in "WF") for letter in words)]
     if not ends or ends[-1] <= letters:
         return words
     return f"{words[: sum(end < letters for end in ends)].rstrip()}…"

@@ -1,33 +1,28 @@
 """The maps of any layer of a network, on real pictures. Introduced in lesson 05.
 
-Three layers: `MapReader` and `look` compute, `map_picture` draws, `MapLab` holds the
-controls. The capturing itself is `gap_utils.activations.capture_activations`.
+`map_reader.py` reads the maps and computes, `draw_maps` draws, `MapLab` names the controls.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
-from html import escape
-from math import inf
+from functools import cached_property, lru_cache
+from math import ceil, inf
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
-from gap_utils.pictures import (
-    DARK,
-    GREY,
-    PALE,
-    SCALE,
-    WHITE,
-    Canvas,
-    Picture,
-    shade_grey,
-    shade_signed,
-    shorten,
+from gap_utils.svg import (
+    NOTHING,
+    Frame,
+    Panel,
+    Pixels,
+    element,
+    grey_levels,
+    signed_levels,
+    text,
 )
 from gap_utils.values import (
     check_below,
@@ -38,16 +33,13 @@ from gap_utils.values import (
     read_whole_number,
     shorten_exponent,
 )
-from gap_utils.widgets.lab import StateLab
+from gap_utils.widgets.lab import START_AGAIN, Choice, Lab, Slider
+from gap_utils.widgets.map_reader import MapReader, Reading, Scale, layer_name, scale_of
 from gap_utils.widgets.one_picture import (
     NO_NUMBER,
     best_class,
-    check_input,
-    find_logits,
     for_showing,
     judge,
-    name_kind,
-    show_picture,
     softmax,
 )
 
@@ -56,17 +48,20 @@ SCALES = ("one for all maps", "each map its own")
 POOLS = ("mean", "max")
 ORDERS = ("index", *POOLS)
 ON_A_PAGE = 64  # maps
-KEPT = 16e6  # bytes of maps; the oldest are computed again
+WITH_NUMBERS = 16  # so many maps on a page have their numbers written beside them
 # CSS pixels
-WIDTH, HEIGHT = 504, 276
-IMAGE = (0, 18, 116)  # left and upper edge, side
-CLASSES = (0, 154, 116, 24)  # of the table: left and upper edge, width, height of a row
-MOST_CLASSES = 5
-GRID = (130, 18, 320, 256)  # left and upper edge, width, height
-COLOURS = (450, 40, 12, 204)  # of the colour bar: left and upper edge, width, height
-BAR = 5  # width of the bar beside each map
-NAMED = 4  # up to so many maps in a row have their numbers written beside them
-WORDS = "max-width: 504px; min-height: 66px; line-height: 1.5"
+HEIGHT, TOP = 338, 20  # of both panels; where picture and maps begin
+WIDTH, MAPS = 300, 280  # of the maps: their panel's width, their height
+GAP, BAR, NUMBERS = 4, 4, 50  # between maps; the bar beside a map; the numbers beside the bar
+COLOURS = (56, 306, 188, 12)  # the colour bar
+PICTURE, ROW, MOST_CLASSES = 184, 22, 5  # side of the picture; of the classes below it
+LETTER = 7.5  # how wide one is at 12 pixels
+LONGEST_WORDS = (
+    "layer4.1.relu_1 (MaxPool2d) gives 2048 maps of 28×28. Channel 2047, place 2047 by mean: "
+    "mean -12.34, max -12.34. Its mean is the logit of {0}, -12.34. The network says {0} (100%), "
+    "wrong: it is {0}.",
+    "The colours end at ±12.34. Numbers beyond it have a white corner: 12, as far as -123.45.",
+)
 
 
 @dataclass(frozen=True)
@@ -75,7 +70,7 @@ class MapState:
 
     Attributes:
         picture: which of the pictures.
-        layer: name of the layer; None is the last layer with maps.
+        layer: name of the layer; None is the first layer with maps larger than 1×1.
         place: which map is marked, or shown alone: its place in the order of `sort`.
         view: "all maps", 64 at a time, or "one map".
         scale: of the colours, "one for all maps" or "each map its own".
@@ -105,118 +100,13 @@ class MapState:
 
 
 @dataclass(frozen=True)
-class Reading:
-    """What a layer gives for a picture.
-
-    Attributes:
-        maps: shape (C, H, W), float32.
-        means: of each map, shape (C,).
-        maxima: of each map, shape (C,).
-        limits: the largest distance of each map's finite numbers from zero, shape (C,).
-        logits: what the network gives, shape (K,), K > 1; None where that is another thing.
-    """
-
-    maps: np.ndarray
-    means: np.ndarray
-    maxima: np.ndarray
-    limits: np.ndarray
-    logits: np.ndarray | None
-
-
-class MapReader:
-    """Read the maps of a network's layers, and keep those of the last pictures.
-
-    Args:
-        model: any module that takes pictures; left as it was.
-        images: shape (N, C, H, W).
-        layers: as in `capture_activations`; when None, all modules without children.
-
-    Attributes:
-        layers: name -> kind and shape of its maps, such as ("ReLU", (8, 28, 28)), in the
-            order of the calls.
-        classes: how many logits the network gives; None where that is another thing.
-
-    Raises:
-        ValueError: if there are no pictures, or no layer gives maps (1, C, H, W) for one.
-    """
-
-    def __init__(self, model: nn.Module, images: Tensor, layers=None):
-        check_input(model, images)
-        self._model, self._images = model, images
-        if layers is None:
-            layers = [name for name, module in model.named_modules() if not any(module.children())]
-        maps, output = self._run(0, layers)
-        self.classes = None if (logits := _find_logits(output)) is None else len(logits)
-        modules = model.named_modules(remove_duplicate=False)
-        kinds = {name: type(module).__name__ for name, module in modules}
-        self.layers = {
-            name: (kinds.get(name) or kinds[name.rpartition("_")[0]], tuple(given.shape[1:]))
-            for name, given in maps.items()
-            if _are_maps(given)
-        }
-        if not self.layers:
-            raise ValueError(
-                "expected a layer that gives maps (1, C, H, W), got "
-                + (", ".join(map(_layer_name, maps)) or "none")
-            )
-        self._kept: dict[tuple[int, str], Reading] = {}
-
-    def read(self, picture: int, layer: str) -> Reading:
-        """Read one layer's maps for a picture, or take them from those that are kept."""
-        key = picture, layer
-        if key not in self._kept:
-            self._kept[key] = self._read(picture, layer)
-            while sum(r.maps.nbytes for r in self._kept.values()) > KEPT and len(self._kept) > 1:
-                del self._kept[next(iter(self._kept))]
-        return self._kept[key]
-
-    def _run(self, picture: int, layers) -> tuple[dict, object]:
-        return show_picture(self._model, self._images[picture : picture + 1], layers)
-
-    def _read(self, picture: int, layer: str) -> Reading:
-        captured, output = self._run(picture, layer)
-        given = captured.get(layer)
-        if not _are_maps(given):
-            raise ValueError(
-                f"expected {_layer_name(layer)} to give maps (1, C, H, W) for picture {picture}, "
-                f"got {name_kind(given)}"
-            )
-        maps = given[0].dequantize().float()  # whatever numbers they are
-        logits = _find_logits(output)
-        limits = maps.nan_to_num(0, 0, 0).abs().amax((1, 2))
-        means = maps.mean((1, 2))
-        means[means.abs() < 1e-8 * limits] = 0  # so little is what rounding leaves of 0
-        return Reading(
-            maps.numpy(),
-            means.numpy(),
-            maps.amax((1, 2)).numpy(),
-            limits.numpy(),
-            logits if logits is not None and len(logits) == self.classes else None,
-        )
-
-
-def _are_maps(given: object) -> bool:
-    """Whether they are the maps (1, C, H, W) of one picture."""
-    if not isinstance(given, Tensor) or given.layout != torch.strided or given.is_complex():
-        return False
-    return given.ndim == 4 and len(given) == 1 and given.numel() > 0
-
-
-def _find_logits(output: object) -> np.ndarray | None:
-    """Read logits (K,); a single one says nothing, as its softmax is always 1."""
-    logits = find_logits(output)
-    return None if logits is None or len(logits) == 1 else logits
-
-
-@dataclass(frozen=True)
-class View:
+class Shown:
     """What is on view.
 
     Attributes:
         state: the state it follows from, with its layer.
         kind: of the layer, such as "ReLU".
         reading: what the layer gives.
-        order: the channels in the order of the state.
         image: the picture, shape (H, W), the mean over its channels.
         label: its class number; None where it is not known.
         class_names: of the class numbers.
@@ -225,10 +115,17 @@ class View:
     state: MapState
     kind: str
     reading: Reading
-    order: np.ndarray
     image: np.ndarray
     label: int | None
     class_names: Sequence[str]
+
+    @cached_property
+    def order(self) -> np.ndarray:
+        """The channels in the order of the state."""
+        reading = self.reading
+        index = np.zeros(len(reading.maps))
+        numbers = {"index": index, "mean": reading.means, "max": reading.maxima}[self.state.sort]
+        return np.argsort(-numbers, kind="stable")
 
     @property
     def numbers(self) -> np.ndarray:
@@ -242,9 +139,19 @@ class View:
 
     @property
     def page(self) -> np.ndarray:
-        """The channels on the same page as the marked map."""
-        first = self.state.place // ON_A_PAGE * ON_A_PAGE
+        """The channels of the maps shown."""
+        place = self.state.place
+        if self.state.view == "one map":
+            return self.order[place : place + 1]
+        first = place // ON_A_PAGE * ON_A_PAGE
         return self.order[first : first + ON_A_PAGE]
+
+    @cached_property
+    def scale(self) -> Scale:
+        """The scale of the marked map's colours."""
+        if self.state.scale == SCALES[0]:
+            return self.reading.scale
+        return scale_of(self.reading.maps[self.channel])
 
     @cached_property
     def are_logits(self) -> bool:
@@ -263,56 +170,46 @@ class View:
         return None if self.reading.logits is None else softmax(self.reading.logits)
 
 
-def look(
-    state: MapState,
-    reader: MapReader,
-    images: Tensor,
-    labels: Sequence[int] | None,
-    class_names: Sequence[str],
-) -> View:
-    """Read what is to be shown."""
-    reading = reader.read(state.picture, state.layer)
-    numbers = {"index": None, "mean": reading.means, "max": reading.maxima}[state.sort]
-    count = len(reading.maps)
-    order = np.arange(count) if numbers is None else np.argsort(-numbers, kind="stable")
-    return View(
-        state,
-        reader.layers[state.layer][0],
-        reading,
-        order,
-        for_showing(images[state.picture]).mean(0),
-        None if labels is None else labels[state.picture],
-        class_names,
-    )
-
-
-def describe_view(view: View) -> str:
+def describe_maps(shown: Shown) -> str:
     """Say what the marked map and the network say."""
-    state, reading, channel = view.state, view.reading, view.channel
+    state, reading, channel = shown.state, shown.reading, shown.channel
     count, height, width = reading.maps.shape
     place = "" if state.sort == "index" else f", place {state.place} by {state.sort}"
-    text = (
-        f"{state.layer or 'The whole model'} ({view.kind}) gives {count} maps of {height}×{width}. "
-        f"Channel {channel}{place}: mean {_number(reading.means[channel])}, "
+    said = (
+        f"{state.layer or 'The whole model'} ({shown.kind}) gives {count} maps of "
+        f"{height}×{width}. Channel {channel}{place}: mean {_number(reading.means[channel])}, "
         f"max {_number(reading.maxima[channel])}."
     )
-    if view.are_logits:
-        name, logit = view.class_names[channel], _number(reading.logits[channel])
-        text += f" Its {state.pool} is the logit of {name}, {logit}."
-    if view.probabilities is not None:
-        text += f" The network says {_verdict(view)}."
-    return text
+    if shown.are_logits:
+        name, logit = shown.class_names[channel], _number(reading.logits[channel])
+        said += f" Its {state.pool} is the logit of {name}, {logit}."
+    if shown.probabilities is not None:
+        said += f" The network says {_verdict(shown)}."
+    return said
 
 
-def _verdict(view: View) -> str:
-    best = best_class(view.probabilities)
+def _verdict(shown: Shown) -> str:
+    best, names = best_class(shown.probabilities), shown.class_names
     if best is None:
         return NO_NUMBER
-    text = f"{view.class_names[best]} ({view.probabilities[best]:.0%})"
-    if view.label is None:
-        return text
-    right = best == view.label
-    return f"{text}, {'right' if right else f'wrong: it is {view.class_names[view.label]}'}"
+    said = f"{names[best]} ({shown.probabilities[best]:.0%})"
+    if shown.label is None:
+        return said
+    return f"{said}, {'right' if best == shown.label else f'wrong: it is {names[shown.label]}'}"
+
+
+def describe_scale(scale: Scale) -> str:
+    """Say what the colours do not show; empty where they show all."""
+    said = ""
+    if scale.beyond:
+        furthest = max(scale.lowest, scale.highest, key=abs)
+        said = (
+            f"The colours end at ±{_number(scale.limit)}. Numbers beyond it have a white corner: "
+            f"{scale.beyond}, as far as {_number(furthest)}. "
+        )
+    if scale.others:
+        said += f"Infinite or no number, and chequered: {scale.others}."
+    return said.strip()
 
 
 def _number(value: float) -> str:
@@ -322,178 +219,239 @@ def _number(value: float) -> str:
     return format_number(value, 2 if abs(value) >= 0.1 else 3)
 
 
-def _layer_name(name: str) -> str:
-    return name or "the whole model"
+def draw_maps(shown: Shown, width: int = PICTURE) -> Frame:
+    """Draw the picture, so wide, with the most probable classes, and a bar beside each map."""
+    reading, state = shown.reading, shown.state
+    rows = [f"{c}: {_number(reading.means[c])}, {_number(reading.maxima[c])}" for c in shown.page]
+    name = "" if shown.label is None else f", {shown.class_names[shown.label]}"
+    words = describe_maps(shown), describe_scale(shown.scale)
+    said = (
+        f"Picture {state.picture}{name}. {words[0]} "
+        f"Mean and max of each map shown, by channel: {'; '.join(rows)}. {words[1]}"
+    )
+    longest = max(shown.class_names, key=len, default="")[:40]
+    room = [line.format(longest) for line in LONGEST_WORDS]
+    return Frame([_picture_panel(shown, width), _maps_panel(shown)], words, said.strip(), room=room)
 
 
-def map_picture(view: View) -> Picture:
-    """Draw the picture and its classes, the maps with a bar for each, and the colour bar.
+def _picture_panel(shown: Shown, width: int) -> Panel:
+    """The picture, what the network says, and the most probable classes."""
+    title = f"picture {shown.state.picture}"
+    if shown.label is not None:
+        title = shown.class_names[shown.label]
+    drawn = [text(0, 9, title, 13, letters=int(width / LETTER * 12 / 13))]
+    image = _thin_out(shown.image, 224)
+    tall, wide = (n * width / max(shown.image.shape) for n in shown.image.shape)
+    box = (width - wide) / 2, TOP + (width - tall) / 2, wide, tall
+    probabilities = shown.probabilities
+    if probabilities is not None:
+        known = best_class(probabilities) is not None
+        verdict = "the network says" if known else f"it says {NO_NUMBER}"
+        if known and shown.label is not None:
+            verdict = f"the network is {judge(probabilities, shown.label)}"
+        y = TOP + width + 24
+        drawn.append(text(0, y - 12, verdict))
+        for number in np.argsort(-probabilities, kind="stable")[: MOST_CLASSES * known]:
+            share = float(probabilities[number])
+            drawn += [
+                _box((0, y, width, ROW - 4), "gap-pale"),
+                _box((0, y, width * share, ROW - 4), "gap-grey"),
+                text(4, y + 9, shown.class_names[number], letters=int((width - 44) / LETTER)),
+                text(width - 4, y + 9, f"{share:.0%}", anchor="end"),
+            ]
+            y += ROW
+    return Panel(width, HEIGHT, "".join(drawn), [Pixels(grey_levels(image), box, "grey")])
+
+
+def _thin_out(maps: np.ndarray, most: int) -> np.ndarray:
+    """Leave out rows and columns of maps (..., H, W), evenly, where there are more than so many."""
+    part = min(1, most / max(maps.shape[-2:]))
+    rows, columns = (np.arange(ceil(n * part)) * n // ceil(n * part) for n in maps.shape[-2:])
+    return maps if part == 1 else maps[..., rows[:, None], columns]
+
+
+@lru_cache(maxsize=2)  # the same while another map is marked
+def draw_page(
+    reading: Reading,
+    channels: tuple[int, ...],
+    scale: str,
+    pool: str,
+    class_names: tuple[str, ...] | None,
+) -> tuple[Pixels, str, list[tuple[float, ...]]]:
+    """Draw maps in rows, as large as there is room.
+
+    Args:
+        reading: what the layer gives.
+        channels: of the maps, in their order.
+        scale: as in `MapState`.
+        pool: as in `MapState`.
+        class_names: where each channel is a class.
 
     Returns:
-        A picture whose text holds mean and maximum of every map on the page.
+        All maps as one array, with nothing in between; a frame and a bar for each, and their
+        numbers, as SVG; the box of each.
     """
-    canvas = Canvas(WIDTH, HEIGHT, for_maps=True)
-    _draw_image(canvas, view)
-    limits = view.reading.limits
-    if view.state.scale == SCALES[0]:
-        limits = np.full_like(limits, limits.max())
-    if view.state.view == "all maps":
-        shown = view.page
-        _draw_all(canvas, view, limits)
-    else:
-        shown = view.order[view.state.place : view.state.place + 1]
-        _draw_one(canvas, view, limits)
-    _draw_colours(canvas, view, float(limits[view.channel]))
-    rows = [
-        f"{c}: {_number(view.reading.means[c])}, {_number(view.reading.maxima[c])}" for c in shown
-    ]
-    name = "" if view.label is None else f", {view.class_names[view.label]}"
-    return canvas.picture(
-        f"Picture {view.state.picture}{name}. {describe_view(view)} "
-        f"Mean and max of each map shown, by channel: {'; '.join(rows)}."
-    )
-
-
-def _fill(shape: tuple[int, int], width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
-    """Say which rows and columns to draw, again and again or not at all, to fill a space.
-
-    All are drawn equally often, unless that leaves more than a fifth of the space empty.
-    """
-    scale = min(height / shape[0], width / shape[1])
-    if int(scale) > 0.8 * scale:
-        scale = int(scale)
-    lengths = (max(1, round(count * scale)) for count in shape)
-    rows, columns = (np.arange(n) * count // n for n, count in zip(lengths, shape, strict=True))
-    return np.ix_(rows, columns)
-
-
-def _shade(maps: np.ndarray, limits: np.ndarray, space: tuple[np.ndarray, ...]) -> np.ndarray:
-    """Shade the maps (C, H, W) by their limits (C,), and fill spaces with them."""
-    limits = limits[:, None, None]
-    maps = np.clip(np.nan_to_num(maps), -limits, limits)
-    rows, columns = space
-    if len(rows) < maps.shape[1]:  # shade the fewer numbers
-        return shade_signed(maps[:, rows, columns], limits)
-    return shade_signed(maps, limits)[:, rows, columns]
-
-
-def _draw_image(canvas: Canvas, view: View) -> None:
-    """The picture, what the network says, and the most probable classes."""
-    left, top, side = (n * SCALE for n in IMAGE)
-    title = f"picture {view.state.picture}"
-    if view.label is not None:
-        title = shorten(view.class_names[view.label], 13 * SCALE, (GRID[0] - 8) * SCALE)
-    canvas.write(left, 8 * SCALE, title, 13 * SCALE, "lm")
-    image = shade_grey(view.image)[_fill(view.image.shape, side, side)]
-    canvas.tiles(image, left, top, 1)
-    probabilities = view.probabilities
-    if probabilities is None:
-        return
-    known = best_class(probabilities) is not None
-    verdict = "the network says" if known else f"it says {NO_NUMBER}"
-    if known and view.label is not None:
-        verdict = f"the network is {judge(probabilities, view.label)}"
-    left, top, width, row = (n * SCALE for n in CLASSES)
-    canvas.write(left, top - 3 * SCALE, verdict, 11 * SCALE, "lb")
-    best = np.argsort(-probabilities, kind="stable") if known else []
-    for place, number in enumerate(best[:MOST_CLASSES]):
-        y = top + place * row
-        canvas.fills.rectangle((left, y, left + width - 1, y + row - 4 * SCALE), fill=PALE)
-        if length := round(width * float(probabilities[number])):
-            canvas.fills.rectangle((left, y, left + length - 1, y + row - 4 * SCALE), fill=GREY)
-        middle = y + (row - 4 * SCALE) // 2
-        name = shorten(view.class_names[number], 11 * SCALE, width - 40 * SCALE)
-        canvas.write(left + 4 * SCALE, middle, name, 11 * SCALE, "lm")
-        percent = f"{probabilities[number]:.0%}"
-        canvas.write(left + width - 4 * SCALE, middle, percent, 11 * SCALE, "rm")
-
-
-def _draw_all(canvas: Canvas, view: View, limits: np.ndarray) -> None:
-    """A page of maps, each with a bar beside it, and with its numbers where there is room."""
-    left, top, width, height = (n * SCALE for n in GRID)
-    page = view.page
-    columns = int(np.ceil(np.sqrt(len(page))))
-    rows = -(-len(page) // columns)
-    across, down = width // columns, height // rows
-    named = columns <= NAMED
-    caption = 13 * SCALE if named else 0  # above and below the map
-    gap, bar = 4 * SCALE, BAR * SCALE
-    maps = view.reading.maps[page]
-    # the bar is nearer to its own map than to the next
-    room = across - gap * 3 // 2 - bar - SCALE, down - gap - 2 * caption
-    fills = _shade(maps, limits[page], _fill(maps.shape[1:], *room))
-    tall, wide = fills.shape[1:]
-    numbers = np.nan_to_num(view.numbers).astype(float)
-    low = min(0.0, numbers.min())
-    span = (max(0.0, numbers.max()) - low) or 1.0
-    sheet = np.full((height, width), WHITE, np.uint8)  # much faster than drawing one by one
-    for place, channel in enumerate(page):
-        x = place % columns * across + gap // 2
-        y = place // columns * down + gap // 2 + caption
-        frame, fill = (2 * SCALE, DARK) if channel == view.channel else (SCALE, GREY)
-        sheet[y - frame : y + tall + frame, x - frame : x + wide + frame] = fill
-        sheet[y : y + tall, x : x + wide] = fills[place]
-        edge = x + wide + 2 * SCALE
-        sheet[y : y + tall, edge : edge + bar] = PALE
-        # the bar is between these two rows, and one thick if it is nothing
-        ends = [round(tall * (1 - (number - low) / span)) for number in (0.0, numbers[channel])]
-        first = min(*ends, tall - 1)
-        sheet[y + first : y + max(*ends, first + 1), edge : edge + bar] = DARK
-        if named:
+    maps = reading.maps[list(channels)]
+    limits = reading.scale.limit
+    if scale != SCALES[0]:
+        limits = np.array([scale_of(one).limit for one in maps])[:, None, None]
+    most = 224 // min(len(maps), 4)
+    levels = signed_levels(_thin_out(maps, most), limits)
+    if max(levels.shape[1:]) > most:  # numbers with a pattern take two rows and columns
+        levels = signed_levels(_thin_out(maps, most // 2), limits)
+    pixels, boxes = _arrange(levels)
+    svg = [_box(box, "gap-edge") for box in boxes]
+    svg.append(_draw_bars(reading.means if pool == "mean" else reading.maxima, channels, boxes))
+    if _has_numbers(len(maps)):
+        step = boxes[1][0] or WIDTH  # from one map to the next
+        letters = int((step - boxes[0][2] - BAR - GAP - 6) / LETTER)
+        for channel, (x, y, width, height) in zip(channels, boxes, strict=True):
             name = str(channel)
-            if view.are_logits:
-                name = shorten(f"{channel} {view.class_names[channel]}", 11 * SCALE, across - gap)
-            canvas.write(left + x, top + y - 5 * SCALE, name, 11 * SCALE, "ls")
-            pair = view.reading.means[channel], view.reading.maxima[channel]
-            words = " / ".join(fit_number(_number(number), number, 6) for number in pair)
-            canvas.write(left + x, top + y + tall + SCALE, words, 11 * SCALE, "la")
-    canvas.tiles(sheet, left, top, 1)
-    below = ", mean / max below" if named else ""
-    canvas.write(left, 8 * SCALE, f"bars: {view.state.pool}{below}", 11 * SCALE, "lm")
+            if class_names and class_names[channel] != name:
+                name = f"{name} {class_names[channel]}"
+            numbers = reading.means[channel], reading.maxima[channel]
+            lines = [name, *(fit_number(_number(one), one, letters) for one in numbers)]
+            x, y = x + width + BAR + 6, y + height / 2
+            svg += [text(x, y + 14 * n, lines[n + 1], letters=letters) for n in (-1, 0, 1)]
+    return pixels, "".join(svg), boxes
 
 
-def _draw_one(canvas: Canvas, view: View, limits: np.ndarray) -> None:
-    """The marked map alone, as large as there is room, with a frame around its maximum."""
-    left, top, width, height = (n * SCALE for n in GRID)
-    reading, channel = view.reading, view.channel
-    maps = reading.maps[channel]
-    space = _fill(maps.shape, width, height - 18 * SCALE)
-    fills = _shade(maps[None], limits[channel, None], space)[0]
-    canvas.tiles(fills, left, top, 1)
-    tall, wide = fills.shape
-    canvas.frame((left, top, left + wide, top + tall))
-    peak = np.unravel_index(maps.argmax(), maps.shape)
-    (y, x), (bottom, right) = (
-        [np.searchsorted(drawn.ravel(), at, side) for drawn, at in zip(space, peak, strict=True)]
-        for side in ("left", "right")
+def _has_numbers(count: int) -> bool:
+    """Whether so many maps leave room for numbers; one alone has them below."""
+    return 1 < count <= WITH_NUMBERS
+
+
+def _arrange(levels: np.ndarray) -> tuple[Pixels, list[tuple[float, ...]]]:
+    """Put maps (C, H, W) into rows, with room beside each for a bar and maybe numbers.
+
+    Returns:
+        The whole as one array, and the box of each map.
+    """
+    # in more and smaller squares, since gaps are whole squares too
+    times = ceil(16 / max(levels.shape[1:]))
+    levels = levels.repeat(times, 1).repeat(times, 2)
+    count, height, width = levels.shape
+    beside = 2 + BAR + GAP + NUMBERS * _has_numbers(count)
+    room = MAPS if count > 1 else MAPS - 16
+
+    def square(columns: int) -> float:
+        """How large a square can be."""
+        rows = ceil(count / columns)
+        return min((WIDTH / columns - beside) / width, (room / rows - GAP) / height)
+
+    fewest = ceil(count / 6) if _has_numbers(count) else 1  # three lines need their height
+    columns = max(range(fewest, count + 1), key=square)
+    rows, side = ceil(count / columns), square(columns)
+    across, down = width + ceil(beside / side), height + ceil(GAP / side)
+    side = min(WIDTH / (columns * across), room / (rows * down))
+    # what is left goes between the maps
+    across = int(WIDTH / (columns * side) + 1e-9)
+    if _has_numbers(count):
+        down = int(room / (rows * side) + 1e-9)
+
+    above = (down - height) // 2
+    cells = np.full((rows * columns, down, across), NOTHING, np.uint8)
+    cells[:count, above : above + height, :width] = levels
+    mosaic = cells.reshape(rows, columns, down, across).swapaxes(1, 2)
+    mosaic = mosaic.reshape(rows * down, columns * across)
+    squares = [
+        (place % columns * across, place // columns * down + above) for place in range(count)
+    ]
+    boxes = [(x * side, TOP + y * side, width * side, height * side) for x, y in squares]
+    return Pixels(mosaic, (0, TOP, columns * across * side, rows * down * side)), boxes
+
+
+def _draw_bars(numbers: np.ndarray, channels: Sequence[int], boxes: Sequence[tuple]) -> str:
+    """Draw a bar beside each map, all to one scale: up from zero, or down."""
+    finite = numbers[np.isfinite(numbers)].astype(float)
+    low, high = finite.min(initial=0), finite.max(initial=0)
+    numbers = np.nan_to_num(numbers.astype(float), nan=0, posinf=high, neginf=low)
+    span = (high - low) or 1.0
+    pale, dark = [], []
+    for channel, (x, y, width, height) in zip(channels, boxes, strict=True):
+        x += width + 2
+        ends = [height * (high - number) / span for number in (0.0, numbers[channel])]
+        first = min(*ends, height - 1)  # a bar of nothing is a line
+        length = max(*ends, first + 1) - first
+        pale.append(f"M{x:.2f} {y:.2f}h{BAR}v{height:.2f}h-{BAR}z")
+        dark.append(f"M{x:.2f} {y + first:.2f}h{BAR}v{length:.2f}h-{BAR}z")
+    paths = {"gap-pale": pale, "gap-dark": dark}
+    return "".join(element("path", d="".join(d), class_=class_) for class_, d in paths.items())
+
+
+def _maps_panel(shown: Shown) -> Panel:
+    """The maps, with a frame around the marked one, and the colour bar."""
+    state, reading, channel = shown.state, shown.reading, shown.channel
+    class_names = tuple(shown.class_names) if shown.are_logits else None
+    pixels, page, boxes = draw_page(
+        reading, tuple(shown.page.tolist()), state.scale, state.pool, class_names
     )
-    box = (left + x, top + y, left + right, top + bottom)
-    canvas.frame(box, DARK, 3 * SCALE)
-    canvas.frame(box, WHITE)  # so that it is seen on every colour
-    pair = _number(reading.means[channel]), _number(reading.maxima[channel])
-    words = f"mean {pair[0]}, max {pair[1]}, min {_number(maps.min())}"
-    canvas.write(left, top + tall + 4 * SCALE, words, 12 * SCALE)
+    if state.view == "one map":
+        title = f"map {channel}, bar: {state.pool}"
+        one = reading.maps[channel]
+        numbers = {"mean": reading.means[channel], "max": one.max(), "min": one.min()}
+        below = ", ".join(f"{name} {_number(number)}" for name, number in numbers.items())
+        mark = _mark_maximum(one, boxes[0])
+        mark += text(0, boxes[0][1] + boxes[0][3] + 10, below, letters=40)
+    else:
+        title = f"bars: {state.pool}"
+        title += "; beside: number, mean, max" * _has_numbers(len(boxes))
+        mark = _box(boxes[state.place % ON_A_PAGE], "gap-frame")
+    colours, bar = _draw_colours(shown)
+    return Panel(WIDTH, HEIGHT, text(0, 9, title) + page + mark + colours, [pixels, *bar])
 
 
-def _draw_colours(canvas: Canvas, view: View, limit: float) -> None:
-    """The colour bar of the marked map's scale, with zero marked."""
-    left, top, width, height = (n * SCALE for n in COLOURS)
-    lowest = -limit if (view.reading.maps < 0).any() else 0.0
-    fills = shade_signed(np.linspace(limit, lowest, height)[:, None], limit)
-    canvas.tiles(fills.repeat(width, 1), left, top, 1)
-    canvas.frame((left, top, left + width, top + height))
-    for value in {limit, 0.0, lowest}:
-        part = (limit - value) / (limit - lowest) if limit > lowest else 0
-        y = top + round(part * height)
-        canvas.fills.line((left, y, left + width + 3 * SCALE, y), fill=DARK, width=SCALE)
-        size = fit_number(shorten_exponent(f"{abs(value):.3g}"), abs(value), 5)
-        words = f"-{size}" if value < 0 else size
-        canvas.write(left + width + 5 * SCALE, y, words, 11 * SCALE, "lm")
-    whose = "all maps" if view.state.scale == SCALES[0] else f"map {view.channel}"
-    canvas.write((WIDTH - 1) * SCALE, 8 * SCALE, whose, 11 * SCALE, "rm")
+def _box(box: Sequence[float], class_: str) -> str:
+    names = ("x", "y", "width", "height")
+    return element("rect", **dict(zip(names, box, strict=True)), class_=class_)
 
 
-class MapLab(StateLab):
+def _mark_maximum(numbers: np.ndarray, box: tuple) -> str:
+    """Draw a frame around the largest number, to be seen on every colour."""
+    place = np.unravel_index(numbers.argmax(), numbers.shape)
+    left, top, *size = box
+    height, width = size[1] / numbers.shape[0], size[0] / numbers.shape[1]
+    box = left + place[1] * width, top + place[0] * height, width, height
+    return _box(box, "gap-line-black") + _box(box, "gap-line-white")
+
+
+def _draw_colours(shown: Shown) -> tuple[str, list[Pixels]]:
+    """Draw the colour bar of the marked map's scale, and how far numbers go beyond it."""
+    scale = shown.scale
+    left, top, width, height = COLOURS
+    lowest = -scale.limit if shown.reading.scale.lowest < 0 else 0.0
+    part = np.linspace(-1 if lowest < 0 else 0, 1, 126)[None]
+    pixels = [Pixels(signed_levels(part, 1), COLOURS)]
+    whose = "all maps" if shown.state.scale == SCALES[0] else f"map {shown.channel}"
+    zero = left if lowest == 0 else left + width / 2
+    drawn = [
+        _box(COLOURS, "gap-edge"),
+        element("path", d=f"M{zero} {top}v{height + 3}", class_="gap-line-dark"),
+        text(left - 4, top + 6, _tick(lowest), anchor="end"),
+        text(left + width + 4, top + 6, _tick(scale.limit)),
+        text(WIDTH / 2, top + 23, f"{whose}, 0 is white", anchor="middle"),
+    ]
+    ends = (scale.lowest, "start", 1, 0), (scale.highest, "end", -1, WIDTH - 12)
+    for end, anchor, inwards, x in ends:
+        if abs(end) > scale.limit:
+            levels = signed_levels([[end] * 2] * 2, scale.limit)
+            pixels.append(Pixels(levels, (x, top + 17, 12, 12)))
+            x += 6 + 10 * inwards
+            drawn.append(text(x, top + 23, f"to {_tick(end)}", anchor=anchor))
+    return "".join(drawn), pixels
+
+
+def _tick(value: float) -> str:
+    """Write a number at the colour bar in at most six letters."""
+    size = fit_number(shorten_exponent(f"{abs(value):.3g}"), abs(value), 5)
+    return f"-{size}" if value < 0 else size
+
+
+def _pairs(options: Sequence[str]) -> list[tuple[str, str]]:
+    return [(option, option) for option in options]
+
+
+class MapLab(Lab):
     """See the maps of any layer of a network, and the number that pooling makes of each.
 
     Orange is below zero, white is zero, blue is above. The bar beside a map is its mean or
@@ -535,74 +493,82 @@ class MapLab(StateLab):
         known = self._reader.classes
         self._labels = None if labels is None else read_labels(labels, len(images), known or inf)
         self._class_names = read_names(class_names, known or max(self._labels or [-1]) + 1)
-        super().__init__(MapState(**settings))
-
-    def _complete(self, state: MapState) -> MapState:
-        if state.layer is not None:
-            return state
-        # the last one that is not pooled yet
-        names = [name for name, (_, size) in self._reader.layers.items() if size[1:] > (1, 1)]
-        return replace(state, layer=(names or list(self._reader.layers))[-1])
-
-    def picture(self) -> Picture:
-        """Draw the state on view."""
-        return map_picture(self._look())
+        offered = [
+            (f"{layer_name(name)}: {kind} {'×'.join(map(str, size))}", name)
+            for name, (kind, size) in self._reader.layers.items()
+        ]
+        controls = [
+            *([Slider("picture", "Picture", 0, len(images) - 1, main=True)] * (len(images) > 1)),
+            *([Choice("layer", "Layer", offered, main=True)] * (len(offered) > 1)),
+            Slider("place", "Map", 0, 0, main=True),
+            Choice("view", "View", _pairs(VIEWS)),
+            Choice("scale", "Colours", _pairs(SCALES)),
+            Choice("pool", "Bars", _pairs(POOLS)),
+            Choice("sort", "Sort by", _pairs(ORDERS)),
+            START_AGAIN,
+        ]
+        super().__init__(MapState(**settings), controls)
 
     def __repr__(self) -> str:
-        kind, _ = self._reader.layers[self._state.layer]
-        count, height, width = self._reader.read(self._state.picture, self._state.layer).maps.shape
-        layer = _layer_name(self._state.layer)
+        state = self.value
+        kind, _ = self._reader.layers[state.layer]
+        count, height, width = self._reader.read(state.picture, state.layer).maps.shape
         return (
-            f"MapLab(picture {self._state.picture}, {layer} ({kind}): "
+            f"MapLab(picture {state.picture}, {layer_name(state.layer)} ({kind}): "
             f"{count} maps of {height}×{width})"
         )
 
-    def _check(self, state: MapState) -> None:
+    def shown(self, state: MapState) -> Shown:
+        """Find what is to be shown of a state."""
+        return Shown(
+            state,
+            self._reader.layers[state.layer][0],
+            self._reader.read(state.picture, state.layer),
+            for_showing(self._images[state.picture]).mean(0),
+            None if self._labels is None else self._labels[state.picture],
+            self._class_names,
+        )
+
+    def draw(self, state: MapState) -> Frame:
+        """Draw picture and maps; without classes below it, the picture is larger."""
+        return draw_maps(self.shown(state), PICTURE if self._reader.classes else WIDTH)
+
+    def complete(self, state: MapState) -> MapState:
+        """Begin at the first layer that is not pooled yet; refuse what this lab has not."""
+        layers = self._reader.layers
+        if state.layer is None:
+            names = [name for name, (_, size) in layers.items() if size[1:] > (1, 1)]
+            state = replace(state, layer=(names or [*layers])[0])
         check_below("picture", state.picture, len(self._images))
-        if state.layer not in [*self._reader.layers]:  # it may be anything
-            names = ", ".join(map(repr, self._reader.layers))
+        if state.layer not in [*layers]:  # it may be anything
+            names = ", ".join(map(repr, layers))
             raise ValueError(f"expected layer to be one of {names}, got {state.layer!r}")
         check_below("place", state.place, self._count(state))
-
-    def _look(self) -> View:
-        return look(self._state, self._reader, self._images, self._labels, self._class_names)
-
-    def _build(self) -> None:
-        layers = [
-            (f"{_layer_name(name)}: {kind} {'×'.join(map(str, size))}", name)
-            for name, (kind, size) in self._reader.layers.items()
-        ]
-        self._controls = {
-            "picture": self._slider("Picture", 0, len(self._images) - 1, self._goer("picture")),
-            "layer": self._dropdown("Layer", layers, self._goer("layer")),
-            "place": self._slider("Map", 0, 0, self._setter("place")),
-            "view": self._dropdown("View", VIEWS, self._setter("view")),
-            "scale": self._dropdown("Colours", SCALES, self._setter("scale")),
-            "pool": self._dropdown("Bars", POOLS, self._setter("pool")),
-            "sort": self._dropdown("Sort by", ORDERS, self._setter("sort")),
-        }
-        reset = self._button("Start again", self._start_again)
-        self._lay_out(*self._controls.values(), reset)
+        return state
 
     def _count(self, state: MapState) -> int:
         """How many maps the layer gives for the picture."""
         return len(self._reader.read(state.picture, state.layer).maps)
 
-    def _goer(self, field: str) -> Callable[[Any], None]:
-        """Make the action that goes to a picture or layer, which may have fewer maps."""
+    def from_fields(self, values: dict[str, Any]) -> MapState:
+        """Mark the last map where the layer has fewer than the place asked for."""
+        state = super().from_fields(values)
+        first = self.complete(replace(state, place=0))
+        return replace(first, place=min(state.place, self._count(first) - 1))
 
-        def go(value):
-            state = replace(self._state, **{field: value})
-            self.value = replace(state, place=min(state.place, self._count(state) - 1))
+    def limits(self, state: MapState) -> dict[str, dict[str, Any]]:
+        """Say how many maps there are, and hide what makes no difference."""
+        count, *size = self._reader.read(state.picture, state.layer).maps.shape
+        single = {"hidden": count == 1}
+        return {
+            "place": {"high": count - 1, **single},
+            "scale": single,
+            "sort": single,
+            "pool": {"hidden": size == [1, 1]},  # mean and maximum are the same
+        }
 
-        return go
-
-    def _show(self) -> None:
-        """Bring controls, picture and words in line with the state."""
-        state = self._state
-        with self._controls_follow():
-            self._controls["place"].max = self._count(state) - 1
-            self._move(self._controls)
-        view = self._look()
-        words = f'<div style="{WORDS}">{escape(describe_view(view))}</div>'
-        self._draw(map_picture(view), words)
+    def note(self, wanted: dict[str, Any], state: MapState) -> str:
+        """Say where another map is marked than was asked for."""
+        if wanted["place"] == state.place:
+            return ""
+        return f"The map is now {state.place}: {layer_name(state.layer)} has no more."

@@ -1,0 +1,174 @@
+"""What a layer of a network gives for a picture, and which numbers its colours stand for.
+
+The capturing itself is `gap_utils.activations.capture_activations`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from gap_utils.widgets.one_picture import check_input, find_logits, name_kind, show_picture
+
+BYTES_OF_MAPS = 16e6  # are kept; the oldest are computed again
+# more than so many times the 99th percentile is beyond a scale of colours; among few
+# numbers, none is an exception
+USUAL, SEVERAL, MANY = 0.99, 3, 50
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Which numbers the colours stand for.
+
+    Attributes:
+        limit: the distance from zero with the darkest colour.
+        lowest, highest: the ends of the finite numbers.
+        beyond: how many of them are further from zero than the limit.
+        others: how many are infinite or no number.
+    """
+
+    limit: float
+    lowest: float
+    highest: float
+    beyond: int
+    others: int
+
+
+def scale_of(maps: np.ndarray) -> Scale:
+    """Choose a scale that a few very large numbers cannot make pale for all others.
+
+    It ends at the largest number that is at most three times the 99th percentile of all that
+    are not zero.
+
+    Example:
+        >>> scale_of(np.array([*range(-60, 40), 1000.0])).limit
+        60.0
+    """
+    finite = maps[np.isfinite(maps)]
+    sizes = abs(finite[finite != 0])
+    limit = sizes.max(initial=0)
+    usual = int(USUAL * (len(sizes) - 1))
+    # to count is quicker than to sort them all
+    if len(sizes) >= MANY and (sizes >= limit / SEVERAL).sum() < len(sizes) - usual:
+        limit = sizes[sizes <= SEVERAL * np.partition(sizes, usual)[usual]].max()
+    ends = finite.min(initial=0), finite.max(initial=0)
+    beyond = int((sizes > limit).sum())
+    return Scale(float(limit), *map(float, ends), beyond, maps.size - finite.size)
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """What a layer gives for a picture.
+
+    Attributes:
+        maps: shape (C, H, W), float32.
+        means: of each map, shape (C,).
+        maxima: of each map, shape (C,).
+        logits: what the network gives, shape (K,), K > 1; None where that is another thing.
+    """
+
+    maps: np.ndarray
+    means: np.ndarray
+    maxima: np.ndarray
+    logits: np.ndarray | None
+
+    @cached_property
+    def scale(self) -> Scale:
+        """One scale of colours for all maps."""
+        return scale_of(self.maps)
+
+
+class MapReader:
+    """Read the maps of a network's layers, and keep those of the last pictures.
+
+    Args:
+        model: any module that takes pictures; left as it was.
+        images: shape (N, C, H, W).
+        layers: as in `capture_activations`; when None, all modules without children.
+
+    Attributes:
+        layers: name -> kind and shape of its maps, such as ("ReLU", (8, 28, 28)), in the
+            order of the calls.
+        classes: how many logits the network gives; None where that is another thing.
+
+    Raises:
+        ValueError: if there are no pictures, or no layer gives maps (1, C, H, W) for one.
+    """
+
+    def __init__(self, model: nn.Module, images: Tensor, layers=None):
+        check_input(model, images)
+        self._model, self._images = model, images
+        if layers is None:
+            layers = [name for name, module in model.named_modules() if not any(module.children())]
+        maps, output = self._run(0, layers)
+        self.classes = None if (logits := _find_logits(output)) is None else len(logits)
+        modules = model.named_modules(remove_duplicate=False)
+        kinds = {name: type(module).__name__ for name, module in modules}
+        self.layers = {
+            name: (kinds.get(name) or kinds[name.rpartition("_")[0]], tuple(given.shape[1:]))
+            for name, given in maps.items()
+            if _are_maps(given)
+        }
+        if not self.layers:
+            raise ValueError(
+                "expected a layer that gives maps (1, C, H, W), got "
+                + (", ".join(map(layer_name, maps)) or "none")
+            )
+        self._kept: dict[tuple[int, str], Reading] = {}
+
+    def read(self, picture: int, layer: str) -> Reading:
+        """Read one layer's maps for a picture, or take them from those that are kept."""
+        key = picture, layer
+        if key not in self._kept:
+            self._kept[key] = self._read(picture, layer)
+            while self._bytes() > BYTES_OF_MAPS and len(self._kept) > 1:
+                del self._kept[next(iter(self._kept))]
+        return self._kept[key]
+
+    def _bytes(self) -> int:
+        return sum(reading.maps.nbytes for reading in self._kept.values())
+
+    def _run(self, picture: int, layers) -> tuple[dict, object]:
+        return show_picture(self._model, self._images[picture : picture + 1], layers)
+
+    def _read(self, picture: int, layer: str) -> Reading:
+        captured, output = self._run(picture, layer)
+        given = captured.get(layer)
+        if not _are_maps(given):
+            raise ValueError(
+                f"expected {layer_name(layer)} to give maps (1, C, H, W) for picture {picture}, "
+                f"got {name_kind(given)}"
+            )
+        maps = given[0].dequantize().float().cpu()  # whatever numbers they are
+        logits = _find_logits(output)
+        largest = maps.nan_to_num(0, 0, 0).abs().amax((1, 2))
+        means = maps.mean((1, 2))
+        means[means.abs() < 1e-8 * largest] = 0  # so little is what rounding leaves of 0
+        return Reading(
+            maps.numpy(),
+            means.numpy(),
+            maps.amax((1, 2)).numpy(),
+            logits if logits is not None and len(logits) == self.classes else None,
+        )
+
+
+def _are_maps(given: object) -> bool:
+    """Whether they are the maps (1, C, H, W) of one picture."""
+    if not isinstance(given, Tensor) or given.layout != torch.strided or given.is_complex():
+        return False
+    return given.ndim == 4 and len(given) == 1 and given.numel() > 0
+
+
+def _find_logits(output: object) -> np.ndarray | None:
+    """Read logits (K,); a single one says nothing, as its softmax is always 1."""
+    logits = find_logits(output)
+    return None if logits is None or len(logits) == 1 else logits
+
+
+def layer_name(name: str) -> str:
+    """Name a layer in a sentence."""
+    return name or "the whole model"
