@@ -284,7 +284,7 @@ export function createLab(host) {
   function takeFrame(frame, place, arrived) {
     const key = pending.keys[place];
     const kept = keep(frame, arrived, pending.press ? undefined : key);
-    if (!kept || place > 0) return;
+    if (!kept) return;
     if (pending.press) told = keyOf(frame.fields);
     if (pending.press || key === keyOf(lab.wanted)) show(kept); // a late one is kept, not shown
   }
