@@ -329,8 +329,15 @@ function make(name, attributes = {}, ...inside) {
   return made;
 }
 
-/** Make a field whose keys Jupyter leaves alone. */
-const field = (name, attributes) => make(name, { ...attributes, "data-lm-suppress-shortcuts": "true" });
+/** Make a field whose keys Jupyter leaves alone; Enter takes what is typed, as leaving it does. */
+function field(name, attributes = {}) {
+  const made = make(name, { ...attributes, "data-lm-suppress-shortcuts": "true" });
+  made.addEventListener("keydown", ({ key }) => {
+    const typed = key === "Enter" && ["number", "text"].includes(attributes.type);
+    if (typed) made.dispatchEvent(new Event("change", { bubbles: true }));
+  });
+  return made;
+}
 
 /**
  * Controls: each gives its element, and a function that brings it in line with the fields.
