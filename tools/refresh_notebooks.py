@@ -47,6 +47,9 @@ def normalise(notebook: nbformat.NotebookNode) -> None:
             # without a kernel behind it a widget shows an error; the picture in front of it stays
             if output.get("data", {}).pop(WIDGET_VIEW, None) and not output.data:
                 cell.outputs.remove(output)
+            # a page without a lab's widget shows the PNG or the text beside it
+            if "gap-still" in output.get("data", {}).get("text/html", ""):
+                del output.data["text/html"]
             if output.output_type == "error":
                 output.traceback = [f"{output.ename}: {output.evalue}"]
 

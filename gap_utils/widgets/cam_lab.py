@@ -501,7 +501,8 @@ class CamLab(Lab):
             Choice("left", "Left class", classes),
             Choice("right", "Right class", classes),
             Choice("view", "View", [(view, view) for view in VIEWS], style="radio"),
+            START_AGAIN,
+            # last, since they leave a gap where they do nothing
             Slider("strength", "Strength %", 0, 100),
             Toggle("smooth", "Smooth"),
-            START_AGAIN,
         ]

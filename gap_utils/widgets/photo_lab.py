@@ -96,4 +96,6 @@ class PhotoLab(CamLab):
         return self._backbone.cam_head  # its refusal says more
 
     def _make_controls(self) -> list[Any]:
-        return [*super()._make_controls(), File("photo", "Your photograph", ".jpg,.jpeg,.png")]
+        *controls, strength, smooth = super()._make_controls()
+        file = File("photo", "Your photograph", ".jpg,.jpeg,.png")
+        return [*controls, file, strength, smooth]

@@ -306,7 +306,7 @@ def test_controls_ask_for_states():
     lab = CamLab(load_trained("gap_7x7"), TEST.images, TEST.labels, CLASS_NAMES)
     assert repr(lab) == "CamLab(picture 0, overlay: Ankle boot, Sneaker)"
     names = [one.name for one in lab._controls]
-    assert names == ["picture", "left", "right", "view", "strength", "smooth", "reset"]
+    assert names == ["picture", "left", "right", "view", "reset", "strength", "smooth"]
     assert (control(lab, "picture").high, control(lab, "picture").main) == (len(TEST) - 1, True)
     move(lab, picture=4, left="top 3", right=9, strength=80, smooth=True)
     assert lab.value == CamState(4, "top 3", 9, "overlay", 80, True)

@@ -10,14 +10,15 @@ VIEW = {WIDGET_VIEW: {"model_id": "1", "version_major": 2}}
 
 
 def test_the_picture_of_a_lab_is_stored_and_what_needs_a_kernel_is_not():
-    still = {"text/plain": "PoolLab(4x4)", "text/html": "<img>", "image/png": "abc"}
+    still = {"text/plain": "PoolLab(4x4)", "image/png": "abc"}
+    twice = still | {"text/html": '<div class="gap-still"><img></div>'}
     bar = new_output("display_data", {"text/plain": "0%|   |", **VIEW})
     warning = new_output("stream", name="stderr", text="no GPU")
     notebook = new_notebook(
         cells=[
             new_markdown_cell("A lab:"),
             new_code_cell(
-                outputs=[new_output("display_data", data) for data in (still, VIEW, VIEW)]
+                outputs=[new_output("display_data", data) for data in (twice, VIEW, VIEW)]
             ),
             new_code_cell(outputs=[new_output("execute_result", {"text/plain": "A()", **VIEW})]),
             new_code_cell(
