@@ -100,12 +100,52 @@ class LabPage:
         self.name = name
         page.goto(f"{self.address}/doc/tree/{name}?token={self.token}&reset")
         page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60_000)
-        self._wait_until_idle(1)
+        self.wait_until_idle(1)
 
     def run_all(self, timeout: float = 300) -> None:
         """Run every cell and wait until the last one has ended."""
-        self.page.evaluate("jupyterapp.commands.execute('notebook:run-all-cells')")
-        self._wait_until_idle(5, self._all_have_run, timeout)
+        self.command("notebook:run-all-cells")
+        self.wait_until_idle(5, self._all_have_run, timeout)
+
+    def command(self, name: str, **options) -> None:
+        """Do what an entry of JupyterLab's menus does."""
+        # what it gives back may be too large to hand on
+        self.page.evaluate(
+            "([name, options]) => void jupyterapp.commands.execute(name, options)", [name, options]
+        )
+
+    def execute(self, code: str, said: str = "") -> None:
+        """Run code in the kernel without a cell, and wait until it has printed that."""
+        printed = self.page.evaluate(
+            """async code => {
+                const kernel = jupyterapp.shell.currentWidget.sessionContext.session.kernel;
+                const future = kernel.requestExecute({code});
+                let printed = '';
+                future.onIOPub = ({content}) => printed += content.text ?? content.evalue ?? '';
+                await future.done;
+                return printed;
+            }""",
+            code,
+        )
+        assert printed.strip() == said
+
+    def run_cell(self, number: int) -> None:
+        """Run a cell, counted from 0, without waiting for it."""
+        self.page.evaluate(
+            "n => void (jupyterapp.shell.currentWidget.content.activeCellIndex = n)", number
+        )
+        self.command("notebook:run-cell")
+
+    def save(self) -> None:
+        """Save the notebook."""
+        self.page.evaluate("jupyterapp.shell.currentWidget.context.save()")
+
+    def cells(self) -> list[str]:
+        """The sources of all cells."""
+        return self.page.evaluate(
+            """Array.from(jupyterapp.shell.currentWidget.content.model.cells)
+                .map(cell => `${cell.type} ${cell.sharedModel.getSource()}`)"""
+        )
 
     def cell(self, text: str) -> Locator:
         """The cell whose source or output holds a text."""
@@ -140,7 +180,7 @@ class LabPage:
             }"""
         )
 
-    def _wait_until_idle(self, polls: int, also=lambda: True, timeout: float = 60) -> None:
+    def wait_until_idle(self, polls: int, also=lambda: True, timeout: float = 60) -> None:
         """Wait until the kernel has been idle that many times in a row."""
         seen = 0
 
