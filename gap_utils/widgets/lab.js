@@ -237,7 +237,6 @@ export function createLab(host) {
   function ask(press = undefined) {
     if (!host.send || lab.gone) return;
     if (pending) {
-      pending.again = true;
       if (press) pending.next = press;
       return;
     }
@@ -255,13 +254,24 @@ export function createLab(host) {
 
   function post(message, keys, buffers = []) {
     asked += 1;
-    pending = { ask: asked, sent: performance.now(), keys, press: message.press, again: false };
-    const { ask: mine } = { ask: asked };
+    pending = { ask: asked, sent: performance.now(), keys, press: message.press };
+    watch(asked, PATIENCE);
+    tell({ ...message, ask: asked }, buffers);
+  }
+
+  /** Say that an answer is waited for; ask more and more seldom whether there is a kernel still. */
+  function watch(mine, patience) {
     setTimeout(() => {
-      if (pending?.ask === mine) (lab.waiting = true), changed();
-    }, PATIENCE);
+      if (pending?.ask !== mine) return;
+      if (lab.waiting) tell({ ask: 0 });
+      else (lab.waiting = true), changed();
+      watch(mine, 2 * patience);
+    }, patience);
+  }
+
+  function tell(message, buffers = []) {
     try {
-      host.send?.({ ...message, ask: asked }, buffers);
+      host.send?.(message, buffers);
     } catch {
       lab.gone = true;
       upload = pending = null;
