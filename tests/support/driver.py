@@ -129,12 +129,13 @@ class LabPage:
         )
         assert printed.strip() == said
 
-    def run_cell(self, number: int) -> None:
-        """Run a cell, counted from 0, without waiting for it."""
+    def begin(self, code: str) -> None:
+        """Run code in the kernel without a cell, and wait for nothing."""
         self.page.evaluate(
-            "n => void (jupyterapp.shell.currentWidget.content.activeCellIndex = n)", number
+            """code => void jupyterapp.shell.currentWidget.sessionContext.session.kernel
+                .requestExecute({code})""",
+            code,
         )
-        self.command("notebook:run-cell")
 
     def save(self) -> None:
         """Save the notebook."""
@@ -225,10 +226,10 @@ def text_of(lab: Locator) -> str:
     return lab.locator(".gap-hidden").text_content()
 
 
-def expect_said(lab: Locator, *sentences: str) -> None:
+def expect_said(lab: Locator, *sentences: str, timeout: float = 10_000) -> None:
     """Wait until a lab says these below its panels; what only keeps the place is not read."""
     for sentence in sentences:
-        expect(lab.locator(".gap-words > [aria-live]")).to_contain_text(sentence)
+        expect(lab.locator(".gap-words > [aria-live]")).to_contain_text(sentence, timeout=timeout)
 
 
 @contextmanager
