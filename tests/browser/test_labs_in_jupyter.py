@@ -11,6 +11,7 @@ from playwright.sync_api import expect
 
 from driver import (
     LabPage,
+    NotebookPage,
     expect_said,
     focus_slider,
     open_browser,
@@ -193,6 +194,23 @@ def test_a_page_that_is_loaded_again_shows_what_was_on_view(opened, lab):
     assert "Window 3 of 4" in step_slider(lab, "Window")
 
 
+def test_notebook_7_shows_the_same_lab_and_leaves_it_its_keys(opened, lab, server):
+    opened.save()
+    page = opened.page.context.new_page()
+    other = NotebookPage(page, server, opened.name).lab("Lab")
+    slider = focus_slider(other, "Window")
+    for key, value in [("End", "4"), ("ArrowLeft", "3"), ("Home", "1"), ("ArrowUp", "2")]:
+        page.keyboard.press(key)
+        expect(slider).to_have_value(value)
+    for letter in "abdd":
+        page.keyboard.press(letter)
+    expect(slider).to_be_focused()
+    expect_said(other, "max(7, 3, 6, 1) = 7")
+    expect(page.locator(".jp-Cell")).to_have_count(len(opened.cells()))
+    page.close()
+    opened.execute("print(lab.value.window)", said="2")
+
+
 @pytest.mark.parametrize("end", ["restarted", "shut down"])
 def test_a_kernel_that_is_gone_leaves_the_picture_and_one_sentence(opened, end):
     opened.run_all()
@@ -220,14 +238,17 @@ def test_a_kernel_that_is_gone_leaves_the_picture_and_one_sentence(opened, end):
     expect_said(question, "Not this one. One too few.")
 
 
-@pytest.mark.parametrize("whose", ["one's own", "somebody else's"])
-def test_the_next_day_the_stored_picture_shows(opened, project, server, whose):
+@pytest.mark.parametrize(
+    ("whose", "front_end"),
+    [("one's own", LabPage), ("one's own", NotebookPage), ("somebody else's", LabPage)],
+)
+def test_the_next_day_the_stored_picture_shows(opened, project, server, whose, front_end):
     """A kernel has been started, but it knows nothing of the labs in the file."""
     path = project / opened.name
     if whose == "somebody else's":  # what was changed outside is not trusted
         path.write_text(path.read_text().replace("the same lab", "the same PoolLab"))
     page = opened.page
-    again = LabPage(page, server, opened.name)
+    again = front_end(page, server, opened.name)
     outputs = page.locator(".jp-CodeCell").nth(1).locator(".jp-OutputArea")
     expect(outputs.locator("img")).to_be_visible()
     page.wait_for_timeout(1500)  # whatever else may come
@@ -237,5 +258,6 @@ def test_the_next_day_the_stored_picture_shows(opened, project, server, whose):
     assert outputs.inner_text().strip() in ("", "[2]:")
     assert "( ) 3" in page.locator(".jp-CodeCell").nth(3).locator(".jp-OutputArea").inner_text()
     trusted = "Array.from(jupyterapp.shell.currentWidget.content.model.cells).every(c => c.trusted)"
-    assert page.evaluate(trusted) == (whose == "one's own")
+    if front_end is LabPage:
+        assert page.evaluate(trusted) == (whose == "one's own")
     again.close()

@@ -94,11 +94,13 @@ def open_browser(width: int = 1400, height: int = 1000):
 class LabPage:
     """One notebook opened in JupyterLab."""
 
+    place = "doc/tree"
+
     def __init__(self, page: Page, server: tuple[str, str], name: str):
         self.page = page
         self.address, self.token = server
         self.name = name
-        page.goto(f"{self.address}/doc/tree/{name}?token={self.token}&reset")
+        page.goto(f"{self.address}/{self.place}/{name}?token={self.token}&reset")
         page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60_000)
         self.wait_until_idle(1)
 
@@ -212,6 +214,12 @@ class LabPage:
         return urllib.request.urlopen(
             urllib.request.Request(url, method=method, headers=headers), timeout=10
         )
+
+
+class NotebookPage(LabPage):
+    """One notebook opened in Notebook 7, which the same server offers."""
+
+    place = "notebooks"
 
 
 def focus_slider(lab: Locator, label: str) -> Locator:
