@@ -73,6 +73,7 @@ def opened(project, server):
     with open_browser() as page:
         opened = LabPage(page, server, "notebooks/labs.ipynb")
         opened.run_all()
+        opened.save()
         yield opened
         opened.close()
 
@@ -195,8 +196,7 @@ def test_a_page_that_is_loaded_again_shows_what_was_on_view(opened, lab):
 
 
 def test_notebook_7_shows_the_same_lab_and_leaves_it_its_keys(opened, lab, server):
-    opened.save()
-    page = opened.page.context.new_page()
+    page = opened.page.context.browser.new_page()
     other = NotebookPage(page, server, opened.name).lab("Lab")
     slider = focus_slider(other, "Window")
     for key, value in [("End", "4"), ("ArrowLeft", "3"), ("Home", "1"), ("ArrowUp", "2")]:
@@ -244,6 +244,7 @@ def test_a_kernel_that_is_gone_leaves_the_picture_and_one_sentence(opened, end):
 )
 def test_the_next_day_the_stored_picture_shows(opened, project, server, whose, front_end):
     """A kernel has been started, but it knows nothing of the labs in the file."""
+    opened.close()
     path = project / opened.name
     if whose == "somebody else's":  # what was changed outside is not trusted
         path.write_text(path.read_text().replace("the same lab", "the same PoolLab"))
