@@ -55,7 +55,16 @@ class Feedback:
 RIGHT_BAR, WRONG_BAR = "#00945f", "#d55e00"
 WRAP = "white-space: pre-wrap"  # keeps the columns of a tensor
 SHOWN = 12  # tensors with more numbers are named by their shape
+HOOK_STAYS = "your hook stays. Call handle.remove()"
 NOT_ATTEMPTED = Feedback(False, "not attempted yet")
+
+
+class WrongAnswerError(Exception):
+    """An answer is not right; the text says why."""
+
+
+class NotAttemptedError(Exception):
+    """Nothing has been written yet: the answer is the bare stub."""
 
 
 @dataclass(frozen=True)
@@ -68,12 +77,16 @@ class Outcome:
 
 
 def exercise(check: Callable[[Callable], Feedback]) -> Callable[[Callable], Feedback]:
-    """Let a check say, too, when it was stopped and when it looked at an older version."""
+    """Turn what a check raises into Feedback; say when it was stopped, or saw an older version."""
 
     @wraps(check)
     def checked(answer: Callable) -> Feedback:
         try:
             feedback = check(answer)
+        except NotAttemptedError:
+            feedback = NOT_ATTEMPTED
+        except WrongAnswerError as wrong:
+            feedback = Feedback(False, f"✗ {wrong}")
         except KeyboardInterrupt as stop:
             frames = [frame.f_code for frame, _ in walk_tb(stop.__traceback__)]
             if _code_of(answer) in frames:
@@ -87,57 +100,42 @@ def exercise(check: Callable[[Callable], Feedback]) -> Callable[[Callable], Feed
     return checked
 
 
-def call_answer(answer: Callable, *arguments: Any) -> tuple[Feedback | None, Any]:
-    """Call an answer.
-
-    Returns:
-        Feedback if it has no value, otherwise None; and the value.
-    """
-    problem = why_not_callable(answer, arguments)
-    if problem:
-        return problem, None
+def call_answer(answer: Callable, *arguments: Any) -> Any:
+    """Call an answer and return its value; WrongAnswerError where it has none."""
+    refuse_uncallable(answer, arguments)
     outcome = run_answer(answer, arguments)
-    if is_bare_stub(answer, outcome.error):
-        return NOT_ATTEMPTED, None
-    problem = None
-    if outcome.error is not None:
-        problem = say_error(answer, outcome.error)
-    elif outcome.value is None:
-        problem = "your function returned None. Does it end with return?"
-    elif outcome.change:
+    problem = why_no_value(answer, outcome)
+    if problem is None and outcome.change:
         problem = f"your function changed its input: {outcome.change}"
-    if problem is None:
-        return None, outcome.value
-    where = f"On {show_case(answer, arguments)} {problem}" if arguments else problem
-    return Feedback(False, f"✗ {where[0].upper()}{where[1:]}"), None
+    if problem:
+        where = f"On {show_case(answer, arguments)} {problem}" if arguments else problem
+        raise WrongAnswerError(where[0].upper() + where[1:])
+    return outcome.value
 
 
 def listen(*_: Any) -> None:
     """Be a hook that somebody else has put on a layer, and that must stay there."""
 
 
-def why_not_callable(answer: Any, case: tuple) -> Feedback | None:
-    """Say why an answer cannot be called with these arguments; None where it can."""
+def refuse_uncallable(answer: Any, case: tuple) -> None:
+    """Raise WrongAnswerError where an answer cannot be called with these arguments."""
     if not callable(answer):
-        return Feedback(
-            False,
-            f"✗ The check needs your function itself, got {name_kind(answer)}. Write its name "
-            "alone, without brackets behind it.",
+        raise WrongAnswerError(
+            f"The check needs your function itself, got {name_kind(answer)}. Write its name "
+            "alone, without brackets behind it."
         )
     try:
         wanted = signature(answer)
     except (TypeError, ValueError):  # some built-in functions have no signature
-        return None
+        return
     try:
         wanted.bind(*case)
     except TypeError:
         count = f"{len(case)} argument{'' if len(case) == 1 else 's'}"
-        return Feedback(
-            False,
-            f"✗ The check calls your function with {count}, and it is written for {wanted}. Leave "
-            "the first line as it was in the exercise, also where you do not need all of them.",
-        )
-    return None
+        raise WrongAnswerError(
+            f"The check calls your function with {count}, and it is written for {wanted}. Leave "
+            "the first line as it was in the exercise, also where you do not need all of them."
+        ) from None
 
 
 def _code_of(answer: Callable) -> CodeType | None:
@@ -167,26 +165,23 @@ def _is_bare(code: CodeType) -> bool:
         return (code.co_code, code.co_names) == (bare.co_code, bare.co_names)
 
 
-def _is_stub_error(error: Exception | None) -> bool:
-    # a module without forward raises this error too, with a text
-    return isinstance(error, NotImplementedError) and not error.args
-
-
-def is_bare_stub(answer: Callable, error: Exception | None) -> bool:
-    """Whether an error says that nothing has been written yet."""
-    code = _code_of(answer)
-    return _is_stub_error(error) and code is _raised_by(error) and _is_bare(code)
-
-
-def _raised_by(error: Exception) -> CodeType:
-    return [frame.f_code for frame, _ in walk_tb(error.__traceback__)][-1]
+def why_no_value(answer: Callable, outcome: Outcome) -> str | None:
+    """Say that an answer raised an error or returned nothing; None where it has a value."""
+    if outcome.error is not None:
+        return say_error(answer, outcome.error)
+    if outcome.value is None:
+        return "your function returned None. Does it end with return?"
+    return None
 
 
 def say_error(answer: Callable, error: Exception) -> str:
     """Say that an answer raised an error, or that a stub's line is still there."""
-    if _is_stub_error(error):
-        code = _raised_by(error)
+    # a module without forward raises a NotImplementedError too, with a text
+    if isinstance(error, NotImplementedError) and not error.args:
+        code = [frame.f_code for frame, _ in walk_tb(error.__traceback__)][-1]
         if code is _code_of(answer):
+            if _is_bare(code):
+                raise NotAttemptedError
             return (
                 "your function reached the line raise NotImplementedError, which is still in it. "
                 "Take that line out."
@@ -233,9 +228,6 @@ def run_answer(function: Callable, case: tuple) -> Outcome:
     if hooks != [*torch_module._global_forward_hooks]:
         changes.append(HOOK_STAYS)
     return Outcome(value=value, change=changes[0] if changes else None)
-
-
-HOOK_STAYS = "your hook stays. Call handle.remove()"
 
 
 def change_of(before: Any, after: Any) -> str | None:

@@ -17,18 +17,18 @@ import torch
 from torch import Tensor, nn
 
 from gap_utils.checks.calling import (
-    NOT_ATTEMPTED,
     SHOWN,
     Feedback,
     Outcome,
+    WrongAnswerError,
     argument_names,
-    is_bare_stub,
     name_kind,
+    refuse_uncallable,
     run_answer,
     say_error,
     show,
     show_case,
-    why_not_callable,
+    why_no_value,
 )
 
 ROUNDING = 2.0**-24  # the largest relative error of one float32 operation
@@ -54,9 +54,9 @@ def grade(
     right: str,
     reference: Callable,
     cases: Sequence[tuple],
-    mistakes: Sequence[tuple[Callable, str]],
+    mistakes: Sequence[Callable | str],
     gradients: bool = False,
-    sums: bool = False,
+    exact: bool = False,
 ) -> Feedback:
     """Grade an answer.
 
@@ -65,39 +65,51 @@ def grade(
         right: what a right answer has shown, for the line that says so.
         reference: a plain function that is right.
         cases: arguments to try, the smallest first.
-        mistakes: functions that make a known mistake, each with the sentence that names it.
+        mistakes: functions that make a known mistake, each followed by the sentence that names
+            it. Several functions before one sentence are ways to make the same mistake.
         gradients: whether the gradients for tensors and layers must be right too.
-        sums: whether the numbers of an input are added up, in an order that is free. Then
-            there is room for the roundings of as many additions.
+        exact: whether each number of a tensor is one of the input. Otherwise numbers of the
+            input are added up, in an order that is free, and there is room for the roundings.
     """
-    problem = why_not_callable(answer, cases[0])
-    if problem:
-        return problem
+    refuse_uncallable(answer, cases[0])
     outcomes = [run_answer(answer, case) for case in cases]
-    if is_bare_stub(answer, outcomes[0].error):
-        return NOT_ATTEMPTED
-    expected = [reference(*case) for case in cases]
-    lengths = [count_summed(*pair) if sums else 1 for pair in zip(cases, expected, strict=True)]
-    for case, outcome, wanted, summed in zip(cases, outcomes, expected, lengths, strict=True):
-        problem = _problem(answer, outcome, wanted, summed)
+    tried = []
+    for case, outcome in zip(cases, outcomes, strict=True):
+        expected = reference(*case)
+        added_up = isinstance(expected, Tensor) and not exact
+        tried.append((case, outcome, expected, count_summed(case, expected) if added_up else 1))
+    for case, outcome, expected, summed in tried:
+        problem = _problem(answer, outcome, expected, summed)
         if problem:
-            named = _name_mistake(outcomes, cases, mistakes, lengths)
-            lines = [f"✗ On {show_case(answer, case)} {problem}", *([named] if named else [])]
-            return Feedback(False, "\n".join(lines))
+            for mistake, sentence in pair_up(mistakes):
+                if all(_same_outcome(done, run_answer(mistake, c), n) for c, done, _, n in tried):
+                    problem += f"\n{sentence}"
+                    break
+            raise WrongAnswerError(f"On {show_case(answer, case)} {problem}")
     for case, outcome in zip(cases, outcomes, strict=True):
         if outcome.change:
-            return Feedback(
-                False,
-                f"✗ On {show_case(answer, case)} the result is right, but your function changed "
-                f"its input: {outcome.change}. Whoever called it still needs it as it was.",
+            raise WrongAnswerError(
+                f"On {show_case(answer, case)} the result is right, but your function changed "
+                f"its input: {outcome.change}. Whoever called it still needs it as it was."
             )
     for case in cases if gradients else ():
         problem = _gradient_problem(answer, reference, case)
         if problem:
-            return Feedback(
-                False, f"✗ On {show_case(answer, case)} the numbers are right, but {problem}"
+            raise WrongAnswerError(
+                f"On {show_case(answer, case)} the numbers are right, but {problem}"
             )
     return Feedback(True, f"✓ Right: {right}.")
+
+
+def pair_up(mistakes: Sequence[Callable | str]) -> list[tuple[Callable, str]]:
+    """Pair each function of a list of mistakes with the first sentence behind it."""
+    pairs, sentence = [], ""
+    for item in reversed(mistakes):
+        if isinstance(item, str):
+            sentence = item
+        else:
+            pairs.append((item, sentence))
+    return pairs[::-1]
 
 
 def tell_apart(first: float, second: float, size: float) -> tuple[bool, list[str]]:
@@ -133,14 +145,10 @@ def _problem(
     answer: Callable, outcome: Outcome, expected: Tensor | float, summed: int
 ) -> str | None:
     """Say what is wrong with an outcome; None where nothing is."""
-    if outcome.error is not None:
-        return say_error(answer, outcome.error)
-    value = outcome.value
-    if value is None:
-        return "your function returned None. Does it end with return?"
-    if isinstance(expected, Tensor):
-        return _tensor_problem(value, expected, summed)
-    value = _plain_number(value)
+    problem = why_no_value(answer, outcome)
+    if problem or isinstance(expected, Tensor):
+        return problem or _tensor_problem(outcome.value, expected, summed)
+    value = _plain_number(outcome.value)
     if not isinstance(value, Real) or isinstance(value, bool):
         return f"your function returned {name_kind(value)}, expected a number, {show(expected)}"
     if not _close(value, expected):
@@ -199,9 +207,9 @@ def are_close(a: Tensor, b: Tensor, summed: int) -> Tensor:
 def _gradient_problem(answer: Callable, reference: Callable, case: tuple) -> str | None:
     """Say what is wrong with the gradients for the inputs; None where nothing is."""
     names = argument_names(answer, case)
-    expected = _gradients(reference, case, names)
+    expected = gradients_of(reference, case, names)
     try:
-        found = _gradients(answer, case, names)
+        found = gradients_of(answer, case, names)
     except Exception as error:  # whatever a learner's code raises becomes a sentence
         return f"with gradients {say_error(answer, error)}"
     for name, wanted in expected.items():
@@ -219,7 +227,7 @@ def _gradient_problem(answer: Callable, reference: Callable, case: tuple) -> str
     return None
 
 
-def _gradients(function: Callable, case: tuple, names: list[str]) -> dict[str, Tensor | None]:
+def gradients_of(function: Callable, case: tuple, names: list[str]) -> dict[str, Tensor | None]:
     """The gradient for each tensor of a case and each parameter of its modules, by name."""
     with torch.inference_mode(False), torch.enable_grad():
         arguments = deepcopy(case)
@@ -231,7 +239,7 @@ def _gradients(function: Callable, case: tuple, names: list[str]) -> dict[str, T
                 leaves |= {f"{name}.{inner}": p for inner, p in argument.named_parameters()}
         result = function(*arguments)
         if not isinstance(result, Tensor) or not result.requires_grad:
-            return {}
+            return dict.fromkeys(leaves)
         wanted = (result * random_features(*result.shape)).sum()
         gradients = torch.autograd.grad(wanted, list(leaves.values()), allow_unused=True)
         return dict(zip(leaves, gradients, strict=True))
@@ -274,20 +282,6 @@ def _close(a: Real, b: Real) -> bool:
         return abs(a - b) <= max(32 * ROUNDING * abs(b), 1e-9)
     except OverflowError:  # an integer beyond the range of floats
         return a == b
-
-
-def _name_mistake(
-    outcomes: Sequence[Outcome],
-    cases: Sequence[tuple],
-    mistakes: Sequence[tuple[Callable, str]],
-    lengths: Sequence[int],
-) -> str | None:
-    """Find the mistake that does the same as the learner's function on every input."""
-    for mistake, sentence in mistakes:
-        pairs = zip(outcomes, cases, lengths, strict=True)  # until the first that differs
-        if all(_same_outcome(done, run_answer(mistake, case), n) for done, case, n in pairs):
-            return sentence
-    return None
 
 
 def _same_outcome(a: Outcome, b: Outcome, summed: int) -> bool:

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from copy import deepcopy
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from gap_utils.activations import capture_activations
-from gap_utils.checks.calling import Feedback, call_answer, change_of, exercise, listen
+from gap_utils.checks.calling import (
+    Feedback,
+    WrongAnswerError,
+    call_answer,
+    change_of,
+    exercise,
+    listen,
+)
 from gap_utils.checks.grading import features, grade, numbers_of, random_features, tell_apart
 
 
@@ -45,55 +53,38 @@ def check_maps_of(answer: Callable) -> Feedback:
             (model, model.relu, random_features(3, 1, 4, 5)),
         ],
         mistakes=[
-            (
-                lambda model, layer, images: layer(images),
-                "You gave the pictures to the layer yourself. In the network it gets something "
-                "else: here twice the pictures.",
-            ),
-            (
-                _inputs_of,
-                "That is what goes into the layer. A hook gets the module, its inputs and its "
-                "output, in this order.",
-            ),
-            (
-                lambda model, layer, images: model(images),
-                "That is what the whole network gives.",
-            ),
-            (
-                lambda model, layer, images: _maps_of(model, model.conv, images),
-                "Here another layer was asked for than conv. Put the hook on `layer`.",
-            ),
-            (
-                lambda model, layer, images: _maps_of(model, layer, images).relu(),
-                "The negative numbers are gone: the ReLU behind this layer works in place, and has "
-                "changed the tensor that you kept. Keep a copy, output.clone(), and let the hook "
-                "return nothing: what a hook returns goes on to the ReLU in place of the output.",
-            ),
-            (
-                lambda model, layer, images: (_maps_of(model, layer, images),),
-                "The maps are inside a tuple or list. Return the tensor itself.",
-            ),
+            lambda model, layer, images: layer(images),
+            "You gave the pictures to the layer yourself. In the network it gets something else: "
+            "here twice the pictures.",
+            _inputs_of,
+            "That is what goes into the layer. A hook gets the module, its inputs and its output, "
+            "in this order.",
+            lambda model, layer, images: model(images),
+            "That is what the whole network gives.",
+            lambda model, layer, images: _maps_of(model, model.conv, images),
+            "Here another layer was asked for than conv. Put the hook on `layer`.",
+            lambda model, layer, images: _maps_of(model, layer, images).relu(),
+            "The negative numbers are gone: the ReLU behind this layer works in place, and has "
+            "changed the tensor that you kept. Keep a copy, output.clone(), and let the hook "
+            "return nothing: what a hook returns goes on to the ReLU in place of the output.",
+            lambda model, layer, images: (_maps_of(model, layer, images),),
+            "The maps are inside a tuple or list. Return the tensor itself.",
         ],
     )
-    if not feedback.passed:
-        return feedback
-    before = deepcopy(model)
-    broken, error = torch.cat([images, images], 1), None  # one channel too many
+    before, error = deepcopy(model), None
     try:
-        answer(model, model.conv, broken)
+        answer(model, model.conv, torch.cat([images, images], 1))  # one channel too many
     except Exception as raised:  # the network's own, if the answer lets it through
         error = raised
     if change_of(before, model):
-        return Feedback(
-            False,
-            f"✗ Where the network raises an error, {change_of(before, model)}. Run the network "
-            "after try: and put handle.remove() after finally:.",
+        raise WrongAnswerError(
+            f"Where the network raises an error, {change_of(before, model)}. Run the network "
+            "after try: and put handle.remove() after finally:."
         )
     if not isinstance(error, RuntimeError):
-        return Feedback(
-            False,
-            "✗ Where the network raises an error, your function does not let it out. Use finally: "
-            "and no except:.",
+        raise WrongAnswerError(
+            "Where the network raises an error, your function does not let it out. Use finally: "
+            "and no except:."
         )
     return feedback
 
@@ -115,57 +106,45 @@ def _maps_of(model: nn.Module, layer: nn.Module, images: Tensor) -> Tensor:
 @exercise
 def check_halving_layer(answer: Callable) -> Feedback:
     """Check exercise 2: the layer of ResNet-18 that makes 7×7 out of 14×14."""
-    problem, name = call_answer(answer)
-    if problem:
-        return problem
+    name = call_answer(answer)
     sizes = _resnet_sizes()
     if not isinstance(name, str) or name not in sizes:
-        return Feedback(
-            False,
-            "✗ Expected the name of one layer as a string, such as 'layer1.0.conv1', got "
-            f'{name!r}. capture_activations(resnet, "*") gives all names.',
+        raise WrongAnswerError(
+            "Expected the name of one layer as a string, such as 'layer1.0.conv1', got "
+            f'{name!r}. capture_activations(resnet, "*") gives all names.'
         )
     taken, given = sizes[name]
-    if (taken, given) != ((14, 14), (7, 7)):
-        return Feedback(
-            False,
-            f"✗ {name} takes maps of {_show(taken)} and gives {_show(given)}. Look for the layer "
-            "whose maps are 7×7 while those of the layer before are still 14×14.",
+    if (taken, given) != ("14×14", "7×7"):
+        raise WrongAnswerError(
+            f"{name} takes maps of {taken} and gives {given}. Look for the layer "
+            "whose maps are 7×7 while those of the layer before are still 14×14."
         )
     inside = [other for other in sizes if other.startswith(f"{name}.")]
     if inside:
         one = min(inside, key=len)
-        return Feedback(False, f"✗ Yes, but {name} has layers inside, such as {one}. Which one?")
-    beside = " The other branch of the block has downsample.0 for the same."
-    return Feedback(
-        True,
-        f"✓ Right: {name} is a convolution with stride 2, so 14×14 becomes 7×7."
-        f"{beside if name == 'layer4.0.conv1' else ''}",
-    )
+        raise WrongAnswerError(f"Yes, but {name} has layers inside, such as {one}. Which one?")
+    right = f"✓ Right: {name} is a convolution with stride 2, so 14×14 becomes 7×7."
+    if name == "layer4.0.conv1":
+        right += " The other branch of the block has downsample.0 for the same."
+    return Feedback(True, right)
 
 
-def _show(size: tuple[int, ...]) -> str:
-    return "×".join(map(str, size)) if size else "a row of numbers"
-
-
-def _resnet_sizes() -> dict[str, tuple[tuple[int, ...], tuple[int, ...]]]:
-    """Name of each layer of ResNet-18 -> height and width that it takes, and gives, at 224."""
+def _resnet_sizes() -> dict[str, tuple[str, str]]:
+    """Name of each layer of ResNet-18 -> the size of the maps it takes, and gives, at 224."""
     from torchvision.models import resnet18  # takes a second
 
     sizes = {}
 
-    def watch(name: str, module: nn.Module) -> None:
-        def note(_module: nn.Module, inputs: tuple, output: Tensor) -> None:
-            sizes[name] = (tuple(inputs[0].shape[2:]), tuple(output.shape[2:]))
-
-        module.register_forward_hook(note)
+    def note(name: str, _layer: nn.Module, inputs: tuple, output: Tensor) -> None:
+        sides = inputs[0].shape[2:], output.shape[2:]
+        sizes[name] = tuple("×".join(map(str, size)) or "a row of numbers" for size in sides)
 
     with torch.device("meta"):  # sizes without numbers
         model = resnet18().eval()
-        for name, module in model.named_modules():
-            if name:
-                watch(name, module)
+        for name, layer in model.named_modules():
+            layer.register_forward_hook(partial(note, name))
         model(torch.zeros(1, 3, 224, 224))
+    del sizes[""]  # the network itself
     return sizes
 
 
@@ -188,49 +167,30 @@ def check_winning_maps(answer: Callable) -> Feedback:
             (random_features(40, 6, 3, 4),),  # so many that different mistakes differ somewhere
         ],
         mistakes=[
-            (lambda maps: both(maps).flip(0), "The rows are swapped: GAP's comes first."),
-            (
-                lambda maps: both(maps)[:1].expand(2, -1),
-                "Both rows hold the map with the largest mean. GMP takes the largest number.",
+            lambda maps: both(maps).flip(0),
+            "The rows are swapped: GAP's comes first.",
+            lambda maps: both(maps)[:1].expand(2, -1),
+            "Both rows hold the map with the largest mean. GMP takes the largest number.",
+            lambda maps: both(maps)[1:].expand(2, -1),
+            "Both rows hold the map with the largest number. GAP takes the largest mean.",
+            lambda maps: both(maps).T,
+            "The rows are pictures here. The first row is GAP's winner of every picture, the "
+            "second GMP's: torch.stack puts them on top of each other.",
+            lambda maps: torch.stack([maps.mean((2, 3)).argmax(0), maps.amax((2, 3)).argmax(0)]),
+            "That is the winning picture of each map. The channels are axis 1 after pooling.",
+            lambda maps: both(maps.abs()),
+            "Numbers below zero speak against a map. Do not take their size without the sign.",
+            lambda maps: torch.stack(
+                [maps.flatten(2).median(2).values.argmax(1), maps.amax((2, 3)).argmax(1)]
             ),
-            (
-                lambda maps: both(maps)[1:].expand(2, -1),
-                "Both rows hold the map with the largest number. GAP takes the largest mean.",
-            ),
-            (
-                lambda maps: both(maps).T,
-                "The rows are pictures here. The first row is GAP's winner of every picture, the "
-                "second GMP's: torch.stack puts them on top of each other.",
-            ),
-            (
-                lambda maps: torch.stack(
-                    [maps.mean((2, 3)).argmax(0), maps.amax((2, 3)).argmax(0)]
-                ),
-                "That is the winning picture of each map. The channels are axis 1 after pooling.",
-            ),
-            (
-                lambda maps: both(maps.abs()),
-                "Numbers below zero speak against a map. Do not take their size without the sign.",
-            ),
-            (
-                lambda maps: torch.stack(
-                    [maps.flatten(2).median(2).values.argmax(1), maps.amax((2, 3)).argmax(1)]
-                ),
-                "The first row is the winner by the median, the middle number. GAP takes the mean.",
-            ),
-            (
-                lambda maps: both(maps.relu()),
-                "Numbers below zero count in the mean. Do not cut them off.",
-            ),
-            (
-                lambda maps: torch.stack([maps.mean((2, 3)).amax(1), maps.amax((2, 3)).amax(1)]),
-                "Those are the largest numbers themselves. argmax gives their places.",
-            ),
-            (
-                lambda maps: torch.stack([maps.mean((2, 3)), maps.amax((2, 3))]),
-                "Those are the pooled numbers of all maps. argmax(1) gives the place of the "
-                "largest of each picture.",
-            ),
+            "The first row is the winner by the median, the middle number. GAP takes the mean.",
+            lambda maps: both(maps.relu()),
+            "Numbers below zero count in the mean. Do not cut them off.",
+            lambda maps: torch.stack([maps.mean((2, 3)).amax(1), maps.amax((2, 3)).amax(1)]),
+            "Those are the largest numbers themselves. argmax gives their places.",
+            lambda maps: torch.stack([maps.mean((2, 3)), maps.amax((2, 3))]),
+            "Those are the pooled numbers of all maps. argmax(1) gives the place of the largest "
+            "of each picture.",
         ],
     )
 
@@ -238,30 +198,38 @@ def check_winning_maps(answer: Callable) -> Feedback:
 @exercise
 def check_two_maps(answer: Callable) -> Feedback:
     """Check exercise 4: two maps of which GAP prefers the first and GMP the second."""
-    problem, value = call_answer(answer)
-    if problem:
-        return problem
+    value = call_answer(answer)
     maps = numbers_of(value)
-    if maps is None or maps.ndim != 3 or len(maps) != 2 or not maps.isfinite().all():
-        maps = torch.zeros(0)
-    if not maps.numel():
-        return Feedback(
-            False,
-            "✗ Expected two maps of the same size, such as [[[1, 2], [3, 4]], [[5, 6], [7, 8]]], "
-            f"got {value!r}.",
+    if (
+        maps is None
+        or maps.ndim != 3
+        or len(maps) != 2
+        or not maps.numel()
+        or not maps.isfinite().all()
+    ):
+        raise WrongAnswerError(
+            "Expected two maps of the same size, such as [[[1, 2], [3, 4]], [[5, 6], [7, 8]]], "
+            f"got {value!r}."
         )
-    means, maxima = maps.mean((1, 2)).tolist(), maps.amax((1, 2)).tolist()
     size = maps.abs().max().item()
-    wrong, said = [], []
-    for pooling, numbers, first in (("GAP", means, True), ("GMP", maxima, False)):
-        differ, shown = tell_apart(*numbers, size)
-        said += shown
-        if not differ:
-            wrong.append(f"{pooling} cannot decide")
-        elif (numbers[0] > numbers[1]) != first:
-            wrong.append(f"{pooling} prefers the {'second' if first else 'first'}")
-    said = "the means are {} and {}, the largest numbers {} and {}".format(*said)
-    if not wrong:
-        return Feedback(True, f"✓ Right: {said}.")
-    hint = "One bright position makes the maximum; all positions together make the mean."
-    return Feedback(False, f"✗ {said[0].upper()}{said[1:]}: {' and '.join(wrong)}. {hint}")
+    means, maxima = maps.mean((1, 2)).tolist(), maps.amax((1, 2)).tolist()
+    (means_differ, shown_means), (maxima_differ, shown_maxima) = (
+        tell_apart(*means, size),
+        tell_apart(*maxima, size),
+    )
+    wrong = []
+    if not means_differ:
+        wrong.append("GAP cannot decide")
+    elif means[0] < means[1]:
+        wrong.append("GAP prefers the second")
+    if not maxima_differ:
+        wrong.append("GMP cannot decide")
+    elif maxima[0] > maxima[1]:
+        wrong.append("GMP prefers the first")
+    said = "the means are {} and {}, the largest numbers {} and {}".format(
+        *shown_means, *shown_maxima
+    )
+    if wrong:
+        hint = "One bright position makes the maximum; all positions together make the mean."
+        raise WrongAnswerError(f"T{said[1:]}: {' and '.join(wrong)}. {hint}")
+    return Feedback(True, f"✓ Right: {said}.")

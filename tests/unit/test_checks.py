@@ -18,6 +18,7 @@ from torch import nn
 from gap_utils import checks
 from gap_utils.activations import capture_activations
 from gap_utils.checks.calling import NOT_ATTEMPTED
+from gap_utils.checks.grading import pair_up
 from gap_utils.models import load_trained
 
 
@@ -425,7 +426,7 @@ def known_mistakes(check):
     found = []
 
     def collect(answer, mistakes, **rest):
-        found.extend(mistakes)
+        found.extend(pair_up(mistakes))
         return NOT_ATTEMPTED
 
     with patch.object(inspect.getmodule(check), "grade", collect):
