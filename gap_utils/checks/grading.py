@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import skip_init
 
 from gap_utils.checks.calling import (
     SHOWN,
@@ -46,6 +47,16 @@ def random_features(*shape: int) -> Tensor:
     """Make an input of random numbers, the same at every call."""
     generator = torch.Generator("cpu").manual_seed(0)
     return torch.randn(shape, generator=generator, dtype=torch.float32, device="cpu") * 3
+
+
+def make_layer(kind: type[nn.Module], *sizes: int, numbers: Sequence = (), **more) -> nn.Module:
+    """Make a layer that draws no random number: it holds these, or those of random_features."""
+    layer = skip_init(kind, *sizes, **more, dtype=torch.float32, device="cpu")
+    with torch.no_grad():
+        for place, parameter in enumerate(layer.parameters()):
+            own = numbers[place] if numbers else random_features(parameter.numel())
+            parameter.copy_(own.reshape(parameter.shape))
+    return layer
 
 
 def grade(

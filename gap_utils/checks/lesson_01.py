@@ -7,6 +7,7 @@ from math import ceil
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from gap_utils.checks.calling import Feedback, exercise
 from gap_utils.checks.grading import features, grade, random_features
@@ -174,10 +175,7 @@ def check_output_size(answer: Callable) -> Feedback:
 @exercise
 def check_min_pool(answer: Callable) -> Feedback:
     """Check lesson 01, exercise 5: features (N, C, H, W) -> 2×2 min pooling with stride 2."""
-
-    def pooled(x):
-        return F.max_pool2d(x, 2)
-
+    pooled = nn.MaxPool2d(2)
     return grade(
         answer,
         right="2×2 min pooling with stride 2; in one line, -max_pool(-x)",

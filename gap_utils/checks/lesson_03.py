@@ -7,10 +7,9 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils import skip_init
 
 from gap_utils.checks.calling import Feedback, exercise
-from gap_utils.checks.grading import features, grade, random_features
+from gap_utils.checks.grading import features, grade, make_layer, random_features
 
 RIGHT = "batch 1 and batch 4, square maps and others, and the gradients are right"
 SQUEEZED = (
@@ -123,14 +122,11 @@ def check_pool_channels_last(answer: Callable) -> Feedback:
 @exercise
 def check_pool_any_size(answer: Callable) -> Feedback:
     """Check exercise 3: features of any size -> the averages of a grid, (N, C, rows, columns)."""
-
-    def grid(x: Tensor, rows: int, columns: int, pool: Callable = F.adaptive_avg_pool2d) -> Tensor:
-        return pool(x, (rows, columns))
-
+    grid = F.adaptive_avg_pool2d
     return grade(
         answer,
         right="one average per window at every size; " + RIGHT,
-        reference=grid,
+        reference=lambda x, rows, columns: grid(x, (rows, columns)),
         cases=[
             (features([[[[1, 2, 3], [4, 5, 6], [7, 8, 18]]]]), 1, 1),
             (features([[[[1, 3, 5, 9], [3, 5, 1, 5]]]]), 1, 2),
@@ -156,15 +152,17 @@ def check_pool_any_size(answer: Callable) -> Feedback:
             lambda x, rows, columns: x.mean((2, 3)),
             "That is one average for the whole map, without axes for the grid. The shape should "
             "be (N, C, rows, columns), for a grid of 1×1 too.",
-            lambda x, rows, columns: grid(x, columns, rows),
+            lambda x, rows, columns: grid(x, (columns, rows)),
             "Rows and columns of the grid are swapped.",
-            lambda x, rows, columns: grid(x, rows, columns).flatten(1),
+            lambda x, rows, columns: grid(x, (rows, columns)).flatten(1),
             "The averages are right, but they stand in one row. Leave the axes of the grid.",
             lambda x, rows, columns: F.interpolate(x, (rows, columns)),
             "Resizing picks some of the numbers. The average is over all of them.",
-            lambda x, rows, columns: grid(x, rows, columns, F.adaptive_max_pool2d),
+            lambda x, rows, columns: F.adaptive_max_pool2d(x, (rows, columns)),
             "That keeps the largest number of each window. The average is asked for.",
-            lambda x, rows, columns: grid(x, rows, columns) * (x[0, 0].numel() // (rows * columns)),
+            lambda x, rows, columns: (
+                grid(x, (rows, columns)) * (x[0, 0].numel() // (rows * columns))
+            ),
             "That is the sum of each window. Divide it by how many numbers the window has.",
         ],
         gradients=True,
@@ -174,10 +172,7 @@ def check_pool_any_size(answer: Callable) -> Feedback:
 @exercise
 def check_pool_volumes(answer: Callable) -> Feedback:
     """Check exercise 4: features (N, C, D, H, W) -> averages (N, C)."""
-
-    def pooled(x):
-        return F.avg_pool3d(x, x.shape[2:])
-
+    pooled = nn.AdaptiveAvgPool3d(1)
     return grade(
         answer,
         right="three axes pooled; " + RIGHT,
@@ -218,33 +213,21 @@ def check_pool_volumes(answer: Callable) -> Feedback:
     )
 
 
-def _layer(kind: type[nn.Module], *settings: int, **more: int) -> nn.Module:
-    """Make a layer with numbers that are the same at every call, whatever the seed."""
-    module = skip_init(kind, *settings, **more, dtype=torch.float32, device="cpu")
-    with torch.no_grad():
-        for parameter in module.parameters():
-            parameter.copy_(random_features(*parameter.shape))
-    return module
-
-
 @exercise
 def check_pool_then_linear(answer: Callable) -> Feedback:
     """Check exercise 5: features (N, C, H, W) and a linear layer C -> K, to logits (N, K)."""
-
-    def pooled(x):
-        return F.adaptive_avg_pool2d(x, 1)
-
+    pooled = nn.AdaptiveAvgPool2d(1)
     return grade(
         answer,
         right="one row of logits for each picture; " + RIGHT,
         reference=lambda x, linear: linear(x.mean((2, 3))),
         cases=[
-            (features([[[[1, 3]], [[2, 8]]]]), _layer(nn.Linear, 2, 3)),
-            (random_features(1, 5, 4, 4), _layer(nn.Linear, 5, 3)),
-            (random_features(4, 5, 2, 3), _layer(nn.Linear, 5, 3)),
-            *((x, _layer(nn.Linear, 5, 3)) for (x,) in _maps(4, 5, 2, 3)),
-            (random_features(3, 2, 4, 3), _layer(nn.Linear, 2, 2)),
-            (random_features(2, 1, 3, 2), _layer(nn.Linear, 1, 1)),
+            (features([[[[1, 3]], [[2, 8]]]]), make_layer(nn.Linear, 2, 3)),
+            (random_features(1, 5, 4, 4), make_layer(nn.Linear, 5, 3)),
+            (random_features(4, 5, 2, 3), make_layer(nn.Linear, 5, 3)),
+            *((x, make_layer(nn.Linear, 5, 3)) for (x,) in _maps(4, 5, 2, 3)),
+            (random_features(3, 2, 4, 3), make_layer(nn.Linear, 2, 2)),
+            (random_features(2, 1, 3, 2), make_layer(nn.Linear, 1, 1)),
         ],
         mistakes=[
             lambda x, linear: linear(pooled(x)),
@@ -275,19 +258,16 @@ def check_pool_then_linear(answer: Callable) -> Feedback:
 @exercise
 def check_any_size_network(answer: Callable) -> Feedback:
     """Check exercise 6: images (N, 1, H, W) and a body with 10 maps, to logits (N, 10)."""
-
-    def body() -> nn.Module:
-        return nn.Sequential(_layer(nn.Conv2d, 1, 10, 3, padding=1), nn.ReLU())
-
+    body = nn.Sequential(make_layer(nn.Conv2d, 1, 10, 3, padding=1), nn.ReLU())
     return grade(
         answer,
         right="one row for each picture, whatever its size; " + RIGHT,
         reference=lambda images, body: body(images).mean((2, 3)),
         cases=[
-            (random_features(1, 1, 28, 28), body()),
-            (random_features(2, 1, 56, 56), body()),
-            (random_features(4, 1, 20, 37), body()),
-            (random_features(3, 1, 6, 4), body()),
+            (random_features(1, 1, 28, 28), body),
+            (random_features(2, 1, 56, 56), body),
+            (random_features(4, 1, 20, 37), body),
+            (random_features(3, 1, 6, 4), body),
         ],
         mistakes=[
             lambda images, body: body(images.view(-1, 1, 28, 28)).mean((2, 3)).view(-1, 10),

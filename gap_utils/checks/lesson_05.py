@@ -18,7 +18,14 @@ from gap_utils.checks.calling import (
     exercise,
     listen,
 )
-from gap_utils.checks.grading import features, grade, numbers_of, random_features, tell_apart
+from gap_utils.checks.grading import (
+    features,
+    grade,
+    make_layer,
+    numbers_of,
+    random_features,
+    tell_apart,
+)
 
 
 class _Doubling(nn.Module):
@@ -26,10 +33,7 @@ class _Doubling(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.conv = nn.Conv2d(1, 2, 1, device="meta").to_empty(device="cpu").float()
-        with torch.no_grad():
-            self.conv.weight.copy_(torch.tensor([1.0, -1.0]).reshape(2, 1, 1, 1))
-            self.conv.bias.zero_()
+        self.conv = make_layer(nn.Conv2d, 1, 2, 1, numbers=(features([1, -1]), features([0, 0])))
         self.relu = nn.ReLU(inplace=True)
         for layer in (self.conv, self.relu):
             layer.register_forward_hook(listen)
@@ -200,36 +204,26 @@ def check_two_maps(answer: Callable) -> Feedback:
     """Check exercise 4: two maps of which GAP prefers the first and GMP the second."""
     value = call_answer(answer)
     maps = numbers_of(value)
-    if (
-        maps is None
-        or maps.ndim != 3
-        or len(maps) != 2
-        or not maps.numel()
-        or not maps.isfinite().all()
-    ):
+    fits = maps is not None and maps.ndim == 3 and len(maps) == 2 and maps.numel() > 0
+    if not fits or not maps.isfinite().all():
         raise WrongAnswerError(
             "Expected two maps of the same size, such as [[[1, 2], [3, 4]], [[5, 6], [7, 8]]], "
             f"got {value!r}."
         )
-    size = maps.abs().max().item()
     means, maxima = maps.mean((1, 2)).tolist(), maps.amax((1, 2)).tolist()
-    (means_differ, shown_means), (maxima_differ, shown_maxima) = (
-        tell_apart(*means, size),
-        tell_apart(*maxima, size),
-    )
-    wrong = []
-    if not means_differ:
-        wrong.append("GAP cannot decide")
-    elif means[0] < means[1]:
-        wrong.append("GAP prefers the second")
-    if not maxima_differ:
-        wrong.append("GMP cannot decide")
-    elif maxima[0] > maxima[1]:
-        wrong.append("GMP prefers the first")
-    said = "the means are {} and {}, the largest numbers {} and {}".format(
-        *shown_means, *shown_maxima
-    )
+    wrong, said = [], []
+    for pooling, (first, second), best, other in (
+        ("GAP", means, 0, "second"),
+        ("GMP", maxima, 1, "first"),
+    ):
+        differ, shown = tell_apart(first, second, maps.abs().max().item())
+        said += shown
+        if not differ:
+            wrong.append(f"{pooling} cannot decide")
+        elif (first < second) != best:
+            wrong.append(f"{pooling} prefers the {other}")
+    said = "he means are {} and {}, the largest numbers {} and {}".format(*said)
     if wrong:
         hint = "One bright position makes the maximum; all positions together make the mean."
-        raise WrongAnswerError(f"T{said[1:]}: {' and '.join(wrong)}. {hint}")
-    return Feedback(True, f"✓ Right: {said}.")
+        raise WrongAnswerError(f"T{said}: {' and '.join(wrong)}. {hint}")
+    return Feedback(True, f"✓ Right: t{said}.")

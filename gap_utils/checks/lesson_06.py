@@ -16,6 +16,7 @@ from gap_utils.checks.grading import (
     count_summed,
     features,
     grade,
+    make_layer,
     numbers_of,
     random_features,
     tell_apart,
@@ -35,11 +36,12 @@ FAMILIES = {
 @exercise
 def check_linear_head(answer: Callable) -> Feedback:
     """Check exercise 1: a linear layer behind GAP in place of a 1×1 convolution before it."""
-    large = _convolution(random_features(10, 64), random_features(10))
+    small = make_layer(nn.Conv2d, 2, 1, 1, numbers=(features([2, -1]), features([1])))
+    large = make_layer(nn.Conv2d, 64, 10, 1)
     for convolution, maps in (
-        (_convolution(features([[2, -1]]), features([1])), features([[[[1, 3]], [[2, 0]]]])),
-        (_convolution(random_features(3, 1), random_features(3)), random_features(2, 1, 2, 3)),
-        (_convolution(random_features(3, 3), random_features(3)), random_features(2, 3, 3, 2)),
+        (small, features([[[[1, 3]], [[2, 0]]]])),
+        (make_layer(nn.Conv2d, 1, 3, 1), random_features(2, 1, 2, 3)),
+        (make_layer(nn.Conv2d, 3, 3, 1), random_features(2, 3, 3, 2)),
         (large, random_features(4, 64, 7, 7)),
     ):
         try:
@@ -115,15 +117,6 @@ def _what_was_not_copied(linear: Any, convolution: nn.Conv2d) -> str:
             "convolution's into it."
         )
     return ""
-
-
-def _convolution(weight: Tensor, bias: Tensor) -> nn.Conv2d:
-    """A 1×1 convolution with these numbers; no random number is drawn."""
-    convolution = nn.Conv2d(*weight.T.shape, 1, device="meta").to_empty(device="cpu").float()
-    with torch.no_grad():
-        convolution.weight.copy_(weight[:, :, None, None])
-        convolution.bias.copy_(bias)
-    return convolution
 
 
 @exercise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from copy import deepcopy
+from functools import partial
 from math import ceil
 from typing import Any
 
@@ -50,16 +51,10 @@ def check_gap_locations(answer: Callable) -> Feedback:
 @exercise
 def check_feature_side(answer: Callable) -> Feedback:
     """Check exercise 2: how long the sides of the last maps are."""
-
-    def halve(size: int) -> int:
-        for _ in range(5):
-            size = ceil(size / 2)
-        return size
-
     return grade(
         answer,
         right="five halvings, each rounded up; 320 gives 10",
-        reference=halve,
+        reference=lambda size: ceil(size / 32),  # to round up once is to round up at each halving
         cases=[(320,), (400,), (33,), (1,), (223,), (352,)],
         mistakes=[
             lambda size: size // 32,
@@ -122,14 +117,10 @@ def check_features_of(answer: Callable) -> Feedback:
 @exercise
 def check_mean_of_patches(answer: Callable) -> Feedback:
     """Check exercise 4: the mean of a ViT's patch tokens."""
-
-    def mean(tokens: Tensor, prefix: int) -> Tensor:
-        return tokens[:, prefix:].mean(1)
-
     return grade(
         answer,
         right="the mean of the patch tokens, a number for each channel",
-        reference=mean,
+        reference=lambda tokens, prefix: tokens[:, prefix:].mean(1),
         cases=[
             (torch.tensor([[[9.0, 9.0], [1.0, 2.0], [3.0, 6.0]]]), 1),
             (random_features(2, 197, 8), 1),
@@ -268,31 +259,23 @@ def _compare_logits(
             f"{where} expected logits {(len(maps), linear.out_features)}, got {got}"
         )
     mean, largest = maps.mean((2, 3)), maps.amax((2, 3))
-    right = linear(normalise(mean))
-    if _are_equal(given, right):
+    right, are_equal = linear(normalise(mean)), partial(torch.allclose, rtol=1e-5, atol=1e-5)
+    if are_equal(given, right):
         return
+    softmax = "Softmax does not belong here: the loss makes it of the logits (lesson 04)."
+    early = "BatchNorm comes before GAP here. It is wanted behind it: BatchNorm1d."
     for logits, sentence in (
         (linear(normalise(largest)), "That is the maximum of each map. GAP takes the mean."),
-        (
-            linear(normalise(maps).mean((2, 3))),
-            "BatchNorm comes before GAP here. It is wanted behind it: BatchNorm1d.",
-        ),
+        (linear(normalise(maps).mean((2, 3))), early),
         (linear(mean), "The BatchNorm is there, but nothing goes through it."),
-        (
-            right.softmax(1),
-            "Softmax does not belong here: the loss makes it of the logits (lesson 04).",
-        ),
+        (right.softmax(1), softmax),
         (right.relu(), "A ReLU cuts the logits off at 0."),
         (right.sigmoid(), "A sigmoid does not belong here: the loss wants logits (lesson 04)."),
         (linear(normalise(mean).relu()), "There is a ReLU in front of the linear layer."),
     ):
-        if _are_equal(given, logits):
+        if are_equal(given, logits):
             raise WrongAnswerError(f"{where} the logits are others. {sentence}")
     raise WrongAnswerError(f"{where} the logits are others.")
-
-
-def _are_equal(a: Tensor, b: Tensor) -> bool:
-    return torch.allclose(a, b, rtol=1e-5, atol=1e-5)
 
 
 def _refuse_what_cannot_learn(head: nn.Module, norm: _BatchNorm, maps: Tensor) -> None:
