@@ -61,11 +61,8 @@ def make_layer(kind: type[nn.Module], *sizes: int, numbers: Sequence = (), **mor
 
 def grade(
     answer: Callable,
-    *,
-    right: str,
-    reference: Callable,
+    *ways: Callable | str,
     cases: Sequence[tuple],
-    mistakes: Sequence[Callable | str],
     gradients: bool = False,
     exact: bool = False,
 ) -> Feedback:
@@ -73,31 +70,29 @@ def grade(
 
     Args:
         answer: the learner's function.
-        right: what a right answer has shown, for the line that says so.
-        reference: a plain function that is right.
+        ways: functions, each followed by what is said of it. The first is a right answer; the
+            others make known mistakes, where several functions may share the sentence behind.
         cases: arguments to try, the smallest first.
-        mistakes: functions that make a known mistake, each followed by the sentence that names
-            it. Several functions before one sentence are ways to make the same mistake.
         gradients: whether the gradients for tensors and layers must be right too.
         exact: whether each number of a tensor is one of the input. Otherwise numbers of the
             input are added up, in an order that is free, and there is room for the roundings.
     """
+    (reference, right), *mistakes = pair_up(ways)
     refuse_uncallable(answer, cases[0])
-    outcomes = [run_answer(answer, case) for case in cases]
     tried = []
-    for case, outcome in zip(cases, outcomes, strict=True):
-        expected = reference(*case)
+    for case in cases:
+        outcome, expected = run_answer(answer, case), reference(*case)
         added_up = isinstance(expected, Tensor) and not exact
         tried.append((case, outcome, expected, count_summed(case, expected) if added_up else 1))
     for case, outcome, expected, summed in tried:
         problem = _problem(answer, outcome, expected, summed)
         if problem:
-            for mistake, sentence in pair_up(mistakes):
+            for mistake, sentence in mistakes:
                 if all(_same_outcome(done, run_answer(mistake, c), n) for c, done, _, n in tried):
                     problem += f"\n{sentence}"
                     break
             raise WrongAnswerError(f"On {show_case(answer, case)} {problem}")
-    for case, outcome in zip(cases, outcomes, strict=True):
+    for case, outcome, *_ in tried:
         if outcome.change:
             raise WrongAnswerError(
                 f"On {show_case(answer, case)} the result is right, but your function changed "
@@ -112,14 +107,14 @@ def grade(
     return Feedback(True, f"✓ Right: {right}.")
 
 
-def pair_up(mistakes: Sequence[Callable | str]) -> list[tuple[Callable, str]]:
-    """Pair each function of a list of mistakes with the first sentence behind it."""
+def pair_up(ways: Sequence[Callable | str]) -> list[tuple[Callable, str]]:
+    """Pair each function with the first sentence behind it."""
     pairs, sentence = [], ""
-    for item in reversed(mistakes):
-        if isinstance(item, str):
-            sentence = item
+    for way in reversed(ways):
+        if isinstance(way, str):
+            sentence = way
         else:
-            pairs.append((item, sentence))
+            pairs.append((way, sentence))
     return pairs[::-1]
 
 

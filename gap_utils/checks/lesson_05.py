@@ -49,30 +49,28 @@ def check_maps_of(answer: Callable) -> Feedback:
     images = features([[[[1, 2], [3, 4]]]])
     feedback = grade(
         answer,
-        right="a copy of the layer's maps, and no hook stays behind",
-        reference=_maps_of,
+        _maps_of,
+        "a copy of the layer's maps, and no hook stays behind",
+        lambda model, layer, images: layer(images),
+        "You gave the pictures to the layer yourself. In the network it gets something else: here "
+        "twice the pictures.",
+        _inputs_of,
+        "That is what goes into the layer. A hook gets the module, its inputs and its output, in "
+        "this order.",
+        lambda model, layer, images: model(images),
+        "That is what the whole network gives.",
+        lambda model, layer, images: _maps_of(model, model.conv, images),
+        "Here another layer was asked for than conv. Put the hook on `layer`.",
+        lambda model, layer, images: _maps_of(model, layer, images).relu(),
+        "The negative numbers are gone: the ReLU behind this layer works in place, and has changed "
+        "the tensor that you kept. Keep a copy, output.clone(), and let the hook return nothing: "
+        "what a hook returns goes on to the ReLU in place of the output.",
+        lambda model, layer, images: (_maps_of(model, layer, images),),
+        "The maps are inside a tuple or list. Return the tensor itself.",
         cases=[
             (model, model.conv, images),
             (model, model.conv, random_features(3, 1, 5, 4)),
             (model, model.relu, random_features(3, 1, 4, 5)),
-        ],
-        mistakes=[
-            lambda model, layer, images: layer(images),
-            "You gave the pictures to the layer yourself. In the network it gets something else: "
-            "here twice the pictures.",
-            _inputs_of,
-            "That is what goes into the layer. A hook gets the module, its inputs and its output, "
-            "in this order.",
-            lambda model, layer, images: model(images),
-            "That is what the whole network gives.",
-            lambda model, layer, images: _maps_of(model, model.conv, images),
-            "Here another layer was asked for than conv. Put the hook on `layer`.",
-            lambda model, layer, images: _maps_of(model, layer, images).relu(),
-            "The negative numbers are gone: the ReLU behind this layer works in place, and has "
-            "changed the tensor that you kept. Keep a copy, output.clone(), and let the hook "
-            "return nothing: what a hook returns goes on to the ReLU in place of the output.",
-            lambda model, layer, images: (_maps_of(model, layer, images),),
-            "The maps are inside a tuple or list. Return the tensor itself.",
         ],
     )
     before, error = deepcopy(model), None
@@ -162,39 +160,37 @@ def check_winning_maps(answer: Callable) -> Feedback:
     bright, even = [[1, 7], [0, 1]], [[3, 2], [4, 3]]
     return grade(
         answer,
-        right="GAP takes the map with the largest mean, GMP the one with the largest number",
-        reference=both,
+        both,
+        "GAP takes the map with the largest mean, GMP the one with the largest number",
+        lambda maps: both(maps).flip(0),
+        "The rows are swapped: GAP's comes first.",
+        lambda maps: both(maps)[:1].expand(2, -1),
+        "Both rows hold the map with the largest mean. GMP takes the largest number.",
+        lambda maps: both(maps)[1:].expand(2, -1),
+        "Both rows hold the map with the largest number. GAP takes the largest mean.",
+        lambda maps: both(maps).T,
+        "The rows are pictures here. The first row is GAP's winner of every picture, the second "
+        "GMP's: torch.stack puts them on top of each other.",
+        lambda maps: torch.stack([maps.mean((2, 3)).argmax(0), maps.amax((2, 3)).argmax(0)]),
+        "That is the winning picture of each map. The channels are axis 1 after pooling.",
+        lambda maps: both(maps.abs()),
+        "Numbers below zero speak against a map. Do not take their size without the sign.",
+        lambda maps: torch.stack(
+            [maps.flatten(2).median(2).values.argmax(1), maps.amax((2, 3)).argmax(1)]
+        ),
+        "The first row is the winner by the median, the middle number. GAP takes the mean.",
+        lambda maps: both(maps.relu()),
+        "Numbers below zero count in the mean. Do not cut them off.",
+        lambda maps: torch.stack([maps.mean((2, 3)).amax(1), maps.amax((2, 3)).amax(1)]),
+        "Those are the largest numbers themselves. argmax gives their places.",
+        lambda maps: torch.stack([maps.mean((2, 3)), maps.amax((2, 3))]),
+        "Those are the pooled numbers of all maps. argmax(1) gives the place of the largest of "
+        "each picture.",
         cases=[
             (features([[bright, even]]),),
             (features([[even, bright], [[[-1, -1], [-1, -9]], [[-2, -2], [-2, -2]]]]),),
             (random_features(5, 4, 3, 3),),
             (random_features(40, 6, 3, 4),),  # so many that different mistakes differ somewhere
-        ],
-        mistakes=[
-            lambda maps: both(maps).flip(0),
-            "The rows are swapped: GAP's comes first.",
-            lambda maps: both(maps)[:1].expand(2, -1),
-            "Both rows hold the map with the largest mean. GMP takes the largest number.",
-            lambda maps: both(maps)[1:].expand(2, -1),
-            "Both rows hold the map with the largest number. GAP takes the largest mean.",
-            lambda maps: both(maps).T,
-            "The rows are pictures here. The first row is GAP's winner of every picture, the "
-            "second GMP's: torch.stack puts them on top of each other.",
-            lambda maps: torch.stack([maps.mean((2, 3)).argmax(0), maps.amax((2, 3)).argmax(0)]),
-            "That is the winning picture of each map. The channels are axis 1 after pooling.",
-            lambda maps: both(maps.abs()),
-            "Numbers below zero speak against a map. Do not take their size without the sign.",
-            lambda maps: torch.stack(
-                [maps.flatten(2).median(2).values.argmax(1), maps.amax((2, 3)).argmax(1)]
-            ),
-            "The first row is the winner by the median, the middle number. GAP takes the mean.",
-            lambda maps: both(maps.relu()),
-            "Numbers below zero count in the mean. Do not cut them off.",
-            lambda maps: torch.stack([maps.mean((2, 3)).amax(1), maps.amax((2, 3)).amax(1)]),
-            "Those are the largest numbers themselves. argmax gives their places.",
-            lambda maps: torch.stack([maps.mean((2, 3)), maps.amax((2, 3))]),
-            "Those are the pooled numbers of all maps. argmax(1) gives the place of the largest "
-            "of each picture.",
         ],
     )
 

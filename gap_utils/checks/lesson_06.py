@@ -124,37 +124,34 @@ def check_cam(answer: Callable) -> Feedback:
     """Check exercise 2: class activation maps in one einsum."""
     return grade(
         answer,
-        right="a map for each picture and class, of the size of the features",
-        reference=class_activation_map,
+        class_activation_map,
+        "a map for each picture and class, of the size of the features",
+        lambda maps, weight: class_activation_map(maps, weight).mean((2, 3)),
+        "That is the mean of each map, the logits without the bias. Keep h and w behind the arrow.",
+        lambda maps, weight: class_activation_map(maps, weight).sum((2, 3)),
+        "The positions have been added up. Keep h and w behind the arrow.",
+        lambda maps, weight: class_activation_map(maps, weight) / maps[0, 0].numel(),
+        "That is divided by the number of positions, H * W. The logit is the mean of the map, so "
+        "the map itself is not divided.",
+        lambda maps, weight: class_activation_map(maps, weight).movedim(1, -1),
+        "The numbers are right, but the classes come last. Behind the arrow: nkhw.",
+        lambda maps, weight: class_activation_map(maps, weight).transpose(0, 1),
+        "The numbers are right, but the classes come first. Behind the arrow: nkhw.",
+        lambda maps, weight: class_activation_map(maps, weight).transpose(2, 3),
+        "The numbers are right, but rows and columns are swapped. Behind the arrow: nkhw.",
+        lambda maps, weight: class_activation_map(maps, weight).relu(),
+        "The negative numbers are gone. They speak against a class and count in its logit.",
+        lambda maps, weight: maps[:, None] * weight[None, :, :, None, None],
+        lambda maps, weight: torch.einsum("nchw,kc->nckhw", maps, weight),
+        "The channels are still apart. A letter that is missing behind the arrow is summed: leave "
+        "c out.",
+        lambda maps, weight: torch.einsum("nchw,kc->nkhw", maps, weight / weight.shape[1]),
+        "That is the mean over the channels. Their sum is wanted.",
         cases=[
             (features([[[[1, 0]], [[0, 2]]]]), features([[1, -1], [3, 0], [0, 1]])),
             (random_features(2, 3, 4, 5), random_features(6, 3)),
             (random_features(1, 5, 3, 2), random_features(2, 5)),
             (random_features(2, 3, 3, 3), random_features(3, 3)),
-        ],
-        mistakes=[
-            lambda maps, weight: class_activation_map(maps, weight).mean((2, 3)),
-            "That is the mean of each map, the logits without the bias. Keep h and w behind the "
-            "arrow.",
-            lambda maps, weight: class_activation_map(maps, weight).sum((2, 3)),
-            "The positions have been added up. Keep h and w behind the arrow.",
-            lambda maps, weight: class_activation_map(maps, weight) / maps[0, 0].numel(),
-            "That is divided by the number of positions, H * W. The logit is the mean of the map, "
-            "so the map itself is not divided.",
-            lambda maps, weight: class_activation_map(maps, weight).movedim(1, -1),
-            "The numbers are right, but the classes come last. Behind the arrow: nkhw.",
-            lambda maps, weight: class_activation_map(maps, weight).transpose(0, 1),
-            "The numbers are right, but the classes come first. Behind the arrow: nkhw.",
-            lambda maps, weight: class_activation_map(maps, weight).transpose(2, 3),
-            "The numbers are right, but rows and columns are swapped. Behind the arrow: nkhw.",
-            lambda maps, weight: class_activation_map(maps, weight).relu(),
-            "The negative numbers are gone. They speak against a class and count in its logit.",
-            lambda maps, weight: maps[:, None] * weight[None, :, :, None, None],
-            lambda maps, weight: torch.einsum("nchw,kc->nckhw", maps, weight),
-            "The channels are still apart. A letter that is missing behind the arrow is summed: "
-            "leave c out.",
-            lambda maps, weight: torch.einsum("nchw,kc->nkhw", maps, weight / weight.shape[1]),
-            "That is the mean over the channels. Their sum is wanted.",
         ],
     )
 

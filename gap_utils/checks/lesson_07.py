@@ -53,21 +53,19 @@ def check_feature_side(answer: Callable) -> Feedback:
     """Check exercise 2: how long the sides of the last maps are."""
     return grade(
         answer,
-        right="five halvings, each rounded up; 320 gives 10",
-        reference=lambda size: ceil(size / 32),  # to round up once is to round up at each halving
+        lambda size: ceil(size / 32),  # rounded up once, or at each halving: it is the same
+        "five halvings, each rounded up; 320 gives 10",
+        lambda size: size // 32,
+        "Each halving rounds up: 25 becomes 13. // rounds down.",
+        lambda size: round(size / 32),
+        "Each halving rounds up, what is below .5 too.",
+        lambda size: size / 32,
+        "A side is a whole number: each halving rounds up.",
+        lambda size: ceil(size / 16),
+        "That is four halvings. There are five.",
+        lambda size: size // 32 + 1,
+        "320 is 10 times 32: there is nothing to round up.",
         cases=[(320,), (400,), (33,), (1,), (223,), (352,)],
-        mistakes=[
-            lambda size: size // 32,
-            "Each halving rounds up: 25 becomes 13. // rounds down.",
-            lambda size: round(size / 32),
-            "Each halving rounds up, what is below .5 too.",
-            lambda size: size / 32,
-            "A side is a whole number: each halving rounds up.",
-            lambda size: ceil(size / 16),
-            "That is four halvings. There are five.",
-            lambda size: size // 32 + 1,
-            "320 is 10 times 32: there is nothing to round up.",
-        ],
     )
 
 
@@ -88,28 +86,25 @@ def check_features_of(answer: Callable) -> Feedback:
 
     return grade(
         answer,
-        right="the features that the head pools, with the activation",
-        reference=lambda model, images: model.forward_features(images),
+        lambda model, images: model.forward_features(images),
+        "the features that the head pools, with the activation",
+        without_activation,
+        "These are the numbers before final_act. The network goes on with what comes out of it.",
+        lambda model, images: without_activation(model, images).relu(),
+        "The activation of this network is no ReLU. Call its own final_act.",
+        lambda model, images: F.silu(without_activation(model, images)),
+        "That is right where the activation is a SiLU. Other networks have others: call the "
+        "network's own final_act.",
+        lambda model, images: model.stages(model.stem(images)),
+        "final_conv and final_act are missing: the head pools what comes after them.",
+        lambda model, images: model.forward_features(images).mean((2, 3)),
+        "That is pooled already. Return the maps before the pooling.",
+        lambda model, images: model(images),
+        "These are the logits. Return the maps before the pooling.",
         cases=[
             (model, random_features(1, 3, 64, 64)),
             (model, random_features(2, 3, 64, 48)),
             (other, random_features(1, 3, 32, 64)),
-        ],
-        mistakes=[
-            without_activation,
-            "These are the numbers before final_act. The network goes on with what comes out of "
-            "it.",
-            lambda model, images: without_activation(model, images).relu(),
-            "The activation of this network is no ReLU. Call its own final_act.",
-            lambda model, images: F.silu(without_activation(model, images)),
-            "That is right where the activation is a SiLU. Other networks have others: call the "
-            "network's own final_act.",
-            lambda model, images: model.stages(model.stem(images)),
-            "final_conv and final_act are missing: the head pools what comes after them.",
-            lambda model, images: model.forward_features(images).mean((2, 3)),
-            "That is pooled already. Return the maps before the pooling.",
-            lambda model, images: model(images),
-            "These are the logits. Return the maps before the pooling.",
         ],
     )
 
@@ -119,8 +114,34 @@ def check_mean_of_patches(answer: Callable) -> Feedback:
     """Check exercise 4: the mean of a ViT's patch tokens."""
     return grade(
         answer,
-        right="the mean of the patch tokens, a number for each channel",
-        reference=lambda tokens, prefix: tokens[:, prefix:].mean(1),
+        lambda tokens, prefix: tokens[:, prefix:].mean(1),
+        "the mean of the patch tokens, a number for each channel",
+        lambda tokens, prefix: tokens.mean(1),
+        "The tokens in front are in the mean too. They are no places of the picture: leave the "
+        "first `prefix` of them out.",
+        lambda tokens, prefix: tokens[:, 1:].mean(1),
+        "That leaves one token out, always. Leave out as many as `prefix` says; there may be none, "
+        "or several.",
+        lambda tokens, prefix: tokens[:, prefix:].mean(2),
+        "That is the mean over the channels of each token. The tokens are on axis 1.",
+        lambda tokens, prefix: tokens[:, prefix:].mean((2, 3)),
+        "Tokens have three axes, (N, L, C): no height and width. Average over axis 1.",
+        lambda tokens, prefix: tokens[:, prefix:].sum(1) / tokens.shape[1],
+        "The sum is right, but it is divided by the number of all tokens.",
+        lambda tokens, prefix: tokens[:, prefix:].mean((1, 2)),
+        "That is one number for a picture. Keep the channels: axis 1 alone.",
+        lambda tokens, prefix: tokens[:, 0],
+        "That is the first token. The mean of the patch tokens is wanted.",
+        lambda tokens, prefix: tokens[prefix:].mean(1),
+        "That leaves out the first pictures. The tokens are on axis 1: tokens[:, prefix:].",
+        lambda tokens, prefix: tokens[..., prefix:].mean(1),
+        "That leaves out the first channels. The tokens are on axis 1: tokens[:, prefix:].",
+        lambda tokens, prefix: tokens[:, prefix:].sum(1),
+        "That is the sum. Divide it by the number of patch tokens.",
+        lambda tokens, prefix: tokens[:, prefix:].amax(1),
+        "That is the maximum of each channel, not the mean.",
+        lambda tokens, prefix: tokens[:, prefix:].mean(1, keepdim=True),
+        "The numbers are right, but an axis of length 1 is left: no keepdim.",
         cases=[
             (torch.tensor([[[9.0, 9.0], [1.0, 2.0], [3.0, 6.0]]]), 1),
             (random_features(2, 197, 8), 1),
@@ -130,34 +151,6 @@ def check_mean_of_patches(answer: Callable) -> Feedback:
             (random_features(2, 5, 1), 2),
         ],
         gradients=True,
-        mistakes=[
-            lambda tokens, prefix: tokens.mean(1),
-            "The tokens in front are in the mean too. They are no places of the picture: leave "
-            "the first `prefix` of them out.",
-            lambda tokens, prefix: tokens[:, 1:].mean(1),
-            "That leaves one token out, always. Leave out as many as `prefix` says; there may be "
-            "none, or several.",
-            lambda tokens, prefix: tokens[:, prefix:].mean(2),
-            "That is the mean over the channels of each token. The tokens are on axis 1.",
-            lambda tokens, prefix: tokens[:, prefix:].mean((2, 3)),
-            "Tokens have three axes, (N, L, C): no height and width. Average over axis 1.",
-            lambda tokens, prefix: tokens[:, prefix:].sum(1) / tokens.shape[1],
-            "The sum is right, but it is divided by the number of all tokens.",
-            lambda tokens, prefix: tokens[:, prefix:].mean((1, 2)),
-            "That is one number for a picture. Keep the channels: axis 1 alone.",
-            lambda tokens, prefix: tokens[:, 0],
-            "That is the first token. The mean of the patch tokens is wanted.",
-            lambda tokens, prefix: tokens[prefix:].mean(1),
-            "That leaves out the first pictures. The tokens are on axis 1: tokens[:, prefix:].",
-            lambda tokens, prefix: tokens[..., prefix:].mean(1),
-            "That leaves out the first channels. The tokens are on axis 1: tokens[:, prefix:].",
-            lambda tokens, prefix: tokens[:, prefix:].sum(1),
-            "That is the sum. Divide it by the number of patch tokens.",
-            lambda tokens, prefix: tokens[:, prefix:].amax(1),
-            "That is the maximum of each channel, not the mean.",
-            lambda tokens, prefix: tokens[:, prefix:].mean(1, keepdim=True),
-            "The numbers are right, but an axis of length 1 is left: no keepdim.",
-        ],
     )
 
 
