@@ -55,6 +55,7 @@ class Feedback:
 RIGHT_BAR, WRONG_BAR = "#00945f", "#d55e00"
 WRAP = "white-space: pre-wrap"  # keeps the columns of a tensor
 SHOWN = 12  # tensors with more numbers are named by their shape
+HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 HOOK_STAYS = "your hook stays. Call handle.remove()"
 NOT_ATTEMPTED = Feedback(False, "not attempted yet")
 
@@ -111,10 +112,6 @@ def call_answer(answer: Callable, *arguments: Any) -> Any:
         where = f"On {show_case(answer, arguments)} {problem}" if arguments else problem
         raise WrongAnswerError(where[0].upper() + where[1:])
     return outcome.value
-
-
-def listen(*_: Any) -> None:
-    """Be a hook that somebody else has put on a layer, and that must stay there."""
 
 
 def refuse_uncallable(answer: Any, case: tuple) -> None:
@@ -246,40 +243,25 @@ def change_of(before: Any, after: Any) -> str | None:
 def _change_of_module(before: nn.Module, after: nn.Module) -> str | None:
     if repr(before) != repr(after):
         return "its layers are others. Work on a copy"
-    other = sorted({name for _, name in _own_methods(before) ^ _own_methods(after)})
-    if other:
-        return f"a layer has another {other[0]} than before. Put the old one back, or use a hook"
-    old, new = _hooks(before), _hooks(after)
-    if new - old:
+    pairs = [*zip(before.modules(), after.modules(), strict=False)]
+    for old, new in pairs:
+        for name in sorted(vars(old).keys() ^ vars(new).keys()):
+            if callable(getattr(type(old), name, None)):  # it hides the method of the class
+                where = f"a layer has another {name} than before"
+                return f"{where}. Put the old one back, or use a hook"
+    hooks = [
+        (vars(old)[kind].keys(), vars(new)[kind].keys()) for old, new in pairs for kind in HOOKS
+    ]
+    if any(new - old for old, new in hooks):
         return HOOK_STAYS
-    if old - new:
+    if any(old - new for old, new in hooks):
         return "a hook is gone that was not yours. handle.remove() removes your own and no other"
-    if [m.training for m in before.modules()] != [m.training for m in after.modules()]:
+    if any(old.training != new.training for old, new in pairs):
         return "it is left in another mode, training or evaluation. Put it back"
-    old, new = dict(before.named_parameters()), dict(after.named_parameters())
-    if [p.requires_grad for p in old.values()] != [p.requires_grad for p in new.values()]:
+    old, new = ([p.requires_grad for p in module.parameters()] for module in (before, after))
+    if old != new:
         return "other parameters learn than before (requires_grad). Put it back"
     return change_of([*before.state_dict().values()], [*after.state_dict().values()])
-
-
-def _hooks(module: nn.Module) -> set[tuple]:
-    kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-    return {
-        (name, kind, key)
-        for name, inner in module.named_modules()
-        for kind in kinds
-        for key in getattr(inner, kind)
-    }
-
-
-def _own_methods(module: nn.Module) -> set[tuple[str, str]]:
-    """The methods that somebody has put on a module in place of its class's."""
-    return {
-        (name, method)
-        for name, inner in module.named_modules()
-        for method in vars(inner)
-        if callable(getattr(type(inner), method, None))
-    }
 
 
 def name_kind(value: Any) -> str:

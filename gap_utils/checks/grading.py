@@ -315,8 +315,5 @@ def _same(a: Any, b: Any, summed: int) -> bool:
 
 def _plain_number(value: Any) -> Any:
     """Take a NumPy number or a tensor of no axes for the Python number it holds."""
-    if isinstance(value, np.generic) or (isinstance(value, np.ndarray) and value.ndim == 0):
-        return value.item()
-    if isinstance(value, Tensor) and value.ndim == 0 and value.device.type != "meta":
-        return value.item()
-    return value
+    one = isinstance(value, np.generic | np.ndarray | Tensor) and value.ndim == 0
+    return value.item() if one and not getattr(value, "is_meta", False) else value
