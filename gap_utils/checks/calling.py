@@ -28,12 +28,7 @@ from torch.nn.modules import module as torch_module
 
 @dataclass(frozen=True)
 class Feedback:
-    """What a check says.
-
-    Attributes:
-        passed: whether the answer is right.
-        message: what the learner reads.
-    """
+    """What a check says: whether the answer is right, and what the learner reads."""
 
     passed: bool
     message: str
@@ -60,7 +55,7 @@ HOOK_STAYS = "your hook stays. Call handle.remove()"
 NOT_ATTEMPTED = Feedback(False, "not attempted yet")
 
 
-class WrongAnswerError(Exception):
+class AnswerError(Exception):
     """An answer is not right; the text says why."""
 
 
@@ -86,7 +81,7 @@ def exercise(check: Callable[[Callable], Feedback]) -> Callable[[Callable], Feed
             feedback = check(answer)
         except NotAttemptedError:
             feedback = NOT_ATTEMPTED
-        except WrongAnswerError as wrong:
+        except AnswerError as wrong:
             feedback = Feedback(False, f"✗ {wrong}")
         except KeyboardInterrupt as stop:
             frames = [frame.f_code for frame, _ in walk_tb(stop.__traceback__)]
@@ -102,7 +97,7 @@ def exercise(check: Callable[[Callable], Feedback]) -> Callable[[Callable], Feed
 
 
 def call_answer(answer: Callable, *arguments: Any) -> Any:
-    """Call an answer and return its value; WrongAnswerError where it has none."""
+    """Call an answer and return its value; AnswerError where it has none."""
     refuse_uncallable(answer, arguments)
     outcome = run_answer(answer, arguments)
     problem = why_no_value(answer, outcome)
@@ -110,14 +105,14 @@ def call_answer(answer: Callable, *arguments: Any) -> Any:
         problem = f"your function changed its input: {outcome.change}"
     if problem:
         where = f"On {show_case(answer, arguments)} {problem}" if arguments else problem
-        raise WrongAnswerError(where[0].upper() + where[1:])
+        raise AnswerError(where[0].upper() + where[1:])
     return outcome.value
 
 
 def refuse_uncallable(answer: Any, case: tuple) -> None:
-    """Raise WrongAnswerError where an answer cannot be called with these arguments."""
+    """Raise AnswerError where an answer cannot be called with these arguments."""
     if not callable(answer):
-        raise WrongAnswerError(
+        raise AnswerError(
             f"The check needs your function itself, got {name_kind(answer)}. Write its name "
             "alone, without brackets behind it."
         )
@@ -129,7 +124,7 @@ def refuse_uncallable(answer: Any, case: tuple) -> None:
         wanted.bind(*case)
     except TypeError:
         count = f"{len(case)} argument{'' if len(case) == 1 else 's'}"
-        raise WrongAnswerError(
+        raise AnswerError(
             f"The check calls your function with {count}, and it is written for {wanted}. Leave "
             "the first line as it was in the exercise, also where you do not need all of them."
         ) from None

@@ -19,9 +19,9 @@ from torch.nn.utils import skip_init
 
 from gap_utils.checks.calling import (
     SHOWN,
+    AnswerError,
     Feedback,
     Outcome,
-    WrongAnswerError,
     argument_names,
     name_kind,
     refuse_uncallable,
@@ -91,19 +91,17 @@ def grade(
                 if all(_same_outcome(done, run_answer(mistake, c), n) for c, done, _, n in tried):
                     problem += f"\n{sentence}"
                     break
-            raise WrongAnswerError(f"On {show_case(answer, case)} {problem}")
+            raise AnswerError(f"On {show_case(answer, case)} {problem}")
     for case, outcome, *_ in tried:
         if outcome.change:
-            raise WrongAnswerError(
+            raise AnswerError(
                 f"On {show_case(answer, case)} the result is right, but your function changed "
                 f"its input: {outcome.change}. Whoever called it still needs it as it was."
             )
     for case in cases if gradients else ():
         problem = _gradient_problem(answer, reference, case)
         if problem:
-            raise WrongAnswerError(
-                f"On {show_case(answer, case)} the numbers are right, but {problem}"
-            )
+            raise AnswerError(f"On {show_case(answer, case)} the numbers are right, but {problem}")
     return Feedback(True, f"✓ Right: {right}.")
 
 
@@ -119,11 +117,9 @@ def pair_up(ways: Sequence[Callable | str]) -> list[tuple[Callable, str]]:
 
 
 def tell_apart(first: float, second: float, size: float) -> tuple[bool, list[str]]:
-    """Compare two float64 numbers that came out of sums of numbers up to some size.
+    """Whether two float64 sums of numbers up to some size differ by more than roundings.
 
-    Returns:
-        Whether they differ by more than roundings; and both in words, with as many digits as
-        it takes to see that.
+    And both of them in words, with as many digits as it takes to see that.
     """
     differ = abs(first - second) > 1e-12 * size
     for digits in range(4, 18 if differ else 5):

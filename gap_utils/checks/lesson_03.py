@@ -65,8 +65,7 @@ def check_pool_any_batch(answer: Callable) -> Feedback:
         lambda x, pool: x.flatten(1),
         "The maps have not been pooled. Call the layer first: pool(maps).",
         cases=[
-            (features([[[[1, 5]], [[2, 4]]]]), mean),
-            (features([[[[1, 5]], [[2, 4]]]]), largest),
+            *((features([[[[1, 5]], [[2, 4]]]]), pool) for pool in (mean, largest)),
             (random_features(1, 3, 4, 4), mean),
             (random_features(4, 1, 3, 3), mean),
             (random_features(3, 7, 4, 2), largest),

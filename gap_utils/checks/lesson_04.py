@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from gap_utils.checks.calling import Feedback, WrongAnswerError, call_answer, exercise
+from gap_utils.checks.calling import AnswerError, Feedback, call_answer, exercise
 from gap_utils.checks.grading import features, grade, random_features
 from gap_utils.models import HEADS, load_trained
 from gap_utils.study import CLEAR, by_seed, compare, load_study, train_and_test
@@ -26,6 +26,7 @@ CLAIMS = {
     "C": ("accuracy_against_shift", 5, "gmp", "flatten"),
     "D": ("difference", 1000, "flatten", "gap"),
 }
+NONE_AHEAD = "no head is clearly ahead of both others"
 SQUASHED = "still squeezes the logits before cross_entropy, which has its own softmax inside"
 
 
@@ -142,7 +143,7 @@ def check_accuracy(answer: Callable) -> Feedback:
         cases=cases,
     )
     if _takes_apart(answer, cases[-1]):
-        raise WrongAnswerError(
+        raise AnswerError(
             "The number is right, but Python takes the tensor apart, one picture at a time. Use "
             "the tensor's own .sum() or .mean()."
         )
@@ -178,17 +179,14 @@ def check_winners(answer: Callable) -> Feedback:
     names = (*HEADS, "none")
     said = [item.lower() for item in value] if _are_words(value) and len(value) == 2 else [None]
     if isinstance(value, Set) or not set(said) <= set(names):
-        raise WrongAnswerError(
+        raise AnswerError(
             f'Expected two of {names}, such as ("gmp", "gmp"), your function returned {value!r}.'
         )
     study, lines, winners = load_study(), [], []
-    for place, (measure, at), name in zip(
-        ("as they are", "moved by 4 px"),
-        (("test_accuracy", 0), ("accuracy_against_shift", 4)),
-        said,
-        strict=True,
+    for place, table, name in (
+        ("as they are", by_seed(study, "test_accuracy"), said[0]),
+        ("moved by 4 px", by_seed(study, "accuracy_against_shift", 4), said[1]),
     ):
-        table = by_seed(study, measure, at)
         ahead = [
             head
             for head in HEADS
@@ -199,11 +197,7 @@ def check_winners(answer: Callable) -> Feedback:
             f"{head} {100 * table[head].mean():.1f} ± {100 * table[head].std():.1f} %"
             for head in HEADS
         )
-        found = (
-            f"{ahead[0]} is clearly ahead of both"
-            if ahead
-            else "no head is clearly ahead of both others"
-        )
+        found = f"{ahead[0]} is clearly ahead of both" if ahead else NONE_AHEAD
         verdict = "as you say" if name == winners[-1] else f"and you say {name}"
         lines.append(f"{place}: {accuracies}; {found}, {verdict}.")
     return _verdict(said == winners, lines)
@@ -221,7 +215,7 @@ def check_supported_claims(answer: Callable) -> Feedback:
     two = isinstance(value, tuple | list) and len(value) == 2
     said = [_letters(item) for item in value] if two else [None]
     if None in said:
-        raise WrongAnswerError(
+        raise AnswerError(
             f"Expected two strings of letters of {', '.join(CLAIMS)}, first for single runs and "
             f'then on average, such as ("AD", "D"), with "" for none; your function returned '
             f"{value!r}."

@@ -10,13 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from gap_utils.activations import capture_activations
-from gap_utils.checks.calling import (
-    Feedback,
-    WrongAnswerError,
-    call_answer,
-    change_of,
-    exercise,
-)
+from gap_utils.checks.calling import AnswerError, Feedback, call_answer, change_of, exercise
 from gap_utils.checks.grading import (
     features,
     grade,
@@ -78,12 +72,12 @@ def check_maps_of(answer: Callable) -> Feedback:
     except Exception as raised:  # the network's own, if the answer lets it through
         error = raised
     if change_of(before, model):
-        raise WrongAnswerError(
+        raise AnswerError(
             f"Where the network raises an error, {change_of(before, model)}. Run the network "
             "after try: and put handle.remove() after finally:."
         )
     if not isinstance(error, RuntimeError):
-        raise WrongAnswerError(
+        raise AnswerError(
             "Where the network raises an error, your function does not let it out. Use finally: "
             "and no except:."
         )
@@ -110,20 +104,20 @@ def check_halving_layer(answer: Callable) -> Feedback:
     name = call_answer(answer)
     sizes = _resnet_sizes()
     if not isinstance(name, str) or name not in sizes:
-        raise WrongAnswerError(
+        raise AnswerError(
             "Expected the name of one layer as a string, such as 'layer1.0.conv1', got "
             f'{name!r}. capture_activations(resnet, "*") gives all names.'
         )
     taken, given = sizes[name]
     if (taken, given) != ("14×14", "7×7"):
-        raise WrongAnswerError(
+        raise AnswerError(
             f"{name} takes maps of {taken} and gives {given}. Look for the layer "
             "whose maps are 7×7 while those of the layer before are still 14×14."
         )
     inside = [other for other in sizes if other.startswith(f"{name}.")]
     if inside:
         one = min(inside, key=len)
-        raise WrongAnswerError(f"Yes, but {name} has layers inside, such as {one}. Which one?")
+        raise AnswerError(f"Yes, but {name} has layers inside, such as {one}. Which one?")
     right = f"✓ Right: {name} is a convolution with stride 2, so 14×14 becomes 7×7."
     if name == "layer4.0.conv1":
         right += " The other branch of the block has downsample.0 for the same."
@@ -201,7 +195,7 @@ def check_two_maps(answer: Callable) -> Feedback:
     maps = numbers_of(value)
     fits = maps is not None and maps.ndim == 3 and len(maps) == 2 and maps.numel() > 0
     if not fits or not maps.isfinite().all():
-        raise WrongAnswerError(
+        raise AnswerError(
             "Expected two maps of the same size, such as [[[1, 2], [3, 4]], [[5, 6], [7, 8]]], "
             f"got {value!r}."
         )
@@ -220,5 +214,5 @@ def check_two_maps(answer: Callable) -> Feedback:
     said = "he means are {} and {}, the largest numbers {} and {}".format(*said)
     if wrong:
         hint = "One bright position makes the maximum; all positions together make the mean."
-        raise WrongAnswerError(f"T{said}: {' and '.join(wrong)}. {hint}")
+        raise AnswerError(f"T{said}: {' and '.join(wrong)}. {hint}")
     return Feedback(True, f"✓ Right: t{said}.")

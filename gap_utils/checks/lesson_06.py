@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from gap_utils.activations import class_activation_map
-from gap_utils.checks.calling import Feedback, WrongAnswerError, call_answer, exercise
+from gap_utils.checks.calling import AnswerError, Feedback, call_answer, exercise
 from gap_utils.checks.grading import (
     are_close,
     count_summed,
@@ -46,7 +46,7 @@ def check_linear_head(answer: Callable) -> Feedback:
     ):
         try:
             linear = call_answer(answer, convolution)
-        except WrongAnswerError as wrong:
+        except AnswerError as wrong:
             if "shape" not in str(wrong):
                 raise
             hint = (
@@ -54,11 +54,11 @@ def check_linear_head(answer: Callable) -> Feedback:
                 if convolution.in_channels == 1
                 else "nn.Linear wants what goes in first: in_channels, then out_channels."
             )
-            raise WrongAnswerError(f"{wrong}\n{hint}") from None
+            raise AnswerError(f"{wrong}\n{hint}") from None
         said = _problem_of_linear(linear, convolution, maps)
         if said:
             named = _what_was_not_copied(call_answer(answer, large), large)
-            raise WrongAnswerError(f"On the input {convolution}: {said}{named}")
+            raise AnswerError(f"On the input {convolution}: {said}{named}")
     return Feedback(
         True,
         "✓ Right: the same weights and the same bias give the same logits, with 650 parameters "
@@ -164,21 +164,21 @@ def check_max_counterexample(answer: Callable) -> Feedback:
     maps, weight = map(numbers_of, value) if two else (None, None)
     fits = maps is not None and weight is not None and maps.ndim == 3 and maps.numel() > 0
     if not fits or weight.shape != maps.shape[:1]:
-        raise WrongAnswerError(
+        raise AnswerError(
             "Expected maps (C, H, W) and a weight for each of the C maps, such as "
             f"[[[1, 0]], [[2, 0]]], [1, 1], got {value!r}."
         )
     if not (maps.isfinite().all() and weight.isfinite().all()):
-        raise WrongAnswerError(f"Expected numbers that are finite, got {value!r}.")
+        raise AnswerError(f"Expected numbers that are finite, got {value!r}.")
     first = class_activation_map(maps[None], weight[None]).amax().item() + 0.0  # no -0
     last = (weight @ maps.amax((1, 2))).item() + 0.0
     if not isfinite(first) or not isfinite(last):
-        raise WrongAnswerError(f"Expected numbers of ordinary size, got {value!r}.")
+        raise AnswerError(f"Expected numbers of ordinary size, got {value!r}.")
     size = (weight.abs() @ maps.abs().amax((1, 2))).item()
     differ, (largest, maxima) = tell_apart(first, last, size)
     said = f"the largest number of the weighted map is {largest}, the weighted maxima give {maxima}"
     if not differ:
-        raise WrongAnswerError(
+        raise AnswerError(
             f"Here {said} too. Let the two maps have their maxima at different positions, or make "
             "a weight negative."
         )
@@ -191,18 +191,16 @@ def check_cam_families(answer: Callable) -> Feedback:
     value = call_answer(answer)
     letters = {letter for letter, _ in FAMILIES.values()}
     if not isinstance(value, dict) or set(value) != set(FAMILIES):
-        raise WrongAnswerError(
-            f"Expected a dict with the keys {', '.join(FAMILIES)}, got {value!r}."
-        )
+        raise AnswerError(f"Expected a dict with the keys {', '.join(FAMILIES)}, got {value!r}.")
     said = {name: str(letter).strip().upper() for name, letter in value.items()}
     if not set(said.values()) <= letters:
-        raise WrongAnswerError(f"Expected the letters {', '.join(sorted(letters))}, got {value!r}.")
+        raise AnswerError(f"Expected the letters {', '.join(sorted(letters))}, got {value!r}.")
     lines = [
         f"{name} is not {said[name]}: {why}."
         for name, (letter, why) in FAMILIES.items()
         if said[name] != letter
     ]
     if lines:
-        raise WrongAnswerError("\n".join(["Not so:", *lines]))
+        raise AnswerError("\n".join(["Not so:", *lines]))
     whys = "; ".join(f"{name}: {why}" for name, (_, why) in FAMILIES.items())
     return Feedback(True, f"✓ Right: {whys}")

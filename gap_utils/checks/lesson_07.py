@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from gap_utils.checks.calling import Feedback, WrongAnswerError, call_answer, exercise
+from gap_utils.checks.calling import AnswerError, Feedback, call_answer, exercise
 from gap_utils.checks.grading import grade, gradients_of, random_features
 
 # network -> where its GAP is, and why
@@ -33,9 +33,7 @@ def check_gap_locations(answer: Callable) -> Feedback:
     """Check exercise 1: where four networks pool."""
     value = call_answer(answer)
     if not isinstance(value, dict) or set(value) != set(LOCATIONS):
-        raise WrongAnswerError(
-            f"Expected a dict with the keys {', '.join(LOCATIONS)}, got {value!r}."
-        )
+        raise AnswerError(f"Expected a dict with the keys {', '.join(LOCATIONS)}, got {value!r}.")
     said = {name: str(place).strip() for name, place in value.items()}
     lines = [
         f"{name}: not {said[name]!r}; {why}."
@@ -43,7 +41,7 @@ def check_gap_locations(answer: Callable) -> Feedback:
         if said[name].lower() not in (place, "_forward_impl" if place == "forward" else place)
     ]
     if lines:
-        raise WrongAnswerError("\n".join(["Not so:", *lines]))
+        raise AnswerError("\n".join(["Not so:", *lines]))
     whys = "; ".join(f"{name}: {why}" for name, (_, why) in LOCATIONS.items())
     return Feedback(True, f"✓ Right: {whys}")
 
@@ -163,7 +161,7 @@ def check_new_head(answer: Callable) -> Feedback:
             torch.manual_seed(0)
             head = call_answer(answer, channels, classes)
         if not isinstance(head, nn.Module):
-            raise WrongAnswerError(f"Expected an nn.Module, got {head!r}.")
+            raise AnswerError(f"Expected an nn.Module, got {head!r}.")
         head = head.to("cpu", torch.float32)  # under any default device and kind of numbers
         _grade_head(head, channels, classes)
         parameters.append(sum(p.numel() for p in head.parameters()))
@@ -175,19 +173,19 @@ def check_new_head(answer: Callable) -> Feedback:
 
 
 def _grade_head(head: nn.Module, channels: int, classes: int) -> None:
-    """Raise WrongAnswerError where a head is not right."""
+    """Raise AnswerError where a head is not right."""
     maps = random_features(4, channels, 5, 7) + 1
     _run_head(head, maps)  # layers that wait for their first input get their sizes
     norm, linear = _layers_of(head)
     sizes = norm.num_features, linear.in_features, linear.out_features
     if sizes != (channels, channels, classes):
-        raise WrongAnswerError(
+        raise AnswerError(
             f"For {channels} channels and {classes} classes, GAP gives {channels} numbers, "
             f"BatchNorm keeps them and the linear layer makes {classes}. Got a BatchNorm of "
             "{} and a linear layer from {} to {}.".format(*sizes)
         )
     if not all(layer.training for layer in head.modules()):
-        raise WrongAnswerError(
+        raise AnswerError(
             "The head comes in evaluation mode, in which BatchNorm learns nothing about its "
             "numbers. Leave .eval() to those who use the trained head."
         )
@@ -215,19 +213,17 @@ def _run_head(head: nn.Module, maps: Tensor, mode: str = "") -> Any:
         raised = f"{type(error).__name__}: {error}"
         if "got 4D input" in raised and not mode:
             raised += "\nBehind nn.AdaptiveAvgPool2d(1) the shape is (N, C, 1, 1): flatten it."
-        raise WrongAnswerError(
-            f"On maps {tuple(maps.shape)}{mode} your head raised {raised}"
-        ) from None
+        raise AnswerError(f"On maps {tuple(maps.shape)}{mode} your head raised {raised}") from None
 
 
 def _layers_of(head: nn.Module) -> tuple[_BatchNorm, nn.Linear]:
     if any(isinstance(layer, nn.modules.dropout._DropoutNd) for layer in head.modules()):
-        raise WrongAnswerError("Expected GAP, BatchNorm and a linear layer, got a Dropout too.")
+        raise AnswerError("Expected GAP, BatchNorm and a linear layer, got a Dropout too.")
     layers = []
     for kind, name in ((_BatchNorm, "BatchNorm"), (nn.Linear, "linear layer")):
         found = [layer for layer in head.modules() if isinstance(layer, kind)]
         if len(found) != 1:
-            raise WrongAnswerError(f"Expected one {name}, got {len(found)}.")
+            raise AnswerError(f"Expected one {name}, got {len(found)}.")
         layers += found
     return tuple(layers)
 
@@ -248,9 +244,7 @@ def _compare_logits(
     where = f"On maps {tuple(maps.shape)} ({mode}):"
     if not isinstance(given, Tensor) or given.shape != (len(maps), linear.out_features):
         got = tuple(given.shape) if isinstance(given, Tensor) else type(given).__name__
-        raise WrongAnswerError(
-            f"{where} expected logits {(len(maps), linear.out_features)}, got {got}"
-        )
+        raise AnswerError(f"{where} expected logits {(len(maps), linear.out_features)}, got {got}")
     mean, largest = maps.mean((2, 3)), maps.amax((2, 3))
     right, are_equal = linear(normalise(mean)), partial(torch.allclose, rtol=1e-5, atol=1e-5)
     if are_equal(given, right):
@@ -267,29 +261,29 @@ def _compare_logits(
         (linear(normalise(mean).relu()), "There is a ReLU in front of the linear layer."),
     ):
         if are_equal(given, logits):
-            raise WrongAnswerError(f"{where} the logits are others. {sentence}")
-    raise WrongAnswerError(f"{where} the logits are others.")
+            raise AnswerError(f"{where} the logits are others. {sentence}")
+    raise AnswerError(f"{where} the logits are others.")
 
 
 def _refuse_what_cannot_learn(head: nn.Module, norm: _BatchNorm, maps: Tensor) -> None:
-    """Raise WrongAnswerError where a part of a head whose logits are right learns nothing."""
+    """Raise AnswerError where a part of a head whose logits are right learns nothing."""
     frozen = [name for name, parameter in head.named_parameters() if not parameter.requires_grad]
     if frozen:
-        raise WrongAnswerError(
+        raise AnswerError(
             f"The logits are right, but {', '.join(frozen)} can never learn: requires_grad is "
             "False. It is the backbone that is frozen, and this is the head to be trained."
         )
     found = gradients_of(lambda maps, head: head(maps), (maps, head), ["the maps", "head"])
     without = [name.removeprefix("head.") for name, gradient in found.items() if gradient is None]
     if without:
-        raise WrongAnswerError(
+        raise AnswerError(
             f"The logits are right, but no gradient reaches {', '.join(without)}. Is there a "
             ".detach(), .data or no_grad() in forward?"
         )
     before = norm.running_mean.clone()
     head(maps)
     if torch.equal(norm.running_mean, before):
-        raise WrongAnswerError(
+        raise AnswerError(
             "The logits are right, but the running mean of BatchNorm stays as it is in training, "
             "and evaluation goes by it. Leave its momentum alone, and call the layer itself."
         )
