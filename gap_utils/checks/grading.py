@@ -1,7 +1,8 @@
 """How a result is graded and what the learner reads.
 
-A check runs the learner's function on inputs from the smallest up, compares it with a
-plain reference, and, where the answers are those of a known mistake, names the mistake.
+A check hands `grade` the learner's function and a row of others, each followed by what is said
+of it: the first is right, the others make known mistakes. The learner's function is run on inputs
+from the smallest up, and compared with the right one; a mistake that gives the same is named.
 """
 
 from __future__ import annotations

@@ -147,36 +147,34 @@ def _resnet_sizes() -> dict[str, tuple[str, str]]:
 def check_winning_maps(answer: Callable) -> Feedback:
     """Check exercise 3: which map wins under GAP, and which under GMP."""
 
-    def both(maps: Tensor) -> Tensor:
-        return torch.stack([maps.mean((2, 3)).argmax(1), maps.amax((2, 3)).argmax(1)])
+    def both(maps: Tensor) -> Tensor:  # (N, C, H, W) -> (2, N, C)
+        return torch.stack([maps.mean((2, 3)), maps.amax((2, 3))])
 
     bright, even = [[1, 7], [0, 1]], [[3, 2], [4, 3]]
     return grade(
         answer,
-        both,
+        lambda maps: both(maps).argmax(2),
         "GAP takes the map with the largest mean, GMP the one with the largest number",
-        lambda maps: both(maps).flip(0),
+        lambda maps: both(maps).argmax(2).flip(0),
         "The rows are swapped: GAP's comes first.",
-        lambda maps: both(maps)[:1].expand(2, -1),
+        lambda maps: both(maps).argmax(2)[:1].expand(2, -1),
         "Both rows hold the map with the largest mean. GMP takes the largest number.",
-        lambda maps: both(maps)[1:].expand(2, -1),
+        lambda maps: both(maps).argmax(2)[1:].expand(2, -1),
         "Both rows hold the map with the largest number. GAP takes the largest mean.",
-        lambda maps: both(maps).T,
+        lambda maps: both(maps).argmax(2).T,
         "The rows are pictures here. The first row is GAP's winner of every picture, the second "
         "GMP's: torch.stack puts them on top of each other.",
-        lambda maps: torch.stack([maps.mean((2, 3)).argmax(0), maps.amax((2, 3)).argmax(0)]),
+        lambda maps: both(maps).argmax(1),
         "That is the winning picture of each map. The channels are axis 1 after pooling.",
-        lambda maps: both(maps.abs()),
+        lambda maps: both(maps.abs()).argmax(2),
         "Numbers below zero speak against a map. Do not take their size without the sign.",
-        lambda maps: torch.stack(
-            [maps.flatten(2).median(2).values.argmax(1), maps.amax((2, 3)).argmax(1)]
-        ),
+        lambda maps: torch.stack([maps.flatten(2).median(2).values, both(maps)[1]]).argmax(2),
         "The first row is the winner by the median, the middle number. GAP takes the mean.",
-        lambda maps: both(maps.relu()),
+        lambda maps: both(maps.relu()).argmax(2),
         "Numbers below zero count in the mean. Do not cut them off.",
-        lambda maps: torch.stack([maps.mean((2, 3)).amax(1), maps.amax((2, 3)).amax(1)]),
+        lambda maps: both(maps).amax(2),
         "Those are the largest numbers themselves. argmax gives their places.",
-        lambda maps: torch.stack([maps.mean((2, 3)), maps.amax((2, 3))]),
+        both,
         "Those are the pooled numbers of all maps. argmax(1) gives the place of the largest of "
         "each picture.",
         cases=[
