@@ -184,4 +184,5 @@ def check_keras_to_torch(answer: Callable) -> Feedback:
             (random_features(5 * 2 * 3, 4), 3, 5, 2),
             (random_features(2 * 2 * 2, 8), 2, 2, 2),
         ],
+        exact=True,
     )

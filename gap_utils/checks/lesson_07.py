@@ -189,15 +189,11 @@ def _grade_head(head: nn.Module, channels: int, classes: int) -> None:
             "The head comes in evaluation mode, in which BatchNorm learns nothing about its "
             "numbers. Leave .eval() to those who use the trained head."
         )
-    with torch.no_grad():  # as if trained, so that the order of the layers shows
-        for numbers, low, high in (
-            (norm.weight, 0.5, 2),
-            (norm.bias, -1, 1),
-            (norm.running_mean, 0, 0.5),
-            (norm.running_var, 1, 3),
-        ):
-            if numbers is not None:
-                numbers.copy_(torch.linspace(low, high, len(numbers)))
+    low = {"weight": 0.5, "bias": -1, "running_mean": 0, "running_var": 1}
+    with torch.no_grad():
+        for name, numbers in norm.state_dict().items():
+            if name in low:  # as if trained, so that the order of the layers shows
+                numbers.copy_(torch.linspace(low[name], low[name] + 2, len(numbers)))
         for size in ((5, 7), (1, 1), (9, 4)):
             resized = F.interpolate(maps, size=size)
             _compare_logits(head.train(), norm, linear, resized, "training")
