@@ -122,6 +122,21 @@ def use_suggested_threads() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+@contextmanager
+def keep_random_state() -> Iterator[None]:
+    """Give PyTorch's random state back as it was, on the CPU and on the accelerator."""
+    kind = available_kinds()[0]
+    on_apple = torch.mps.get_rng_state() if kind == "mps" else None
+    started = kind in ("cuda", "xpu") and getattr(torch, kind).is_initialized()
+    devices = range(torch.accelerator.device_count()) if started else []
+    try:
+        with torch.random.fork_rng(devices, device_type=kind if started else "cuda"):
+            yield
+    finally:
+        if on_apple is not None:
+            torch.mps.set_rng_state(on_apple)
+
+
 def _usual_threads() -> tuple[int, int]:
     """What PyTorch takes by itself: a thread per CPU, or per core of two CPUs."""
     on_linux = hasattr(os, "sched_getaffinity")

@@ -72,7 +72,7 @@ def test_imports_run_one_way():
     allowed = {
         "values": set(),
         "device": set(),
-        "shapes": set(),
+        "shapes": {"device"},
         "data": set(),
         "models": set(),
         "photos": set(),
