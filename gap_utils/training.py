@@ -331,7 +331,7 @@ class _Run:
     def load(self, path: Path) -> list[list[float]]:
         """Bring model, optimizer and schedule to where a checkpoint ends; return its rows."""
         try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
+            state = dict(torch.load(path, map_location="cpu", weights_only=True))
             there, here = state["settings"], self.settings
             different = [name for name in {**here, **there} if there.get(name) != here.get(name)]
             if not different:
