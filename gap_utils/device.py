@@ -16,9 +16,8 @@ THREADS_SET = {"OMP_NUM_THREADS", "MKL_NUM_THREADS"}
 def available_kinds() -> list[str]:
     """List the kinds of device that PyTorch can use here, the fastest first.
 
-    Returns:
-        The accelerator if there is one, "cuda" (NVIDIA or AMD), "mps" (Apple) or "xpu"
-        (Intel) for example; "cpu" is always last.
+    First comes the accelerator if there is one, "cuda" (NVIDIA or AMD), "mps" (Apple) or "xpu"
+    (Intel) for example; "cpu" is always last.
     """
     if torch.accelerator.is_available():
         return [torch.accelerator.current_accelerator().type, "cpu"]
@@ -31,9 +30,6 @@ def pick_device(prefer: str | torch.device | None = None) -> torch.device:
     Args:
         prefer: a device or its name, such as "cpu", "cuda" or "cuda:1"; when None, the
             accelerator if there is one, otherwise the CPU.
-
-    Returns:
-        The device.
 
     Raises:
         ValueError: if the preferred device does not exist here or is no device name.
@@ -60,13 +56,10 @@ def pick_device(prefer: str | torch.device | None = None) -> torch.device:
 
 
 def describe_device(device: str | torch.device) -> str:
-    """Say in one line what a device is.
+    """Say in one line the kind, name and memory of a device, and the threads of the CPU.
 
     Args:
         device: a device that exists here, or its name.
-
-    Returns:
-        Its kind, name and memory, and for the CPU how many threads PyTorch uses.
 
     Raises:
         ValueError: as `pick_device` does.
@@ -92,12 +85,11 @@ def _main_memory() -> str:
 
 
 def suggest_threads() -> int:
-    """Say how many threads PyTorch should use on this CPU.
+    """Say how many threads PyTorch should use: one for each CPU that this process may use.
 
-    Returns:
-        The number of CPUs that this process may use: those of its affinity mask, or fewer
-        where its control group (a container) has a smaller quota. More threads than that
-        wait for each other, and a training step can take ten times as long.
+    Those are the CPUs of its affinity mask, or fewer where its control group (a container) has
+    a smaller quota. More threads than that wait for each other, and a training step can take
+    ten times as long.
     """
     from joblib import cpu_count  # only those who train need it
 

@@ -19,9 +19,7 @@ TRAINED = ASSETS / "trained.json"
 
 
 class ConvNet(nn.Module):
-    """A body of convolutions and a head that turns its maps into logits.
-
-    Make one with `build_convnet`.
+    """A body of convolutions and a head that turns its maps into logits; see `build_convnet`.
 
     Attributes:
         body: pictures (N, in_channels, H, W) to features (N, 32, h, w).
@@ -32,16 +30,10 @@ class ConvNet(nn.Module):
 
     def __init__(self, body: nn.Module, head: nn.Module, feature_size: tuple[int, int] | None):
         super().__init__()
-        self.body = body
-        self.head = head
-        self.feature_size = feature_size
+        self.body, self.head, self.feature_size = body, head, feature_size
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the logits of pictures.
-
-        Raises:
-            ValueError: if the maps do not fit a flatten head.
-        """
+        """Return the logits of pictures; raise ValueError if the maps do not fit the head."""
         features = self.body(images)
         size = tuple(features.shape[2:])
         if self.feature_size is not None and size != self.feature_size:

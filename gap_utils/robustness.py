@@ -23,12 +23,9 @@ def shift(images: Tensor, dx: int, dy: int) -> Tensor:
     """Move pictures inside their frame; what leaves it is lost, zeros come in.
 
     Args:
-        images: shape (..., H, W).
+        images: shape (..., H, W), which stays.
         dx: pixels to the right, or to the left where negative.
         dy: pixels down, or up where negative.
-
-    Returns:
-        Pictures of the same shape.
 
     Example:
         >>> shift(torch.tensor([[1, 2], [3, 4]]), 1, 0)
@@ -65,14 +62,7 @@ def accuracy_against_shift(
 
 
 def enlarge_canvas(images: Tensor, canvas: int) -> Tensor:
-    """Put pictures in the middle of a black square.
-
-    Args:
-        images: shape (..., H, W).
-        canvas: height and width of the square, in pixels.
-
-    Returns:
-        Pictures of shape (..., canvas, canvas).
+    """Put pictures (..., H, W) in the middle of a black square: (..., canvas, canvas).
 
     Raises:
         ValueError: if the pictures do not fit on it.
@@ -98,13 +88,10 @@ def accuracy_against_canvas(
     Args:
         model: pictures of any size to logits; left as it was.
         split: pictures and their classes.
-        canvases: heights and widths of the canvas, in pixels.
+        canvases: sides of the canvas in pixels; a ValueError if pictures or model do not fit.
 
     Returns:
         Columns canvas and accuracy (0 to 1).
-
-    Raises:
-        ValueError: if the pictures do not fit on a canvas, or the model on its size.
     """
     rows = []
     for canvas in canvases:

@@ -63,12 +63,9 @@ class Layer(NamedTuple):
     Attributes:
         name: the dotted name of the module, as `model.get_submodule` takes it.
         kind: its class.
-        output_shape: what it puts out; a list of shapes for several tensors, None for
-            what is no tensor.
+        output_shape: a list of shapes for several tensors, None for what is no tensor.
         parameters: how many numbers it learns that no earlier row has counted.
-        multiply_adds: multiplications with an addition each, in convolutions and products of
-            matrices, for the whole batch; of a pooling layer, how many numbers its windows
-            look at. None where there is neither.
+        multiply_adds: as `trace_shapes` counts them, for the whole batch; None for none.
         uncounted: names of operations whose multiply-adds are not known.
     """
 
@@ -110,7 +107,7 @@ class ShapeTrace(tuple):
 
     @property
     def at_least(self) -> bool:
-        """Whether the model takes more multiply-adds than those, since some are not known."""
+        """Whether there are more multiply-adds than those, since some are not known."""
         return any(layer.uncounted for layer in self)
 
     def __repr__(self) -> str:
@@ -129,20 +126,12 @@ class ShapeTrace(tuple):
 
 
 class MisfitError(ValueError):
-    """A layer that does not fit what reaches it.
+    """A layer that does not fit what reaches it: its dotted name, and the trace before it."""
 
-    Attributes:
-        layer: the dotted name of the layer.
-        trace: the rows of the layers before it.
-    """
-
-    def __init__(self, message: str, layer: str, trace: ShapeTrace):
-        super().__init__(message, layer, trace)
-        self.layer = layer
-        self.trace = trace
-
-    def __str__(self) -> str:
-        return self.args[0]
+    # pickle calls it with the message alone and puts the other two back itself
+    def __init__(self, message: str, layer: str = "", trace: ShapeTrace | None = None):
+        super().__init__(message)
+        self.layer, self.trace = layer, trace
 
 
 def trace_shapes(model: nn.Module, input_shape: Sequence) -> ShapeTrace:
@@ -200,7 +189,7 @@ def trace_shapes(model: nn.Module, input_shape: Sequence) -> ShapeTrace:
     if not isinstance(model, nn.Module):
         raise ValueError(f"expected a torch.nn.Module, got {type(model).__name__}")
     inputs = _read_inputs(model, input_shape)
-    tensors = _tensors([vars(module) for module in model.modules()])
+    tensors = find_tensors([vars(module) for module in model.modules()])
     has_numbers = not any(tensor.is_meta for tensor in tensors)
     call = _Call(model, tensors, inputs, torch.device("meta"))
     intro = "expected an input that fits, but"
@@ -291,7 +280,7 @@ class _Call(TorchDispatchMode):
         self.escaped = False
 
         copy = _copy(model, tensors, self.with_numbers)
-        self.failed_in = _Running("(model)", copy, _tensors(inputs))
+        self.failed_in = _Running("(model)", copy, find_tensors(inputs))
         for name, module in copy.named_modules():
             self._watch(name or "(model)", module)
         self._run(copy, _fill(inputs, device), device)
@@ -324,7 +313,7 @@ class _Call(TorchDispatchMode):
 
     def _watch(self, name: str, module: nn.Module) -> None:
         def enter(module, args, kwargs):
-            self.running.append(_Running(name, module, _tensors([*args, *kwargs.values()])))
+            self.running.append(_Running(name, module, find_tensors([*args, *kwargs.values()])))
 
         def leave(module, args, kwargs, output):
             running, error = self.running.pop(), sys.exc_info()[1]
@@ -334,7 +323,7 @@ class _Call(TorchDispatchMode):
                 return
             own = list(module.parameters(recurse=False))
             cost, uncounted = running.multiply_adds, tuple(running.uncounted)
-            looks = _looks(module, running.inputs, _tensors(output))
+            looks = _looks(module, running.inputs, find_tensors(output))
             if looks is not None:
                 cost = (cost or 0) + looks
             if any(module.children()) and not own and cost is None and not uncounted:
@@ -355,7 +344,7 @@ class _Call(TorchDispatchMode):
         if any(kind.__torch_dispatch__ is not Tensor.__torch_dispatch__ for kind in types):
             return NotImplemented  # first to the tensor that splits the work up, a nested one say
         kwargs = kwargs or {}
-        arrived = _tensors([*args, *kwargs.values()])
+        arrived = find_tensors([*args, *kwargs.values()])
         if any(id(tensor) in self.theirs for tensor in arrived):
             self.escaped = True
             raise ValueError("a tensor of the model itself")
@@ -469,7 +458,7 @@ def _copy(model: nn.Module, tensors: list[Tensor], with_numbers: bool) -> nn.Mod
     return copy.eval()
 
 
-def _tensors(value: Any, inside: tuple[int, ...] = ()) -> list[Tensor]:
+def find_tensors(value: Any, inside: tuple[int, ...] = ()) -> list[Tensor]:
     """All tensors in nested lists, tuples and dicts, from left to right."""
     if isinstance(value, Tensor):
         return [value]
@@ -477,13 +466,13 @@ def _tensors(value: Any, inside: tuple[int, ...] = ()) -> list[Tensor]:
         return []
     inside = (*inside, id(value))
     items = value.values() if isinstance(value, dict) else value
-    return [tensor for item in items for tensor in _tensors(item, inside)]
+    return [tensor for item in items for tensor in find_tensors(item, inside)]
 
 
 def _shape(output: Any) -> Any:
     if isinstance(output, Tensor):
         return tuple(output.shape)
-    return [tuple(tensor.shape) for tensor in _tensors(output)] or None
+    return [tuple(tensor.shape) for tensor in find_tensors(output)] or None
 
 
 def _looks(module: nn.Module, inputs: list[Tensor], outputs: list[Tensor]) -> int | None:

@@ -47,8 +47,7 @@ class Recipe:
         batch_size: pictures in a step.
         one_cycle: let the learning rate rise and fall once over the whole run, or keep it.
         shuffle: draw a new order of the pictures in every epoch, or keep theirs.
-        xavier: begin with Xavier weights and biases of 0.01, in place of the model's own
-            where those are not frozen.
+        xavier: begin with Xavier weights and biases of 0.01 where the model's are not frozen.
         sigmoid: put a sigmoid between the logits and the cross-entropy.
     """
 
@@ -86,12 +85,10 @@ ARTICLE_RECIPE = Recipe(3e-4, 64, one_cycle=False, shuffle=False, xavier=True, s
 class _WithHistory:
     """An exception that keeps the table of the epochs before it."""
 
-    def __init__(self, message: str, history: pandas.DataFrame):
-        super().__init__(message, history)
+    # pickle calls it with the message alone and puts the history back itself
+    def __init__(self, message: str, history: pandas.DataFrame | None = None):
+        super().__init__(message)
         self.history = history
-
-    def __str__(self) -> str:
-        return self.args[0]
 
 
 class DivergedError(_WithHistory, ArithmeticError):
