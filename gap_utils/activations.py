@@ -267,11 +267,10 @@ def grad_cam(features: Tensor, score: Tensor) -> Tensor:
 def linear_from_conv(convolution: nn.Conv2d) -> nn.Linear:
     """Turn the head "1×1 convolution → GAP" into "GAP → linear" with equal logits.
 
+    Weight and bias are copies.
+
     Args:
         convolution: from C channels to K, kernel 1×1, stride 1, no padding, one group.
-
-    Returns:
-        A linear layer with copies of its weight and bias.
 
     Raises:
         ValueError: if the convolution is another.
@@ -290,14 +289,7 @@ def linear_from_conv(convolution: nn.Conv2d) -> nn.Linear:
 def conv_from_linear(linear: nn.Linear) -> nn.Conv2d:
     """Turn the head "GAP → linear" into "1×1 convolution → GAP" with equal logits.
 
-    Args:
-        linear: from C features to K classes.
-
-    Returns:
-        A 1×1 convolution with copies of its weight and bias.
-
-    Raises:
-        ValueError: if it is no linear layer.
+    Weight and bias are copies; a ValueError is raised for what is no linear layer.
 
     Example:
         >>> conv_from_linear(nn.Linear(64, 10))
@@ -334,8 +326,8 @@ class CamHead:
 
     Attributes:
         layer: name of the layer that gives the features, as `capture_activations` has it.
-        weight: shape (K, C).
-        bias: shape (K,).
+        weight: shape (K, C), on the CPU.
+        bias: shape (K,), on the CPU.
     """
 
     layer: str
@@ -353,9 +345,6 @@ def find_cam_head(model: nn.Module, images: Tensor) -> CamHead:
     Args:
         model: pictures to logits (N, K); left as it was.
         images: one or a few, shape (N, C, H, W).
-
-    Returns:
-        The features' layer, and the weight and bias, on the CPU.
 
     Raises:
         ValueError: if there is no such pair, with the reason.

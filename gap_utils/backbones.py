@@ -395,7 +395,7 @@ def _find(model: nn.Module, images: Tensor | None) -> tuple[_PoolingTrace, Pooli
             raise ValueError(f"expected two pictures or more, got {len(images)}")
         images = as_input(model, images)
         trace, output = _look(model, images)
-    pooling = trace.read(_prefix(model))
+    pooling = trace.read(getattr(model, "num_prefix_tokens", 0))  # networks of timm say so
     # pictures that differ from the first in their places too, of the same sign
     slope = torch.linspace(0.25, 1, images.shape[-1], device=images.device)
     others = (images.roll(1, 0) * slope).to(images.dtype)
@@ -444,11 +444,6 @@ def _look_at_noise(model: nn.Module) -> tuple[_PoolingTrace, Any, Tensor]:
         "expected a network that takes two pictures of a usual size, got one that takes none: "
         f"give some with images= ({reason})"
     ) from reason
-
-
-def _prefix(model: nn.Module) -> int | None:
-    """How many tokens in front are no places; a network of timm says so."""
-    return getattr(model, "num_prefix_tokens", None)
 
 
 def _look(
@@ -574,15 +569,15 @@ class _PoolingTrace:
             return
         # copies, since a later layer may work in place
         step = _Step(name, layer, tensor.clone(), given, self.calls[name])
-        if _is_vector(tensor):
+        if 1 in (tensor.shape[2:].numel(), tensor.shape[1:-1].numel()):  # (N, C), (N, 1, 1, C), …
             self.steps.append(step)
         elif given and isinstance(layer, nn.AdaptiveAvgPool2d):
             self.grid = step
         elif given and not isinstance(layer, nn.Identity):
             self._restart(step)
 
-    def read(self, prefix: int | None) -> Pooling:
-        """Tell how the first vector comes from the features."""
+    def read(self, prefix: int) -> Pooling:
+        """Tell how the first vector comes from the features; prefix: of tokens, if known."""
         _, (kind, axis, relu, skipped) = self.find_way()
         makers = self._makers()
         module = makers[-1].name if makers else ""  # the outermost that makes it of the features
@@ -680,11 +675,6 @@ class _VectorSwap(TorchDispatchMode):
                 tensor.copy_(self._wanted.reshape(tensor.shape))
 
 
-def _is_vector(tensor: Tensor) -> bool:
-    """Whether it is (N, C), (N, C, 1, 1) or (N, 1, 1, C): one position for each picture."""
-    return 1 in (tensor.shape[2:].numel(), tensor.shape[1:-1].numel())
-
-
 def replace_head(
     model: nn.Module, num_classes: int, batch_norm: bool = False, images: Tensor | None = None
 ) -> nn.Sequential:
@@ -749,7 +739,7 @@ class _Body(nn.Module):
     def __init__(self, model: nn.Module, trace: _PoolingTrace, pooling: Pooling):
         super().__init__()
         self._relu, self._axis = pooling.relu, pooling.axis
-        self._prefix = pooling.prefix or _prefix(model) or 0
+        self._prefix = pooling.prefix or getattr(model, "num_prefix_tokens", 0)
         self._layer, self._call = trace.features.name, trace.features.call
         # sides of a patch, which a ViT cuts out with its first convolution
         cuts = (layer for layer in model.modules() if isinstance(layer, nn.Conv2d))

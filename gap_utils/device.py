@@ -73,15 +73,12 @@ def describe_device(device: str | torch.device) -> str:
         memory = torch.mps.recommended_max_memory() / GIB
         return f"{device}: the GPU of this {chip} Mac, {memory:.0f} GiB of memory"
     if device.type == "cpu":
-        threads = torch.get_num_threads()
-        return f"{device}: {chip}, {threads} thread{'s' * (threads != 1)}{_main_memory()}"
+        threads, memory = torch.get_num_threads(), ""
+        if hasattr(os, "sysconf"):  # not on Windows
+            size = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+            memory = f", {size / GIB:.0f} GiB of memory"
+        return f"{device}: {chip}, {threads} thread{'s' * (threads != 1)}{memory}"
     return str(device)
-
-
-def _main_memory() -> str:
-    if not hasattr(os, "sysconf"):  # Windows
-        return ""
-    return f", {os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / GIB:.0f} GiB of memory"
 
 
 def suggest_threads() -> int:
@@ -104,7 +101,10 @@ def use_suggested_threads() -> Iterator[None]:
     MKL_NUM_THREADS, or by `torch.set_num_threads` if it is not what PyTorch takes by itself.
     """
     before, suggested = torch.get_num_threads(), suggest_threads()
-    if before <= suggested or before not in _usual_threads() or THREADS_SET & set(os.environ):
+    on_linux = hasattr(os, "sched_getaffinity")
+    cpus = len(os.sched_getaffinity(0)) if on_linux else os.cpu_count() or 1
+    usual = (cpus, cpus // 2)  # a thread per CPU, or per core of two CPUs
+    if before <= suggested or before not in usual or THREADS_SET & set(os.environ):
         yield
         return
     torch.set_num_threads(suggested)
@@ -127,10 +127,3 @@ def keep_random_state() -> Iterator[None]:
     finally:
         if on_apple is not None:
             torch.mps.set_rng_state(on_apple)
-
-
-def _usual_threads() -> tuple[int, int]:
-    """What PyTorch takes by itself: a thread per CPU, or per core of two CPUs."""
-    on_linux = hasattr(os, "sched_getaffinity")
-    cpus = len(os.sched_getaffinity(0)) if on_linux else os.cpu_count() or 1
-    return cpus, cpus // 2

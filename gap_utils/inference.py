@@ -97,16 +97,13 @@ def check_logits(logits: Tensor, pictures: int) -> None:
 
 
 def predict(model: nn.Module, images: Tensor, batch_size: int = 500) -> Tensor:
-    """Return the logits of pictures, in evaluation mode; the model is left as it was.
+    """Return the logits (N, K) of pictures, in evaluation mode and without gradients.
 
     Args:
-        model: pictures (N, C, H, W) to logits (N, K).
+        model: pictures (N, C, H, W) to logits (N, K), on its device; left as it was.
         images: shape (N, C, H, W), on any device; in any floating-point format, or integers
             where the model takes those.
         batch_size: how many pictures the model gets at once.
-
-    Returns:
-        Logits, shape (N, K), on the device of the model, without gradients.
 
     Raises:
         ValueError: if these are no tensor or no pictures, the batch size is not from 1 on, the

@@ -69,15 +69,15 @@ def build_convnet(
         input_size: height and width of the pictures; matters to "flatten" only.
 
     Returns:
-        The network, with PyTorch's initial weights. They are in channels-last memory, which
-        makes a step of training on a CPU about a quarter shorter and changes no number's place.
+        The network with PyTorch's initial weights, in channels-last memory, which makes a step
+        of training on a CPU about a quarter shorter.
 
     Raises:
         ValueError: if the head is unknown, or a size leaves no maps.
 
     Source:
-        The usual small VGG-like body; the heads are those of Lin, Chen and Yan (2014),
-        "Network In Network", and of the networks before it.
+        A small VGG-like body; the head "gap" is that of Lin, Chen and Yan (2014), "Network In
+        Network".
 
     Example:
         >>> sum(parameter.numel() for parameter in build_convnet().parameters())
@@ -111,15 +111,12 @@ def build_convnet(
 
 
 def load_trained(name: str) -> ConvNet:
-    """Load a network whose trained weights ship with `gap_utils`.
+    """Load a network whose trained weights ship here; on the CPU, in evaluation mode.
 
     Args:
         name: "gap", "gmp" or "flatten", the three networks of lesson 04; or "gap_7x7", with
             batch normalisation and without the last pooling, so that its maps are 7×7.
             `assets/README.md` tells how they were trained and how accurate they are.
-
-    Returns:
-        The network, on the CPU and in evaluation mode.
 
     Raises:
         ValueError: if the name is unknown, or the file of the weights is damaged.

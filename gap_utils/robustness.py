@@ -52,13 +52,15 @@ def accuracy_against_shift(
     Returns:
         Columns shift and accuracy (0 to 1), the mean over the directions.
     """
+    import pandas  # takes a third of a second: not for those who only look at a lab
+
     rows = []
     for pixels in shifts:
         directions = DIRECTIONS if pixels else [(0, 0)]
         moved = (shift(split.images, pixels * dx, pixels * dy) for dx, dy in directions)
         scores = [evaluate(model, replace(split, images=images)).accuracy for images in moved]
         rows.append((pixels, sum(scores) / len(scores)))
-    return _table(rows, "shift")
+    return pandas.DataFrame(rows, columns=["shift", "accuracy"])
 
 
 def enlarge_canvas(images: Tensor, canvas: int) -> Tensor:
@@ -93,14 +95,10 @@ def accuracy_against_canvas(
     Returns:
         Columns canvas and accuracy (0 to 1).
     """
+    import pandas  # takes a third of a second: not for those who only look at a lab
+
     rows = []
     for canvas in canvases:
         images = enlarge_canvas(split.images, canvas)
         rows.append((canvas, evaluate(model, replace(split, images=images)).accuracy))
-    return _table(rows, "canvas")
-
-
-def _table(rows: list[tuple[int, float]], measure: str) -> pandas.DataFrame:
-    import pandas  # takes a third of a second: not for those who only look at a lab
-
-    return pandas.DataFrame(rows, columns=[measure, "accuracy"])
+    return pandas.DataFrame(rows, columns=["canvas", "accuracy"])
