@@ -119,10 +119,12 @@ class ShapeTrace(tuple):
             rows.append((name, kind, shown, f"{parameters:,}", cost))
         total = "at least " * self.at_least + f"{self.multiply_adds:,}"
         rows.append(("total", "", "", f"{self.parameters:,}", total))
-        a, b, c, d, e = (max(map(len, column)) for column in zip(*rows, strict=True))
-        row = f"{{:{a}}}  {{:{b}}}  {{:{c}}}  {{:>{d}}}  {{:>{e}}}"
-        note = ["Called with numbers: the shapes and costs may depend on them."]
-        return "\n".join([*(row.format(*words) for words in rows), *note * self.with_numbers])
+        columns = zip("<<<>>", zip(*rows, strict=True), strict=True)  # words left, numbers right
+        formats = [f"{side}{max(map(len, column))}" for side, column in columns]
+        lines = ["  ".join(map(format, row, formats)) for row in rows]
+        if self.with_numbers:
+            lines.append("Called with numbers: the shapes and costs may depend on them.")
+        return "\n".join(lines)
 
 
 class MisfitError(ValueError):
@@ -328,8 +330,8 @@ class _Call(TorchDispatchMode):
                 cost = (cost or 0) + looks
             if any(module.children()) and not own and cost is None and not uncounted:
                 return
-            row = type(module).__name__, _shape(output), self._new_parameters(own), cost, uncounted
-            self.layers.append(Layer(name, *row))
+            kind, learned = type(module).__name__, self._new_parameters(own)
+            self.layers.append(Layer(name, kind, _shape(output), learned, cost, uncounted))
 
         # before any hook of the model itself, so that an error there has a name too
         module.register_forward_pre_hook(enter, prepend=True, with_kwargs=True)
@@ -391,6 +393,7 @@ def _runs_unwatched(
 ) -> bool:
     try:
         with keep_random_state():
+            torch.default_generator.manual_seed(0)
             _copy(model, tensors, True)(*_fill(inputs, device))
     except Exception:  # whatever a model raises: the watched call has its error already
         return False
