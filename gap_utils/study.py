@@ -148,8 +148,8 @@ def compare(table: pandas.DataFrame, one: str, other: str) -> Comparison:
     """Compare two models seed by seed: `one`, which may be ahead, with `other`.
 
     Args:
-        table: a row for each seed, a column for each model, as `by_seed` gives it.
-        one: a column of it.
+        table: from `by_seed`, a row for each seed.
+        one: a column of it, the name of a model.
         other: another.
 
     Raises:

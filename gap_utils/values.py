@@ -9,17 +9,9 @@ from typing import Any
 
 
 def read_whole_number(name: str, value: Any, low: int, high: float = inf, or_else: str = "") -> int:
-    """Read a setting that is an integer from low to high.
+    """Read a setting that is an integer from low to high, or raise ValueError with its name.
 
-    Args:
-        name: of the setting, for the error.
-        value: what was given.
-        low: the lowest integer that is allowed.
-        high: the highest.
-        or_else: what else is allowed, for the error, such as ' or "top 1"'.
-
-    Raises:
-        ValueError: if it is another.
+    or_else: what else is allowed, for the error, such as ' or "top 1"'.
     """
     try:
         number = index(value)
