@@ -322,17 +322,11 @@ def _convert(old: nn.Module, kind: type[nn.Module], *sizes: int) -> nn.Module:
 
 @dataclass(frozen=True, eq=False)
 class CamHead:
-    """Where a network pools, and the linear map around it.
+    """Where a network pools, and the linear map around it."""
 
-    Attributes:
-        layer: name of the layer that gives the features, as `capture_activations` has it.
-        weight: shape (K, C), on the CPU.
-        bias: shape (K,), on the CPU.
-    """
-
-    layer: str
-    weight: Tensor
-    bias: Tensor
+    layer: str  # gives the features; its name as `capture_activations` has it
+    weight: Tensor  # shape (K, C), on the CPU
+    bias: Tensor  # shape (K,), on the CPU
 
 
 def find_cam_head(model: nn.Module, images: Tensor) -> CamHead:

@@ -48,22 +48,15 @@ TIMEOUT = 10  # seconds until a server counts as not reachable
 
 @dataclass(frozen=True, eq=False)
 class Backbone:
-    """A network for photographs and what belongs to it.
+    """A network for photographs and what belongs to it."""
 
-    Attributes:
-        name: with its library, such as "timm/tf_efficientnet_lite0".
-        model: pictures (N, 3, H, W) to logits (N, K); in eval mode, on the CPU.
-        weights: what they are and where they are from; "random" if they were not trained.
-        config: how it wants its pictures, in timm's words: `input_size` (3, H, W),
-            `interpolation`, `crop_pct`, `crop_mode`, `mean` and `std`.
-        class_names: of the classes of ImageNet; None for random weights or other classes.
-    """
-
-    name: str
-    model: nn.Module
-    weights: str
+    name: str  # with its library, such as "timm/tf_efficientnet_lite0"
+    model: nn.Module  # pictures (N, 3, H, W) to logits (N, K); in eval mode, on the CPU
+    weights: str  # what they are and where they are from; "random" if they were not trained
+    # how it wants its pictures, in timm's words: `input_size` (3, H, W), `interpolation`,
+    # `crop_pct`, `crop_mode`, `mean` and `std`
     config: dict[str, Any]
-    class_names: tuple[str, ...] | None
+    class_names: tuple[str, ...] | None  # None for random weights, or other classes than ImageNet's
 
     @cached_property
     def pooling(self) -> Pooling:
@@ -309,33 +302,19 @@ def _fill_with_embedded(model: nn.Module) -> None:
 
 @dataclass(frozen=True)
 class Pooling:
-    """Where a network makes one vector for a picture of what it has at many positions.
+    """Where a network makes one vector for a picture of what it has at many positions."""
 
-    Attributes:
-        kind: "mean", "maximum", "class token" (one position is read) or "flatten" (nothing is
-            pooled: a linear layer behind it, or a convolution as large as the map, has weights
-            for every position).
-        before: the layer that gives the features.
-        features: their shape for one picture, such as (512, 7, 7).
-        axis: which axis of a batch of features holds the channels: 1 for (N, C, *spatial),
-            -1 for (N, H, W, C) and for tokens (N, L, C).
-        relu: whether a ReLU comes between, which is no layer but written in the forward pass.
-        prefix: how many positions in front, such as a class token, are no places of the
-            picture and not pooled.
-        module: the layer that pools; "" if the forward pass does it without a layer.
-        pooled: length of the vector.
-        after: the layers between the vector and the network's output.
-    """
-
+    # "mean", "maximum", "class token" (one position is read) or "flatten" (nothing is pooled: a
+    # linear layer behind it, or a convolution as large as the map, has weights for each position)
     kind: str
-    before: str
-    features: tuple[int, ...]
-    axis: int
-    relu: bool
-    prefix: int
-    module: str
-    pooled: int
-    after: tuple[str, ...]
+    before: str  # the layer that gives the features
+    features: tuple[int, ...]  # their shape for one picture, such as (512, 7, 7)
+    axis: int  # of the channels in a batch: 1 for (N, C, *spatial), -1 for (N, H, W, C), (N, L, C)
+    relu: bool  # whether a ReLU comes between, which is no layer but written in the forward pass
+    prefix: int  # positions in front, such as a class token, that are no places and not pooled
+    module: str  # the layer that pools; "" if the forward pass does it without a layer
+    pooled: int  # length of the vector
+    after: tuple[str, ...]  # the layers between the vector and the network's output
 
     @property
     def positions(self) -> int:

@@ -48,17 +48,11 @@ IN_TORCHVISION = Path("FashionMNIST", "raw")  # where torchvision keeps the file
 
 @dataclass(frozen=True)
 class Split:
-    """Pictures with their classes, equally many of each.
+    """Pictures with their classes, equally many of each."""
 
-    Attributes:
-        images: shape (N, 1, 28, 28), float32 in [0, 1].
-        labels: class numbers, shape (N,), int64.
-        numbers: place of each picture in the official training or test file, shape (N,).
-    """
-
-    images: Tensor
-    labels: Tensor
-    numbers: Tensor
+    images: Tensor  # shape (N, 1, 28, 28), float32 in [0, 1]
+    labels: Tensor  # class numbers, shape (N,), int64
+    numbers: Tensor  # place of each picture in the official training or test file, shape (N,)
 
     def __post_init__(self):
         images, labels, numbers = map(len, vars(self).values())
@@ -78,23 +72,14 @@ class Split:
 
 @dataclass(frozen=True, repr=False)
 class Dataset:
-    """Pictures and their classes, split in three.
+    """Pictures and their classes, split in three."""
 
-    Attributes:
-        name: what the pictures are.
-        train: to learn from.
-        validation: to choose with.
-        test: for the last number only.
-        source: where the pictures came from.
-        class_names: of the class numbers, from 0 on.
-    """
-
-    name: str
-    train: Split
-    validation: Split
-    test: Split
-    source: str
-    class_names: tuple[str, ...]
+    name: str  # what the pictures are
+    train: Split  # to learn from
+    validation: Split  # to choose with
+    test: Split  # for the last number only
+    source: str  # where the pictures came from
+    class_names: tuple[str, ...]  # of the class numbers, from 0 on
 
     def to(self, device: str | torch.device) -> Dataset:
         """Return the data on a device."""

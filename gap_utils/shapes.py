@@ -58,33 +58,20 @@ NO_NUMBERS = re.compile(r"\bmeta\b|not allocated", re.IGNORECASE)
 
 
 class Layer(NamedTuple):
-    """One row of a trace.
+    """One row of a trace."""
 
-    Attributes:
-        name: the dotted name of the module, as `model.get_submodule` takes it.
-        kind: its class.
-        output_shape: a list of shapes for several tensors, None for what is no tensor.
-        parameters: how many numbers it learns that no earlier row has counted.
-        multiply_adds: as `trace_shapes` counts them, for the whole batch; None for none.
-        uncounted: names of operations whose multiply-adds are not known.
-    """
-
-    name: str
-    kind: str
-    output_shape: Any
-    parameters: int
-    multiply_adds: int | None
-    uncounted: tuple[str, ...] = ()
+    name: str  # the dotted name of the module, as `model.get_submodule` takes it
+    kind: str  # its class
+    output_shape: Any  # a list of shapes for several tensors, None for what is no tensor
+    parameters: int  # how many numbers it learns that no earlier row has counted
+    multiply_adds: int | None  # as `trace_shapes` counts them, for the whole batch; None for none
+    uncounted: tuple[str, ...] = ()  # names of operations whose multiply-adds are not known
 
 
 class ShapeTrace(tuple):
-    """The rows of a trace in the order of the calls; prints as a table, and so does a slice.
+    """The rows of a trace in the order of the calls; prints as a table, and so does a slice."""
 
-    Attributes:
-        with_numbers: whether a copy with numbers was called, on which the shapes may depend.
-    """
-
-    with_numbers: bool
+    with_numbers: bool  # whether a copy with numbers was called, on which the shapes may depend
 
     def __new__(cls, layers: Iterable[Layer] = (), with_numbers: bool = False):  # noqa: D102
         trace = super().__new__(cls, layers)
@@ -256,23 +243,16 @@ class _Running:
 
 
 class _Call(TorchDispatchMode):
-    """One watched call of a copy of a model: without numbers on the meta device, else with them.
-
-    Attributes:
-        layers: the rows.
-        error: what the model raised, None if it did not.
-        failed_in: the innermost module that `error` came from.
-        is_misfit: whether PyTorch refused the shapes that reached it.
-        needs_numbers: whether something needed numbers that the meta device does not have.
-    """
+    """One watched call of a copy of a model: without numbers on the meta device, else with them."""
 
     supports_higher_order_operators = True
 
     def __init__(self, model: nn.Module, tensors: list[Tensor], inputs: list, device: torch.device):
         super().__init__()
-        self.layers: list[Layer] = []
-        self.error: Exception | None = None
-        self.is_misfit = self.needs_numbers = False
+        self.layers: list[Layer] = []  # the rows
+        self.error: Exception | None = None  # what the model raised
+        self.is_misfit = False  # whether PyTorch refused the shapes that reached a layer
+        self.needs_numbers = False  # which the meta device does not have
         self.with_numbers = device.type != "meta"
         self.theirs = set(map(id, tensors))
         self.running: list[_Running] = []
@@ -282,6 +262,7 @@ class _Call(TorchDispatchMode):
         self.escaped = False
 
         copy = _copy(model, tensors, self.with_numbers)
+        # the innermost module that the error came from
         self.failed_in = _Running("(model)", copy, find_tensors(inputs))
         for name, module in copy.named_modules():
             self._watch(name or "(model)", module)

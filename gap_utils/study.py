@@ -117,21 +117,15 @@ def train_and_test(study: pandas.DataFrame) -> pandas.DataFrame:
 
 @dataclass(frozen=True)
 class Comparison:
-    """One model beside another over the same seeds, and what it tells.
+    """One model beside another over the same seeds, and what it tells."""
 
-    Attributes:
-        differences: the first minus the second, seed by seed.
-        lead: the mean of the differences.
-        low, high: the 95 % interval of the lead, by Student's t, which takes the differences
-            for a sample of normally distributed ones.
-        spread: the standard deviation of the model's own runs, the larger of the two.
-    """
-
-    differences: tuple[float, ...]
-    lead: float
+    differences: tuple[float, ...]  # the first minus the second, seed by seed
+    lead: float  # the mean of the differences
+    # the 95 % interval of the lead, by Student's t, which takes the differences for a sample of
+    # normally distributed ones
     low: float
     high: float
-    spread: float
+    spread: float  # the standard deviation of the model's own runs, the larger of the two
 
     @property
     def is_clear(self) -> bool:

@@ -40,23 +40,14 @@ COLUMNS = ("epoch", "train_loss", "validation_loss", "validation_accuracy", "sec
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train; Adam does the steps.
+    """How to train; Adam does the steps."""
 
-    Attributes:
-        learning_rate: the highest one where `one_cycle`.
-        batch_size: pictures in a step.
-        one_cycle: let the learning rate rise and fall once over the whole run, or keep it.
-        shuffle: draw a new order of the pictures in every epoch, or keep theirs.
-        xavier: begin with Xavier weights and biases of 0.01 where the model's are not frozen.
-        sigmoid: put a sigmoid between the logits and the cross-entropy.
-    """
-
-    learning_rate: float = 0.02
-    batch_size: int = 128
-    one_cycle: bool = True
-    shuffle: bool = True
-    xavier: bool = False
-    sigmoid: bool = False
+    learning_rate: float = 0.02  # the highest one where `one_cycle`
+    batch_size: int = 128  # pictures in a step
+    one_cycle: bool = True  # let the learning rate rise and fall once over the run, or keep it
+    shuffle: bool = True  # draw a new order of the pictures in every epoch, or keep theirs
+    xavier: bool = False  # begin with Xavier weights and biases of 0.01, but for what is frozen
+    sigmoid: bool = False  # put a sigmoid between the logits and the cross-entropy
 
     def __post_init__(self):
         try:
