@@ -64,7 +64,7 @@ class Layer(NamedTuple):
     kind: str  # its class
     output_shape: Any  # a list of shapes for several tensors, None for what is no tensor
     parameters: int  # how many numbers it learns that no earlier row has counted
-    multiply_adds: int | None  # as `trace_shapes` counts them, for the whole batch; None for none
+    multiply_adds: int | None  # as `trace_shapes` counts them, for the whole batch; or None
     uncounted: tuple[str, ...] = ()  # names of operations whose multiply-adds are not known
 
 
@@ -135,10 +135,10 @@ def trace_shapes(model: nn.Module, input_shape: Sequence) -> ShapeTrace:
     Counted are multiplications with an addition each, without biases: those of convolutions
     and of products of matrices, so of linear layers, attention and recurrent layers, too. A
     row has what its module does itself, outside the modules in it. A pooling layer has one
-    for each number that a window looks at, which is an addition or a comparison. Pooling
-    without a module, activations and normalisation are not counted. Operations that multiply
-    and add in a way that is not known here (an FFT, those of other packages, NumPy) are
-    listed in their row, and the total says "at least".
+    for each number that a window looks at, which is an addition or a comparison. Padding and
+    what hangs over the edge count. Pooling without a module, activations and normalisation do
+    not. Operations that multiply and add in a way that is not known here (an FFT, those of
+    other packages, NumPy) are listed in their row, and the total says "at least".
 
     Some models look at numbers, such as `if x.max() > 1` or the boxes of a detector, or raise
     an error that may come from the meta device or from being watched. Of those a copy with

@@ -183,7 +183,6 @@ def fit(
                 good, run.rows = deepcopy(model.state_dict()), rows
             elif recipe.xavier:
                 _draw_xavier(model, seed)
-            steps_before = run.schedule.last_epoch
             bar = tqdm(
                 desc=str(name),
                 total=epochs * run.steps_per_epoch,
@@ -192,6 +191,7 @@ def fit(
                 disable=not progress,
             )
             with bar:
+                steps_before = run.schedule.last_epoch
                 for epoch in range(len(run.rows), epochs):
                     start = time.perf_counter()
                     batches = _count(run.batches(epoch), bar)
