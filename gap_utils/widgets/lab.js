@@ -237,7 +237,6 @@ export function createLab(host) {
   function ask(press = undefined) {
     if (!host.send || lab.gone) return;
     if (pending) {
-      pending.again = true;
       if (press) pending.next = press;
       return;
     }
@@ -255,7 +254,7 @@ export function createLab(host) {
 
   function post(message, keys, buffers = []) {
     asked += 1;
-    pending = { ask: asked, sent: performance.now(), keys, press: message.press, again: false };
+    pending = { ask: asked, sent: performance.now(), keys, press: message.press };
     const { ask: mine } = { ask: asked };
     setTimeout(() => {
       if (pending?.ask === mine) (lab.waiting = true), changed();
@@ -284,7 +283,7 @@ export function createLab(host) {
   function takeFrame(frame, place, arrived) {
     const key = pending.keys[place];
     const kept = keep(frame, arrived, pending.press ? undefined : key);
-    if (!kept || place > 0) return;
+    if (!kept) return;
     if (pending.press) told = keyOf(frame.fields);
     if (pending.press || key === keyOf(lab.wanted)) show(kept); // a late one is kept, not shown
   }
