@@ -386,28 +386,25 @@ const CONTROLS = {
 
   numbers(lab, control) {
     const grid = make("div", { class: "gap-numbers", role: "group", "aria-label": control.label });
-    let shown = [];
+    let side = 0;
     grid.addEventListener("change", () => {
       const inputs = [...grid.querySelectorAll("input")];
       const numbers = inputs.map((input) => (input.value === "" ? NaN : Number(input.value)));
       const bad = numbers.findIndex((number) => !(number >= control.low && number <= control.high));
       if (bad >= 0) {
-        shown = [];
         const name = inputs[bad].getAttribute("aria-label");
         const got = inputs[bad].value || "another thing";
         return lab.refuse(`Expected a number from ${control.low} to ${control.high} in ${name}, got ${got}.`);
       }
-      const side = Math.sqrt(numbers.length);
       const rows = Array.from({ length: side }, (_, row) => numbers.slice(row * side, (row + 1) * side));
       lab.move(control, rows);
     });
     return [make("div", {}, make("span", {}, control.label), grid), (rows) => {
-      if (rows.length !== shown.length || !grid.children.length) fill(grid, control, rows.length);
+      if (rows.length !== side) fill(grid, control, (side = rows.length));
       const inputs = grid.querySelectorAll("input");
       rows.flat().forEach((number, place) => {
         if (Number(inputs[place].value) !== number || inputs[place].value === "") inputs[place].value = String(number);
       });
-      shown = rows;
     }];
   },
 
