@@ -328,8 +328,21 @@ function make(name, attributes = {}, ...inside) {
   return made;
 }
 
+const typing = new WeakSet(); // fields with something typed that is not taken yet
+
 /** Make a field whose keys Jupyter leaves alone. */
-const field = (name, attributes) => make(name, { ...attributes, "data-lm-suppress-shortcuts": "true" });
+function field(name, attributes = {}) {
+  const made = make(name, { ...attributes, "data-lm-suppress-shortcuts": "true" });
+  if (["number", "text"].includes(attributes.type)) made.addEventListener("input", () => typing.add(made));
+  for (const event of ["change", "blur"]) made.addEventListener(event, () => typing.delete(made));
+  return made;
+}
+
+/** Show a value in a field, unless someone types into it. */
+function bring(input, value) {
+  const same = typeof value === "number" ? input.value !== "" && Number(input.value) === value : input.value === value;
+  if (!same && !typing.has(input)) input.value = String(value);
+}
 
 /**
  * Controls: each gives its element, and a function that brings it in line with the fields.
@@ -352,7 +365,7 @@ const CONTROLS = {
       ({ low, high } = { ...control, ...limits });
       for (const input of [track, typed]) {
         Object.assign(input, { min: low, max: high }); // before the value, or it is cut
-        if (Number(input.value) !== value || input.value === "") input.value = String(value);
+        bring(input, value);
         input.disabled = low === high;
       }
     }];
@@ -402,9 +415,7 @@ const CONTROLS = {
     return [make("div", {}, make("span", {}, control.label), grid), (rows) => {
       if (rows.length !== side) fill(grid, control, (side = rows.length));
       const inputs = grid.querySelectorAll("input");
-      rows.flat().forEach((number, place) => {
-        if (Number(inputs[place].value) !== number || inputs[place].value === "") inputs[place].value = String(number);
-      });
+      rows.flat().forEach((number, place) => bring(inputs[place], number));
     }];
   },
 
@@ -454,7 +465,7 @@ function search(lab, control) {
   const label = make("label", {}, make("span", {}, control.label), input);
   return [make("div", {}, label, list), (value) => {
     const chosen = control.options.find((option) => equal(option[1], value));
-    input.value = chosen ? chosen[0] : "";
+    bring(input, chosen ? chosen[0] : "");
   }];
 }
 
@@ -536,12 +547,12 @@ function write(element, paragraphs) {
 export function attach(el, lab) {
   const { controls, name } = lab.opening;
   const made = controls.map((control) => {
-    const [root, follow] = CONTROLS[control.kind](lab, control);
+    const [root, bringInLine] = CONTROLS[control.kind](lab, control);
     root.classList.add("gap-control", `gap-${control.kind}`);
     for (const event of ["focusin", "pointerenter"]) {
       root.addEventListener(event, () => lab.takeInHand(control));
     }
-    return { control, root, follow };
+    return { control, root, bringInLine };
   });
   const rootsOf = (test) => made.filter(({ control }) => test(control)).map(({ root }) => root);
   const panels = make("div", { class: "gap-panels" }, ...rootsOf(({ kind }) => kind === "numbers"));
@@ -558,9 +569,9 @@ export function attach(el, lab) {
 
   function follow() {
     const { frame } = lab;
-    for (const { control, root: place, follow: bring } of made) {
+    for (const { control, root: place, bringInLine } of made) {
       const limits = frame.limits[control.name] ?? {};
-      bring(lab.wanted[control.name], limits);
+      bringInLine(lab.wanted[control.name], limits);
       place.classList.toggle("gap-away", Boolean(limits.hidden));
     }
     frame.panels.forEach((panel, n) => {
@@ -581,6 +592,7 @@ export function attach(el, lab) {
   }
 
   follow();
+  root.addEventListener("focusout", follow); // a field that was typed into may be behind
   el.append(root);
   return lab.subscribe(follow);
 }
