@@ -594,7 +594,8 @@ export function attach(el, lab) {
   follow();
   root.addEventListener("focusout", follow); // a field that was typed into may be behind
   el.append(root);
-  return lab.subscribe(follow);
+  const unsubscribe = lab.subscribe(follow);
+  return () => (unsubscribe(), root.remove());
 }
 
 /** Make a lab of a host, and put it on a page. */
