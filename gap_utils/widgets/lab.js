@@ -182,22 +182,20 @@ export function createLab(host) {
 
   /** Put a frame in store, if all its levels are there. */
   function keep(frame, arrived, key = keyOf(frame.fields)) {
-    for (const [digest, data] of Object.entries(arrived)) {
-      const bytes = toBytes(data);
-      levels.put(digest, bytes, bytes.length);
-    }
+    const fresh = Object.fromEntries(Object.entries(arrived).map(([digest, data]) => [digest, toBytes(data)]));
+    for (const [digest, bytes] of Object.entries(fresh)) levels.put(digest, bytes, bytes.length);
     let size = 2 * (frame.text.length + 400);
     for (const panel of frame.panels) {
       size += 2 * panel.svg.length;
       for (const pixels of panel.pixels) {
-        pixels.levels = levels.get(pixels.digest);
+        pixels.levels = fresh[pixels.digest] ?? levels.get(pixels.digest); // the store may be too small
         if (!pixels.levels) return null;
         size += pixels.levels.length;
       }
     }
     frames.put(key, frame, size);
     const own = keyOf(frame.fields);
-    if (own !== key && !frames.has(own)) frames.put(own, { ...frame, note: "" }, 0);
+    if (own !== key && !frames.has(own)) frames.put(own, { ...frame, note: "" }, size);
     return frame;
   }
 
