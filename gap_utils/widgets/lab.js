@@ -295,6 +295,7 @@ export function createLab(host) {
     timing.cycle = performance.now() - pending.sent;
     timing.frame = perFrame;
     const { next } = pending;
+    if (pending.keys.length && !pending.press) told = pending.keys[0]; // and not what came by itself since
     pending = null;
     if (lab.waiting) (lab.waiting = false), changed();
     if (upload) sendPiece();
