@@ -95,8 +95,10 @@ export function createLab(host) {
   let tried = new Set(); // what was asked for ahead of need, so that it is asked for once
   let pending = null; // the question that is not answered yet; one at a time
   let told = ""; // what the kernel knows to be on view
-  let upload = null;
+  let upload = null; // a file on its way; no question comes between its pieces
   let asked = 0;
+  /** @type {{press?: string, control?: Control, value?: any}[]} */
+  let later = []; // what buttons say while a question is under way, and what was moved after that
 
   const lab = {
     opening,
@@ -108,30 +110,27 @@ export function createLab(host) {
     gone: false,
     progress: 0,
 
-    /** Go where a control points. */
+    /** Go where a control points; after what the buttons pressed before it say. */
     move(control, value) {
-      const before = rank(control, lab.wanted[control.name]);
-      const direction = Math.sign(rank(control, value) - before);
-      const now = performance.now();
-      if (hand?.control === control) timing.interval = clamp(now - timing.moved, FASTEST, SLOWEST);
-      timing.moved = now;
-      if (hand?.control !== control || hand.direction !== direction) tried = new Set();
-      hand = { control, direction };
-      lab.wanted = { ...lab.wanted, [control.name]: value };
       lab.problem = "";
-      const frame = frames.get(keyOf(lab.wanted));
-      if (frame) show(frame);
-      else if (!host.send || lab.gone) refuse(lab.gone ? GONE : host.without ?? "");
-      else changed();
-      ask();
+      if (!pending?.press && !later.length) return go(control, value);
+      if (later.at(-1)?.control === control) later.pop();
+      later.push({ control, value });
+      lab.wanted = { ...lab.wanted, [control.name]: value };
+      changed();
     },
 
     /** Do what a button says. */
     press(name) {
       lab.problem = "";
-      if (!host.send || lab.gone) return refuse(lab.gone ? GONE : host.without ?? "");
-      ask(name);
+      if (!host.send || lab.gone) return refuseAll();
+      if (pending || upload) later.push({ press: name });
+      else ask(name);
+      changed();
     },
+
+    /** Whether a button's frame is still to come. */
+    isPressed: () => Boolean(pending?.press) || later.length > 0,
 
     /** A control is about to be used: fetch what is on both sides of it. */
     takeInHand(control) {
@@ -142,14 +141,17 @@ export function createLab(host) {
       ask();
     },
 
-    /** Say why something cannot be; all stays as it is on view. */
-    refuse,
+    /** Say why something cannot be; what is on its way still comes. */
+    refuse(problem) {
+      lab.problem = problem;
+      changed();
+    },
 
     /** Send a file in pieces, the next one when the last has arrived. */
     send(file) {
-      if (!host.send || lab.gone) return refuse(lab.gone ? GONE : host.without ?? "");
-      upload = { file, at: 0 };
       lab.problem = "";
+      if (!host.send || lab.gone) return refuseAll();
+      upload = { file, at: 0 };
       sendPiece();
     },
 
@@ -161,8 +163,24 @@ export function createLab(host) {
 
   for (const frame of [...opening.frames].reverse()) keep(frame, frame.levels ?? {});
   told = keyOf(lab.wanted);
-  host.listen?.(receive, () => post({ fields: lab.wanted, missing: false, ahead: [], have: [] }, []));
+  host.listen?.(receive, () => post({ fields: lab.wanted, missing: false, ahead: [], have: [] }, [keyOf(lab.wanted)]));
   return lab;
+
+  function go(control, value) {
+    const before = rank(control, lab.wanted[control.name]);
+    const direction = Math.sign(rank(control, value) - before);
+    const now = performance.now();
+    if (hand?.control === control) timing.interval = clamp(now - timing.moved, FASTEST, SLOWEST);
+    timing.moved = now;
+    if (hand?.control !== control || hand.direction !== direction) tried = new Set();
+    hand = { control, direction };
+    lab.wanted = { ...lab.wanted, [control.name]: value };
+    const frame = frames.get(keyOf(lab.wanted));
+    if (frame) show(frame);
+    else if (!host.send || lab.gone) refuseAll();
+    else changed();
+    ask();
+  }
 
   function changed() {
     for (const view of views) view();
@@ -170,14 +188,19 @@ export function createLab(host) {
 
   function show(frame) {
     lab.frame = frame;
-    lab.wanted = frame.fields;
+    lab.wanted = { ...frame.fields };
+    for (const { control, value } of later) if (control) lab.wanted[control.name] = value;
     changed();
   }
 
-  function refuse(problem) {
+  /** Say why something cannot be, and go back to what is on view. */
+  function goBack(problem) {
     lab.problem = problem;
-    lab.wanted = lab.frame.fields;
-    changed();
+    show(lab.frame);
+  }
+
+  function refuseAll() {
+    goBack(lab.gone ? GONE : host.without ?? "");
   }
 
   /** Put a frame in store, if all its levels are there. */
@@ -233,14 +256,10 @@ export function createLab(host) {
 
   /** Tell the kernel what is on view, and ask for what is missing now or soon. */
   function ask(press = undefined) {
-    if (!host.send || lab.gone) return;
-    if (pending) {
-      if (press) pending.next = press;
-      return;
-    }
+    if (!host.send || lab.gone || pending || upload) return;
     const fields = lab.wanted;
     const key = keyOf(fields);
-    const missing = press !== undefined || !frames.has(key);
+    const missing = press !== undefined || !(frames.has(key) || key === keyOf(lab.frame.fields));
     const ahead = press === undefined ? neighbours() : [];
     if (!missing && !ahead.length && told === key) return;
     ahead.forEach((some) => tried.add(keyOf(some)));
@@ -253,7 +272,7 @@ export function createLab(host) {
   function post(message, keys, buffers = []) {
     asked += 1;
     pending = { ask: asked, sent: performance.now(), keys, press: message.press };
-    const { ask: mine } = { ask: asked };
+    const mine = asked;
     setTimeout(() => {
       if (pending?.ask === mine) (lab.waiting = true), changed();
     }, PATIENCE);
@@ -261,8 +280,10 @@ export function createLab(host) {
       host.send?.({ ...message, ask: asked }, buffers);
     } catch {
       lab.gone = true;
-      upload = pending = null;
-      refuse(GONE);
+      pending = null;
+      later = [];
+      endUpload();
+      refuseAll();
     }
   }
 
@@ -283,39 +304,55 @@ export function createLab(host) {
     const kept = keep(frame, arrived, pending.press ? undefined : key);
     if (!kept) return;
     if (pending.press) told = keyOf(frame.fields);
-    if (pending.press || key === keyOf(lab.wanted)) show(kept); // a late one is kept, not shown
+    // a late one is kept, not shown; one that is on view has its note already
+    if (pending.press || (key === keyOf(lab.wanted) && key !== keyOf(lab.frame.fields))) show(kept);
   }
 
   function takeProblem(problem) {
-    upload = null;
-    if (pending.press || !pending.keys.length || pending.keys[0] === keyOf(lab.wanted)) refuse(problem);
+    if (!pending.keys.length) endUpload(), lab.refuse(problem); // it was a piece of a file
+    else if (pending.press || pending.keys[0] === keyOf(lab.wanted)) goBack(problem);
   }
 
   function finish(perFrame) {
     timing.cycle = performance.now() - pending.sent;
     timing.frame = perFrame;
-    const { next } = pending;
     if (pending.keys.length && !pending.press) told = pending.keys[0]; // and not what came by itself since
     pending = null;
     if (lab.waiting) (lab.waiting = false), changed();
     if (upload) sendPiece();
-    else ask(next);
+    else goOn();
+  }
+
+  /** Do what came while a question was under way. */
+  function goOn() {
+    while (later.length && !pending) {
+      const { press, control, value } = later.shift();
+      if (press === undefined) go(control, value);
+      else ask(press);
+    }
+    ask();
   }
 
   async function sendPiece() {
     if (pending) return; // it comes when the question is answered
-    const { file, at } = upload;
-    lab.progress = at / file.size;
+    const mine = upload;
+    const { file, at } = mine;
+    lab.progress = at / (file.size || 1);
+    if (at >= file.size && at > 0) endUpload();
     changed();
-    if (at >= file.size && at > 0) {
-      upload = null;
-      lab.progress = 0;
-      changed();
-      return ask();
-    }
-    upload.at = at + PIECE;
-    const piece = await file.slice(at, at + PIECE).arrayBuffer();
-    post({ size: file.size, at }, [], [piece]);
+    if (!upload) return goOn();
+    mine.at = at + PIECE;
+    const piece = await file.slice(at, mine.at).arrayBuffer().catch(() => null);
+    if (upload !== mine) return; // another was chosen meanwhile
+    if (piece) return post({ size: file.size, at }, [], [piece]);
+    endUpload();
+    lab.refuse(`${file.name} cannot be read.`);
+    goOn();
+  }
+
+  function endUpload() {
+    upload = null;
+    lab.progress = 0;
   }
 }
 
@@ -578,7 +615,7 @@ export function attach(el, lab) {
       drawPanel(places[n], panel, lab.palettes);
     });
     const stale = keyOf(lab.wanted) !== keyOf(frame.fields);
-    const waits = lab.waiting && (stale || lab.progress > 0);
+    const waits = lab.waiting && (stale || lab.progress > 0 || lab.isPressed());
     status.textContent = waits ? "Waiting for the kernel…" : frame.note ?? "";
     root.classList.toggle("gap-stale", lab.gone || waits);
     write(words, [frame.large, ...frame.words]);
