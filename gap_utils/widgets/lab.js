@@ -123,7 +123,7 @@ export function createLab(host) {
     /** Do what a button says. */
     press(name) {
       lab.problem = "";
-      if (!host.send || lab.gone) return refuseAll();
+      if (!host.send || lab.gone) return goBack();
       if (pending || upload) later.push({ press: name });
       else ask(name);
       changed();
@@ -150,7 +150,7 @@ export function createLab(host) {
     /** Send a file in pieces, the next one when the last has arrived. */
     send(file) {
       lab.problem = "";
-      if (!host.send || lab.gone) return refuseAll();
+      if (!host.send || lab.gone) return goBack();
       upload = { file, at: 0 };
       sendPiece();
     },
@@ -177,7 +177,7 @@ export function createLab(host) {
     lab.wanted = { ...lab.wanted, [control.name]: value };
     const frame = frames.get(keyOf(lab.wanted));
     if (frame) show(frame);
-    else if (!host.send || lab.gone) refuseAll();
+    else if (!host.send || lab.gone) goBack();
     else changed();
     ask();
   }
@@ -194,13 +194,9 @@ export function createLab(host) {
   }
 
   /** Say why something cannot be, and go back to what is on view. */
-  function goBack(problem) {
+  function goBack(problem = lab.gone ? GONE : host.without ?? "") {
     lab.problem = problem;
     show(lab.frame);
-  }
-
-  function refuseAll() {
-    goBack(lab.gone ? GONE : host.without ?? "");
   }
 
   /** Put a frame in store, if all its levels are there. */
@@ -283,7 +279,7 @@ export function createLab(host) {
       pending = null;
       later = [];
       endUpload();
-      refuseAll();
+      goBack();
     }
   }
 
@@ -621,7 +617,7 @@ export function attach(el, lab) {
     write(words, [frame.large, ...frame.words]);
     words.className = [frame.large && "gap-large", frame.verdict && `gap-${frame.verdict}`].filter(Boolean).join(" ");
     write(room, frame.room);
-    room.className = words.className;
+    room.className = frame.panels.length ? words.className : "gap-right"; // before there is a verdict, too
     write(problem, [lab.problem]);
     words.classList.toggle("gap-away", Boolean(lab.problem));
     text.textContent = frame.panels.length ? frame.text : "";
