@@ -143,6 +143,11 @@ class PageHost:
         )
 
     @property
+    def shown(self) -> dict[str, Any]:
+        """The fields of the frame on view."""
+        return self.run("host => host.lab.frame.fields")
+
+    @property
     def asked(self) -> list[dict[str, Any]]:
         """All that the page has sent."""
         return self.run("host => host.asked")
