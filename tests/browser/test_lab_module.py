@@ -10,10 +10,12 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
+from gap_utils.backbones import load_backbone
 from gap_utils.data import CLASS_NAMES, load_fashion_mnist
 from gap_utils.models import load_trained
+from gap_utils.photos import load_photo
 from gap_utils.svg import PALETTES, Frame, Panel, Pixels, element, text
-from gap_utils.widgets import CamLab, HeadLab, PoolLab, Question, ShiftLab
+from gap_utils.widgets import CamLab, HeadLab, MapLab, PhotoLab, PoolLab, Question, ShiftLab
 from gap_utils.widgets.lab import Button, Choice, File, Lab, Numbers, Slider, Toggle
 from page_host import PageHost, open_page, serve
 
@@ -835,6 +837,8 @@ MAKERS = {
     "cam numbers": lambda: CamLab(
         load_trained("gap"), TEST.images[:9], TEST.labels[:9], CLASS_NAMES, view="contributions"
     ),
+    "map": lambda: MapLab(load_trained("gap"), TEST.images[:9], TEST.labels[:9], CLASS_NAMES),
+    "photo": lambda: PhotoLab(load_backbone(), [load_photo("cat"), load_photo("espresso")]),
     "question": question,
     "everything": Everything,
 }
