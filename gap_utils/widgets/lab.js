@@ -39,11 +39,15 @@ const GONE = "The kernel behind this lab is gone. Run its cell again to go on.";
 /** @type {(fields: Fields) => string} */
 const keyOf = (fields) => JSON.stringify(Object.keys(fields).sort().map((name) => [name, fields[name]]));
 
-/** @type {(a: any, b: any) => boolean} */
-const equal = (a, b) => JSON.stringify(a) === JSON.stringify(b);
-
 /** @type {(value: number, low: number, high: number) => number} */
 const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
+
+/** The place of a value among the options of a choice. */
+const placeOf = ({ options }, value) =>
+  options.findIndex((option) => JSON.stringify(option[1]) === JSON.stringify(value));
+
+/** The place of a control's value among those that it can have. */
+const rank = (control, value) => (control.kind === "choice" ? placeOf(control, value) : Number(value));
 
 /** Bytes from what a kernel or a page may hold them in. */
 function toBytes(data) {
@@ -96,7 +100,7 @@ export function createLab(host) {
   let pending = null; // the question that is not answered yet; one at a time
   let told = ""; // what the kernel knows to be on view
   let upload = null; // a file on its way; no question comes between its pieces
-  let asked = 0;
+  let asked = Math.floor(Math.random() * 1e9); // answers go to all pages that a kernel has
   /** @type {{press?: string, control?: Control, value?: any}[]} */
   let later = []; // what buttons say while a question is under way, and what was moved after that
 
@@ -177,8 +181,8 @@ export function createLab(host) {
     lab.wanted = { ...lab.wanted, [control.name]: value };
     const frame = frames.get(keyOf(lab.wanted));
     if (frame) show(frame);
-    else if (!host.send || lab.gone) goBack();
-    else changed();
+    else if (host.send && !lab.gone) changed();
+    else goBack();
     ask();
   }
 
@@ -218,24 +222,17 @@ export function createLab(host) {
     return frame;
   }
 
-  /** The place of a control's value among those that it can have. */
-  function rank(control, value) {
-    if (control.kind !== "choice") return Number(value);
-    return control.options.findIndex((option) => equal(option[1], value));
-  }
-
   /** Fields that a few more steps of the control in hand would lead to. */
   function neighbours() {
     if (!hand || timing.moved + 5000 < performance.now() && hand.direction) return [];
     const { control, direction } = hand;
-    const steps = Math.ceil((2 * timing.cycle) / timing.interval) + 1;
-    const most = timing.frame > SLOW_FRAME ? AHEAD.least : clamp(steps, AHEAD.least, AHEAD.most);
+    const needed = Math.ceil((2 * timing.cycle) / timing.interval) + 1;
+    const most = timing.frame > SLOW_FRAME ? AHEAD.least : clamp(needed, AHEAD.least, AHEAD.most);
     const now = rank(control, lab.wanted[control.name]);
-    const values = [];
-    for (let step = 1; step <= most; step += 1) {
-      for (const sign of direction ? [direction] : [1, -1]) values.push(valueAt(control, now + sign * step));
-    }
-    return values
+    const steps = Array.from({ length: most }, (_, n) => n + 1);
+    return steps
+      .flatMap((step) => (direction ? [direction * step] : [step, -step]))
+      .map((step) => valueAt(control, now + step))
       .filter((value) => value !== undefined)
       .map((value) => ({ ...lab.wanted, [control.name]: value }))
       .filter((fields) => !frames.has(keyOf(fields)) && !tried.has(keyOf(fields)))
@@ -258,10 +255,10 @@ export function createLab(host) {
     const missing = press !== undefined || !(frames.has(key) || key === keyOf(lab.frame.fields));
     const ahead = press === undefined ? neighbours() : [];
     if (!missing && !ahead.length && told === key) return;
-    ahead.forEach((some) => tried.add(keyOf(some)));
+    const keys = ahead.map(keyOf);
+    keys.forEach((some) => tried.add(some));
     const have = levels.entries().filter(([, bytes]) => bytes.length > SMALL_LEVELS).map(([digest]) => digest);
-    const message = { fields, missing, ahead, have };
-    post(press === undefined ? message : { ...message, press }, [key, ...ahead.map(keyOf)]);
+    post({ fields, missing, ahead, have, ...(press !== undefined && { press }) }, [key, ...keys]);
     told = key;
   }
 
@@ -385,6 +382,9 @@ function field(name, attributes = {}) {
   return made;
 }
 
+/** A field under its name. */
+const labelled = (control, input) => make("label", {}, make("span", {}, control.label), input);
+
 /** Show a value in a field, unless someone types into it. */
 function bring(input, value) {
   const same = typeof value === "number" ? input.value !== "" && Number(input.value) === value : input.value === value;
@@ -399,9 +399,8 @@ const CONTROLS = {
   slider(lab, control) {
     const track = field("input", { type: "range", step: 1 });
     const typed = field("input", { type: "number", step: 1, "aria-label": `${control.label}, as a number` });
-    const row = make("div", {}, make("label", {}, make("span", {}, control.label), track), typed);
-    let low = control.low;
-    let high = control.high;
+    const row = make("div", {}, labelled(control, track), typed);
+    let { low, high } = control;
     track.addEventListener("input", () => lab.move(control, Number(track.value)));
     typed.addEventListener("change", () => {
       const number = Number(typed.value);
@@ -424,10 +423,7 @@ const CONTROLS = {
     const list = field("select");
     list.append(...control.options.map(([label], place) => make("option", { value: place }, label)));
     list.addEventListener("change", () => lab.move(control, control.options[list.value][1]));
-    const label = make("label", {}, make("span", {}, control.label), list);
-    return [make("div", {}, label), (value) => {
-      list.value = String(control.options.findIndex((option) => equal(option[1], value)));
-    }];
+    return [make("div", {}, labelled(control, list)), (value) => (list.value = String(placeOf(control, value)))];
   },
 
   toggle(lab, control) {
@@ -450,14 +446,11 @@ const CONTROLS = {
     grid.addEventListener("change", () => {
       const inputs = [...grid.querySelectorAll("input")];
       const numbers = inputs.map((input) => (input.value === "" ? NaN : Number(input.value)));
-      const bad = numbers.findIndex((number) => !(number >= control.low && number <= control.high));
-      if (bad >= 0) {
-        const name = inputs[bad].getAttribute("aria-label");
-        const got = inputs[bad].value || "another thing";
-        return lab.refuse(`Expected a number from ${control.low} to ${control.high} in ${name}, got ${got}.`);
-      }
-      const rows = Array.from({ length: side }, (_, row) => numbers.slice(row * side, (row + 1) * side));
-      lab.move(control, rows);
+      const { low, high } = control;
+      const bad = inputs[numbers.findIndex((number) => !(number >= low && number <= high))];
+      const name = bad?.getAttribute("aria-label");
+      if (bad) return lab.refuse(`Expected a number from ${low} to ${high} in ${name}, got ${bad.value || "another thing"}.`);
+      lab.move(control, Array.from({ length: side }, (_, row) => numbers.slice(row * side, (row + 1) * side)));
     });
     return [make("div", {}, make("span", {}, control.label), grid), (rows) => {
       if (rows.length !== side) fill(grid, control, (side = rows.length));
@@ -492,7 +485,7 @@ function radio(lab, control) {
     return input;
   });
   return [make("div", { class: "gap-radio" }, set), (value) => {
-    inputs.forEach((input, place) => (input.checked = equal(control.options[place][1], value)));
+    inputs.forEach((input, place) => (input.checked = place === placeOf(control, value)));
   }];
 }
 
@@ -509,20 +502,16 @@ function search(lab, control) {
     if (place === undefined) lab.refuse(`${control.label}: no name holds “${input.value}”.`);
     else lab.move(control, control.options[place][1]);
   });
-  const label = make("label", {}, make("span", {}, control.label), input);
-  return [make("div", {}, label, list), (value) => {
-    const chosen = control.options.find((option) => equal(option[1], value));
-    bring(input, chosen ? chosen[0] : "");
+  return [make("div", {}, labelled(control, input), list), (value) => {
+    bring(input, control.options[placeOf(control, value)]?.[0] ?? "");
   }];
 }
 
-function fill(grid, control, side) {
+function fill(grid, { low, high }, side) {
   grid.style.setProperty("--gap-side", String(side));
-  const places = Array.from({ length: side * side }, (_, n) => [Math.floor(n / side), n % side]);
-  grid.replaceChildren(...places.map(([row, column]) => field("input", {
-    type: "number", step: "any", min: control.low, max: control.high,
-    "aria-label": `row ${row}, column ${column}`,
-  })));
+  const names = Array.from({ length: side * side }, (_, n) => `row ${Math.floor(n / side)}, column ${n % side}`);
+  const attributes = { type: "number", step: "any", min: low, max: high };
+  grid.replaceChildren(...names.map((name) => field("input", { ...attributes, "aria-label": name })));
 }
 
 /** Show a panel in its place; what has not changed is left alone. */
@@ -555,8 +544,7 @@ function drawPanel(place, panel, palettes) {
 }
 
 function drawPixels(canvas, { shape: [rows, columns, channels], levels, palette }, palettes) {
-  if (canvas.width !== columns) canvas.width = columns;
-  if (canvas.height !== rows) canvas.height = rows;
+  if (canvas.width !== columns || canvas.height !== rows) Object.assign(canvas, { width: columns, height: rows });
   const image = new ImageData(columns, rows);
   const table = channels ? null : new Uint32Array(palettes[palette].slice().buffer);
   const colours = new Uint32Array(image.data.buffer);
@@ -570,19 +558,17 @@ function drawPixels(canvas, { shape: [rows, columns, channels], levels, palette 
 
 /** Make the place of a panel. */
 function makePlace() {
-  const below = make("div", { class: "gap-pixels" });
-  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
-  svg.setAttribute("aria-hidden", "true"); // the text of the frame says it in order
-  const root = make("div", { class: "gap-panel" }, below, svg);
-  return { root, below, svg, panel: null };
+  const root = make("div", { class: "gap-panel" });
+  root.innerHTML = '<div class="gap-pixels"></div><svg aria-hidden="true"></svg>'; // the frame's text says it in order
+  return { root, below: root.children[0], svg: root.children[1], panel: null };
 }
 
 /** Replace the paragraphs of an element, if they have changed. */
 function write(element, paragraphs) {
-  const text = paragraphs.filter(Boolean).join("\n");
-  if (element.dataset.text === text) return;
-  element.dataset.text = text;
-  element.replaceChildren(...paragraphs.filter(Boolean).map((words) => make("p", {}, words)));
+  const said = paragraphs.filter(Boolean);
+  if (element.dataset.said === said.join("\n")) return;
+  element.dataset.said = said.join("\n");
+  element.replaceChildren(...said.map((words) => make("p", {}, words)));
 }
 
 /**
@@ -596,9 +582,7 @@ export function attach(el, lab) {
   const made = controls.map((control) => {
     const [root, bringInLine] = CONTROLS[control.kind](lab, control);
     root.classList.add("gap-control", `gap-${control.kind}`);
-    for (const event of ["focusin", "pointerenter"]) {
-      root.addEventListener(event, () => lab.takeInHand(control));
-    }
+    for (const event of ["focusin", "pointerenter"]) root.addEventListener(event, () => lab.takeInHand(control));
     return { control, root, bringInLine };
   });
   const rootsOf = (test) => made.filter(({ control }) => test(control)).map(({ root }) => root);
@@ -652,23 +636,16 @@ export function mount(el, host) {
 
 const labs = new WeakMap(); // what a model opens with -> its lab, so that all views show the same
 
-/** The live host. */
-function hostOf(model) {
-  return {
-    opening: model.get("opening"),
-    send: (message, buffers) => model.send(message, undefined, buffers),
-    listen(onMessage, onDoubt) {
-      model.on("msg:custom", onMessage);
-      model.on("comm_live_update", onDoubt);
-    },
-  };
-}
-
+/** The live host, as anywidget wants it. */
 export default {
   initialize({ model }) {
-    labs.set(model.get("opening"), createLab(hostOf(model)));
+    const opening = model.get("opening");
+    const send = (message, buffers) => model.send(message, undefined, buffers);
+    const listen = (onMessage, onDoubt) => {
+      model.on("msg:custom", onMessage);
+      model.on("comm_live_update", onDoubt);
+    };
+    labs.set(opening, createLab({ opening, send, listen }));
   },
-  render({ model, el }) {
-    return attach(el, labs.get(model.get("opening")));
-  },
+  render: ({ model, el }) => attach(el, labs.get(model.get("opening"))),
 };
