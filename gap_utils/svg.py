@@ -36,6 +36,7 @@ GREY, BLACK = 251, 252  # for what is no number
 NOTHING = 255  # shows what is below
 BELOW_ZERO = ((127, 39, 4), (230, 120, 40), (253, 208, 162))  # dark to light
 ABOVE_ZERO = ((198, 219, 239), (66, 140, 200), (8, 48, 107))  # light to dark
+COLOUR_BAR = np.arange(TOP + 1, dtype=np.uint8)[None]  # all of them, from left to right
 
 
 def signed_colours(values: np.ndarray) -> np.ndarray:
@@ -219,6 +220,22 @@ def element(name: str, *inside: str, **attributes: object) -> str:
     return f"<{name}{written}>{''.join(inside)}</{name}>" if inside else f"<{name}{written}/>"
 
 
+def box(place: Sequence[float], class_: str, **more: object) -> str:
+    """Write a rectangle.
+
+    Args:
+        place: left and upper edge, width and height, as in `Pixels`.
+        class_: its colours, a class of lab.css.
+        more: other attributes, as in `element`.
+
+    Example:
+        >>> box((0, 2, 10, 4.5), "gap-bar")
+        '<rect x="0" y="2" width="10" height="4.5" class="gap-bar"/>'
+    """
+    x, y, width, height = place
+    return element("rect", x=x, y=y, width=width, height=height, class_=class_, **more)
+
+
 def _attribute(value: object) -> str:
     if isinstance(value, float | np.floating):
         return f"{round(float(value), 2) + 0.0:.10g}"  # turns -0.0 into 0.0
@@ -256,7 +273,6 @@ def text(
     """
     shown = shorten(words, letters) if letters else words
     title = [element("title", _escape(words))] if shown != words else []
-    where = None if anchor == "start" else anchor
     return element(
         "text",
         *title,
@@ -264,10 +280,15 @@ def text(
         x=x,
         y=y,
         font_size=size,
-        text_anchor=where,
+        text_anchor=None if anchor == "start" else anchor,
         class_=class_,
         dy=".36em",  # dominant-baseline is not known to all who draw SVG
     )
+
+
+def letters_in(width: float, size: int = 12) -> int:
+    """Say how many letters of a size are sure to fit, even in the wide ones of a stored picture."""
+    return int(width / (0.62 * size))
 
 
 def shorten(words: str, letters: int) -> str:
