@@ -6,7 +6,6 @@ The maps themselves come from `gap_utils.activations`.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
@@ -19,12 +18,13 @@ from torch import Tensor, nn
 from gap_utils.activations import CamHead, class_activation_map, find_cam_head
 from gap_utils.inference import as_input
 from gap_utils.svg import (
-    ZERO,
+    COLOUR_BAR,
     Frame,
     Panel,
     Pixels,
-    element,
+    box,
     grey_levels,
+    letters_in,
     shorten,
     signed_colours,
     signed_levels,
@@ -37,20 +37,19 @@ from gap_utils.values import (
     read_labels,
     read_names,
     read_whole_number,
+    read_whole_numbers,
     shorten_exponent,
 )
 from gap_utils.widgets.lab import START_AGAIN, Choice, Lab, Slider, Toggle
 from gap_utils.widgets.one_picture import (
     NO_NUMBER,
-    best_class,
     check_input,
     for_showing,
-    judge,
     name_kind,
     read_logits,
+    say_best,
     show_picture,
     softmax,
-    write_share,
 )
 
 RANKS = ("top 1", "top 2", "top 3", "top 4", "top 5")
@@ -63,9 +62,7 @@ MOST_NUMBERS = 8  # rows or columns of a map whose numbers are written out
 SIDE, EDGE, TOP = 272, 4, 28  # of a map: how wide it may be, and where it begins
 BAR = (EDGE, TOP + SIDE + 8, SIDE, 18)  # of colours: left, top, width, height
 WIDTH, HEIGHT = SIDE + 2 * EDGE, BAR[1] + BAR[3] + 22
-DIGIT = 0.56  # how wide a digit, a point or a sign is, of its size and on average
-COLOURS = np.arange(2 * ZERO + 1, dtype=np.uint8)[None]  # all, from left to right
-SHADES = np.linspace(255, 0, 16).astype(np.uint8)[:, None]  # a picture of all brightnesses
+SQUARE = 33, 14  # the smallest with a number: five digits, points and signs of 12 pixels
 
 
 @dataclass(frozen=True)
@@ -95,17 +92,13 @@ class CamState:
     smooth: bool = False
 
     def __post_init__(self):
-        a_rank = f' or "{RANKS[0]}" to "{RANKS[-1]}"'
-        for name, or_else in {
-            "picture": "",
-            "left": a_rank,
-            "right": a_rank,
-            "strength": "",
-        }.items():
-            value, high = getattr(self, name), 100 if name == "strength" else math.inf
-            if not (or_else and isinstance(value, str) and value in RANKS):
-                value = read_whole_number(name, value, 0, high, or_else)
-            object.__setattr__(self, name, value)
+        read_whole_numbers(self, picture=(0,), strength=(0, 100))
+        or_else = f' or "{RANKS[0]}" to "{RANKS[-1]}"'
+        for name in ("left", "right"):
+            value = getattr(self, name)
+            if not (isinstance(value, str) and value in RANKS):
+                value = read_whole_number(name, value, 0, or_else=or_else)
+                object.__setattr__(self, name, value)
         if self.view not in VIEWS:
             names = '"map", "overlay" or "contributions"'
             raise ValueError(f"expected view {names}, got {self.view!r}")
@@ -216,15 +209,12 @@ class Comparison:
         width, height = (max(1.0, SIDE * n / max(rows, columns)) for n in (columns, rows))
         return EDGE + (SIDE - width) / 2, TOP + (SIDE - height) / 2, width, height
 
-    @cached_property
-    def number_size(self) -> int:
-        """How large the numbers on the squares are; 0 where there is no room for them."""
+    @property
+    def has_numbers(self) -> bool:
+        """Whether the squares have room for their numbers."""
         (rows, columns), (_, _, width, height) = self.cams.shape[1:], self.box
-        if max(rows, columns) > MOST_NUMBERS:
-            return 0
-        longest = max(len(_brief(number, self.limit)) for number in self.cams.flat)
-        size = int(min(14, width / columns / (DIGIT * longest), height / rows - 2))
-        return size if size >= 12 else 0
+        large = width / columns >= SQUARE[0] and height / rows >= SQUARE[1]
+        return large and max(rows, columns) <= MOST_NUMBERS
 
 
 def describe_comparison(comparison: Comparison) -> list[str]:
@@ -234,28 +224,24 @@ def describe_comparison(comparison: Comparison) -> list[str]:
         Sentences; rows and columns are counted from 0.
     """
     probabilities, names = comparison.explanation.probabilities, comparison.class_names
-    best, label = best_class(probabilities), comparison.label
-    truth = "" if label is None else f": {names[label]}"
-    predicted = NO_NUMBER
-    if best is not None:
-        predicted = f"{names[best]} ({probabilities[best]:.1%})"
-        if label is not None:
-            predicted += f", {judge(probabilities, label)}"
+    truth = "" if comparison.label is None else f": {names[comparison.label]}"
+    predicted = say_best(probabilities, names, comparison.label, decimals=1)
     sentences = [f"Picture {comparison.state.picture}{truth}; predicted {predicted}."]
     for side, name in enumerate(("Left", "Right")):
         number, cam = comparison.classes[side], comparison.cams[side]
+        share, which = f"{probabilities[number]:.1%}", f"{np.isnan(cam).sum()} of them are"
         row, column = np.unravel_index(cam.argmax(), cam.shape)  # NaN is taken for the largest
         largest = format_number(cam[row, column], 3, fixed=True)
         sentences.append(
-            f"{name}, {names[number]} ({write_share(probabilities[number], 1)}): "
+            f"{name}, {names[number]} ({NO_NUMBER if np.isnan(probabilities[number]) else share}): "
             f"mean of {cam.size} contributions {_add_up(comparison, side)}; "
             + (
-                f"{np.isnan(cam).sum()} of them are {NO_NUMBER}."
+                f"{which} {NO_NUMBER}."
                 if np.isnan(cam).any()
                 else f"the largest is {largest} at row {row}, column {column}."
             )
         )
-    if comparison.state.view == "contributions" and not comparison.number_size:
+    if comparison.state.view == "contributions" and not comparison.has_numbers:
         sentences.append("The squares are too small for their numbers.")
     return sentences
 
@@ -292,9 +278,6 @@ def draw_cam(comparison: Comparison) -> Frame:
     the base: (1 - s) · picture + s · (2 · white + grey picture) / 3, as dark colours would be
     lost on the black of a picture, and coloured ones taken for colours of the photograph.
     These are three layers, of which only the opacity follows the strength.
-
-    The panels have no numbers but those on the squares and the scale: the others are in the
-    words below.
     """
     longest = shorten(max(comparison.class_names, key=len), 40)
     names = [longest] * len(comparison.class_names)
@@ -306,28 +289,29 @@ def draw_cam(comparison: Comparison) -> Frame:
 
 
 def _panel(comparison: Comparison, side: int) -> Panel:
+    """Draw a map with its class above and the scale below; its numbers are in the words."""
     state, cam, limit = comparison.state, comparison.cams[side], comparison.limit
-    name = comparison.class_names[comparison.classes[side]]
-    box, levels = comparison.box, signed_levels(cam, limit)
+    place, name = comparison.box, comparison.class_names[comparison.classes[side]]
+    levels, layers = signed_levels(cam, limit), []
     smooth = state.smooth and state.view != "contributions" and levels.shape == cam.shape
     if smooth:
         levels = _finer(levels)
-    layers = [Pixels(levels, box, smooth=smooth), Pixels(COLOURS, BAR)]
+    palette, part, zero = "signed", 1.0, "0"
     if state.view == "overlay":
+        palette, part, zero = "overlay", state.strength / 100, "0: picture"
         image, grey = comparison.explanation.image, comparison.explanation.grey
         soft = 2 * max(grey.shape) > SIDE  # fewer pixels are shown as squares
-        layers = [
-            *_lay(layers[0], Pixels(image, box, "grey", smooth=soft), grey, state.strength),
-            *_lay(layers[1], Pixels(SHADES, BAR, "grey", smooth=True), SHADES, state.strength),
-        ]
-    drawn = [text(EDGE, 14, f"{('Left', 'Right')[side]}: {name}", 14, letters=31)]
-    if state.view == "contributions":
-        drawn += _write_numbers(comparison, side)
+        layers.append(Pixels(image, place, "grey", smooth=soft))
+        layers.append(Pixels(grey, place, "pale", part, soft))
+    layers.append(Pixels(levels, place, palette, part, smooth))
+    layers.append(Pixels(COLOUR_BAR, BAR, palette, part))
     y = HEIGHT - 11
-    zero = "0: picture" if state.view == "overlay" else "0"
-    drawn += [
-        _edge(*box),
-        _edge(*BAR),
+    title = f"{('Left', 'Right')[side]}: {name}"
+    drawn = [
+        text(EDGE, 14, title, 14, letters=letters_in(SIDE, 14)),
+        *(_write_numbers(comparison, side) if state.view == "contributions" else ()),
+        box(place, "gap-edge"),
+        box(BAR, "gap-edge"),
         text(EDGE, y, f"against {_brief(-limit, limit)}"),
         text(WIDTH / 2, y, zero, anchor="middle"),
         text(WIDTH - EDGE, y, f"for {_brief(limit, limit)}", anchor="end"),
@@ -343,45 +327,28 @@ def _finer(levels: np.ndarray) -> np.ndarray:
     return np.asarray(Image.fromarray(levels).resize(size, Image.Resampling.BILINEAR))
 
 
-def _lay(colours: Pixels, picture: Pixels, grey: np.ndarray, strength: int) -> list[Pixels]:
-    """Lay colours over a picture that turns pale below them."""
-    part = strength / 100
-    return [
-        picture,
-        replace(picture, levels=grey, palette="pale", opacity=part),
-        replace(colours, palette="overlay", opacity=part),
-    ]
-
-
-def _edge(x: float, y: float, width: float, height: float) -> str:
-    return element("rect", x=x, y=y, width=width, height=height, class_="gap-edge")
+def _write_numbers(comparison: Comparison, side: int) -> list[str]:
+    """Write the number of each position on its square, black or white as is better to read."""
+    cam, limit = comparison.cams[side], comparison.limit
+    left, top, width, height = comparison.box
+    width, height = width / cam.shape[1], height / cam.shape[0]
+    light = (signed_colours(cam / (limit or 1)) / 255) ** 2.2 @ (0.2126, 0.7152, 0.0722)
+    drawn = []
+    for (row, column), number in np.ndenumerate(cam if comparison.has_numbers else cam[:0]):
+        x, y = left + column * width, top + row * height
+        drawn.append(box((x, y, width, height), "gap-edge"))
+        if np.isfinite(number):  # else it has a pattern
+            ink = "gap-black" if light[row, column] > 0.18 else "gap-white"  # WCAG's middle
+            words = _brief(number, limit)
+            drawn.append(text(x + width / 2, y + height / 2, words, 12, "middle", ink))
+    return drawn
 
 
 def _brief(value: float, limit: float) -> str:
-    """Write a number in about five characters, with as many decimals as its largest one needs."""
-    if np.isnan(value) or (limit and not 0.01 <= limit < 1e4):
+    """Write a number in five characters, with as many decimals as the largest one needs."""
+    if limit and not 0.05 <= limit < 1e4:
         return shorten_exponent(f"{value:.0e}") if value else "0"
-    decimals = 0 if limit >= 100 else 1 if limit >= 10 else 2 if limit >= 0.1 else 3
-    return format_number(value, decimals, fixed=True)
-
-
-def _write_numbers(comparison: Comparison, side: int) -> list[str]:
-    """Write the number of each position on its square, black or white as is better to read."""
-    cam, limit, size = comparison.cams[side], comparison.limit, comparison.number_size
-    rows, columns = cam.shape
-    left, top, width, height = comparison.box
-    width, height = width / columns, height / rows
-    colours = signed_colours(np.nan_to_num(cam / (limit or 1), posinf=0, neginf=0))
-    light = (colours / 255) ** 2.2 @ (0.2126, 0.7152, 0.0722)
-    drawn = []
-    for row, column in np.ndindex(rows if size else 0, columns):
-        x, y = left + column * width, top + row * height
-        drawn.append(_edge(x, y, width, height))
-        if np.isfinite(cam[row, column]):  # else it has a pattern
-            number = _brief(cam[row, column], limit)
-            ink = "gap-black" if light[row, column] > 0.18 else "gap-white"  # WCAG's middle
-            drawn.append(text(x + width / 2, y + height / 2, number, size, "middle", ink))
-    return drawn
+    return format_number(value, 0 if limit >= 100 else 1 if limit >= 10 else 2, fixed=True)
 
 
 class CamLab(Lab):
@@ -412,8 +379,6 @@ class CamLab(Lab):
         >>> CamLab(model, torch.rand(2, 1, 28, 28), left=3, right=5)
         CamLab(picture 0, overlay: 3, 5)
     """
-
-    takes_more = False  # whether pictures may be added
 
     def __init__(
         self,
@@ -471,7 +436,7 @@ class CamLab(Lab):
         return state
 
     def limits(self, state: CamState) -> dict[str, dict[str, Any]]:
-        """Hide what does nothing in the view on hand."""
+        """Say how many pictures there are, and hide what does nothing in the view on hand."""
         last = len(self._images) - 1
         return {
             "picture": {"high": last, "hidden": last == 0},
@@ -495,9 +460,8 @@ class CamLab(Lab):
             *zip(RANK_LABELS[: self._count], RANKS, strict=False),
             *zip(names, range(self._count), strict=True),
         ]
-        pictures = [Slider("picture", "Picture", 0, len(self._images) - 1, main=True)]
         return [
-            *(pictures if len(self._images) > 1 or self.takes_more else []),
+            Slider("picture", "Picture", 0, 0, main=True),
             Choice("left", "Left class", classes),
             Choice("right", "Right class", classes),
             Choice("view", "View", [(view, view) for view in VIEWS], style="radio"),
