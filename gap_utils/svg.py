@@ -30,6 +30,8 @@ NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
 NARROWEST, WIDEST, MARGIN, LINE = 560, 800, 16, 20
 LETTER = 7.7  # how wide one is, at the usual size
 
+Box = tuple[float, float, float, float]  # left and upper edge, width and height, of a panel
+
 # Levels are places in a palette: 0 to 250 for numbers of both signs, with zero in the middle.
 ZERO, TOP = 125, 250
 GREY, BLACK = 251, 252  # for what is no number
@@ -131,14 +133,14 @@ class Pixels:
     Attributes:
         levels: uint8, shape (rows, columns), places in a palette; or (rows, columns, 3), red,
             green and blue.
-        box: left and upper edge, width and height, in the panel's units.
+        box: where it is, in the panel's units.
         palette: name of one of `PALETTES`; without meaning for red, green and blue.
         opacity: from 0 to 1.
         smooth: whether colours pass into each other, instead of squares with edges.
     """
 
     levels: np.ndarray
-    box: tuple[float, float, float, float]
+    box: Box
     palette: str = "signed"
     opacity: float = 1.0
     smooth: bool = False
@@ -220,13 +222,8 @@ def element(name: str, *inside: str, **attributes: object) -> str:
     return f"<{name}{written}>{''.join(inside)}</{name}>" if inside else f"<{name}{written}/>"
 
 
-def box(place: Sequence[float], class_: str, **more: object) -> str:
-    """Write a rectangle.
-
-    Args:
-        place: left and upper edge, width and height, as in `Pixels`.
-        class_: its colours, a class of lab.css.
-        more: other attributes, as in `element`.
+def box(place: Box, class_: str, **more: object) -> str:
+    """Write a rectangle at a place, with the colours of a class of lab.css.
 
     Example:
         >>> box((0, 2, 10, 4.5), "gap-bar")

@@ -19,6 +19,7 @@ from gap_utils.activations import CamHead, class_activation_map, find_cam_head
 from gap_utils.inference import as_input
 from gap_utils.svg import (
     COLOUR_BAR,
+    Box,
     Frame,
     Panel,
     Pixels,
@@ -203,7 +204,7 @@ class Comparison:
         return float(np.abs(np.nan_to_num(self.cams, posinf=0, neginf=0)).max())
 
     @cached_property
-    def box(self) -> tuple[float, float, float, float]:
+    def box(self) -> Box:
         """Left and upper edge, width and height of a map, which is as long as the picture."""
         rows, columns = self.explanation.grey.shape
         width, height = (max(1.0, SIDE * n / max(rows, columns)) for n in (columns, rows))

@@ -15,12 +15,17 @@ import numpy as np
 from torch import Tensor, nn
 
 from gap_utils.svg import (
+    COLOUR_BAR,
     NOTHING,
+    ZERO,
+    Box,
     Frame,
     Panel,
     Pixels,
+    box,
     element,
     grey_levels,
+    letters_in,
     signed_levels,
     text,
 )
@@ -30,7 +35,7 @@ from gap_utils.values import (
     format_number,
     read_labels,
     read_names,
-    read_whole_number,
+    read_whole_numbers,
     shorten_exponent,
 )
 from gap_utils.widgets.lab import START_AGAIN, Choice, Lab, Slider
@@ -40,6 +45,8 @@ from gap_utils.widgets.one_picture import (
     best_class,
     for_showing,
     judge,
+    picture_slider,
+    say_best,
     softmax,
 )
 
@@ -55,7 +62,6 @@ WIDTH, MAPS = 300, 280  # of the maps: their panel's width, their height
 GAP, BAR, NUMBERS = 4, 4, 50  # between maps; the bar beside a map; the numbers beside the bar
 COLOURS = (56, 306, 188, 12)  # the colour bar
 PICTURE, ROW, MOST_CLASSES = 184, 22, 5  # side of the picture; of the classes below it
-LETTER = 7.5  # how wide one is at 12 pixels
 LONGEST_WORDS = (
     "layer4.1.relu_1 (MaxPool2d) gives 2048 maps of 28×28. Channel 2047, place 2047 by mean: "
     "mean -12.34, max -12.34. Its mean is the logit of {0}, -12.34. The network says {0} (100%), "
@@ -90,8 +96,7 @@ class MapState:
     sort: str = ORDERS[0]
 
     def __post_init__(self):
-        for name in ("picture", "place"):
-            object.__setattr__(self, name, read_whole_number(name, getattr(self, name), 0))
+        read_whole_numbers(self, picture=(0,), place=(0,))
         allowed = {"view": VIEWS, "scale": SCALES, "pool": POOLS, "sort": ORDERS}
         for name, words in allowed.items():
             if getattr(self, name) not in words:
@@ -189,13 +194,8 @@ def describe_maps(shown: Shown) -> str:
 
 
 def _verdict(shown: Shown) -> str:
-    best, names = best_class(shown.probabilities), shown.class_names
-    if best is None:
-        return NO_NUMBER
-    said = f"{names[best]} ({shown.probabilities[best]:.0%})"
-    if shown.label is None:
-        return said
-    return f"{said}, {'right' if best == shown.label else f'wrong: it is {names[shown.label]}'}"
+    said = say_best(shown.probabilities, shown.class_names, shown.label)
+    return f"{said}: it is {shown.class_names[shown.label]}" if said.endswith(", wrong") else said
 
 
 def describe_scale(scale: Scale) -> str:
@@ -239,10 +239,10 @@ def _picture_panel(shown: Shown, width: int) -> Panel:
     title = f"picture {shown.state.picture}"
     if shown.label is not None:
         title = shown.class_names[shown.label]
-    drawn = [text(0, 9, title, 13, letters=int(width / LETTER * 12 / 13))]
+    drawn = [text(0, 9, title, 13, letters=letters_in(width, 13))]
     image = _thin_out(shown.image, 224)
     tall, wide = (n * width / max(shown.image.shape) for n in shown.image.shape)
-    box = (width - wide) / 2, TOP + (width - tall) / 2, wide, tall
+    place = (width - wide) / 2, TOP + (width - tall) / 2, wide, tall
     probabilities = shown.probabilities
     if probabilities is not None:
         known = best_class(probabilities) is not None
@@ -254,13 +254,13 @@ def _picture_panel(shown: Shown, width: int) -> Panel:
         for number in np.argsort(-probabilities, kind="stable")[: MOST_CLASSES * known]:
             share = float(probabilities[number])
             drawn += [
-                _box((0, y, width, ROW - 4), "gap-pale"),
-                _box((0, y, width * share, ROW - 4), "gap-grey"),
-                text(4, y + 9, shown.class_names[number], letters=int((width - 44) / LETTER)),
+                box((0, y, width, ROW - 4), "gap-pale"),
+                box((0, y, width * share, ROW - 4), "gap-grey"),
+                text(4, y + 9, shown.class_names[number], letters=letters_in(width - 44)),
                 text(width - 4, y + 9, f"{share:.0%}", anchor="end"),
             ]
             y += ROW
-    return Panel(width, HEIGHT, "".join(drawn), [Pixels(grey_levels(image), box, "grey")])
+    return Panel(width, HEIGHT, "".join(drawn), [Pixels(grey_levels(image), place, "grey")])
 
 
 def _thin_out(maps: np.ndarray, most: int) -> np.ndarray:
@@ -277,7 +277,7 @@ def draw_page(
     scale: str,
     pool: str,
     class_names: tuple[str, ...] | None,
-) -> tuple[Pixels, str, list[tuple[float, ...]]]:
+) -> tuple[Pixels, str, list[Box]]:
     """Draw maps in rows, as large as there is room.
 
     Args:
@@ -300,11 +300,11 @@ def draw_page(
     if max(levels.shape[1:]) > most:  # numbers with a pattern take two rows and columns
         levels = signed_levels(_thin_out(maps, most // 2), limits)
     pixels, boxes = _arrange(levels)
-    svg = [_box(box, "gap-edge") for box in boxes]
-    svg.append(_draw_bars(reading.means if pool == "mean" else reading.maxima, channels, boxes))
+    svg = [box(place, "gap-edge") for place in boxes]
+    svg.append(_draw_bars((reading.means if pool == "mean" else reading.maxima), channels, boxes))
     if _has_numbers(len(maps)):
         step = boxes[1][0] or WIDTH  # from one map to the next
-        letters = int((step - boxes[0][2] - BAR - GAP - 6) / LETTER)
+        letters = letters_in(step - boxes[0][2] - BAR - GAP - 6)
         for channel, (x, y, width, height) in zip(channels, boxes, strict=True):
             name = str(channel)
             if class_names and class_names[channel] != name:
@@ -321,15 +321,12 @@ def _has_numbers(count: int) -> bool:
     return 1 < count <= WITH_NUMBERS
 
 
-def _arrange(levels: np.ndarray) -> tuple[Pixels, list[tuple[float, ...]]]:
+def _arrange(levels: np.ndarray) -> tuple[Pixels, list[Box]]:
     """Put maps (C, H, W) into rows, with room beside each for a bar and maybe numbers.
 
     Returns:
         The whole as one array, and the box of each map.
     """
-    # in more and smaller squares, since gaps are whole squares too
-    times = ceil(16 / max(levels.shape[1:]))
-    levels = levels.repeat(times, 1).repeat(times, 2)
     count, height, width = levels.shape
     beside = 2 + BAR + GAP + NUMBERS * _has_numbers(count)
     room = MAPS if count > 1 else MAPS - 16
@@ -342,26 +339,23 @@ def _arrange(levels: np.ndarray) -> tuple[Pixels, list[tuple[float, ...]]]:
     fewest = ceil(count / 6) if _has_numbers(count) else 1  # three lines need their height
     columns = max(range(fewest, count + 1), key=square)
     rows, side = ceil(count / columns), square(columns)
-    across, down = width + ceil(beside / side), height + ceil(GAP / side)
-    side = min(WIDTH / (columns * across), room / (rows * down))
-    # what is left goes between the maps
-    across = int(WIDTH / (columns * side) + 1e-9)
-    if _has_numbers(count):
-        down = int(room / (rows * side) + 1e-9)
-
-    above = (down - height) // 2
+    times = ceil(2 * side / GAP)  # in smaller squares, since gaps are whole squares too
+    levels = levels.repeat(times, 1).repeat(times, 2)
+    height, width, side = height * times, width * times, side / times
+    down, across = int(room / rows / side), int(WIDTH / columns / side)  # from map to map
     cells = np.full((rows * columns, down, across), NOTHING, np.uint8)
+    above = (down - height) // 2
     cells[:count, above : above + height, :width] = levels
     mosaic = cells.reshape(rows, columns, down, across).swapaxes(1, 2)
     mosaic = mosaic.reshape(rows * down, columns * across)
-    squares = [
-        (place % columns * across, place // columns * down + above) for place in range(count)
-    ]
-    boxes = [(x * side, TOP + y * side, width * side, height * side) for x, y in squares]
-    return Pixels(mosaic, (0, TOP, columns * across * side, rows * down * side)), boxes
+    size, step = (width * side, height * side), (across * side, down * side)
+    places = [divmod(number, columns) for number in range(count)]
+    top = TOP + above * side
+    boxes = [(column * step[0], top + row * step[1], *size) for row, column in places]
+    return Pixels(mosaic, (0, TOP, columns * step[0], rows * step[1])), boxes
 
 
-def _draw_bars(numbers: np.ndarray, channels: Sequence[int], boxes: Sequence[tuple]) -> str:
+def _draw_bars(numbers: np.ndarray, channels: Sequence[int], boxes: Sequence[Box]) -> str:
     """Draw a bar beside each map, all to one scale: up from zero, or down."""
     finite = numbers[np.isfinite(numbers)].astype(float)
     low, high = finite.min(initial=0), finite.max(initial=0)
@@ -388,57 +382,38 @@ def _maps_panel(shown: Shown) -> Panel:
     )
     if state.view == "one map":
         title = f"map {channel}, bar: {state.pool}"
-        one = reading.maps[channel]
+        one, (left, top, width, height) = reading.maps[channel], boxes[0]
         numbers = {"mean": reading.means[channel], "max": one.max(), "min": one.min()}
         below = ", ".join(f"{name} {_number(number)}" for name, number in numbers.items())
-        mark = _mark_maximum(one, boxes[0])
-        mark += text(0, boxes[0][1] + boxes[0][3] + 10, below, letters=40)
+        row, column = np.unravel_index(one.argmax(), one.shape)
+        size = width / one.shape[1], height / one.shape[0]
+        largest = left + column * size[0], top + row * size[1], *size
+        # to be seen on every colour
+        mark = box(largest, "gap-line-black") + box(largest, "gap-line-white")
+        mark += text(0, top + height + 10, below, letters=40)
     else:
         title = f"bars: {state.pool}"
         title += "; beside: number, mean, max" * _has_numbers(len(boxes))
-        mark = _box(boxes[state.place % ON_A_PAGE], "gap-frame")
-    colours, bar = _draw_colours(shown)
-    return Panel(WIDTH, HEIGHT, text(0, 9, title) + page + mark + colours, [pixels, *bar])
+        mark = box(boxes[state.place % ON_A_PAGE], "gap-frame")
+    colours = COLOUR_BAR if reading.scale.lowest < 0 else COLOUR_BAR[:, ZERO:]
+    drawn = text(0, 9, title) + page + mark + _explain_colours(shown)
+    return Panel(WIDTH, HEIGHT, drawn, [pixels, Pixels(colours, COLOURS)])
 
 
-def _box(box: Sequence[float], class_: str) -> str:
-    names = ("x", "y", "width", "height")
-    return element("rect", **dict(zip(names, box, strict=True)), class_=class_)
-
-
-def _mark_maximum(numbers: np.ndarray, box: tuple) -> str:
-    """Draw a frame around the largest number, to be seen on every colour."""
-    place = np.unravel_index(numbers.argmax(), numbers.shape)
-    left, top, *size = box
-    height, width = size[1] / numbers.shape[0], size[0] / numbers.shape[1]
-    box = left + place[1] * width, top + place[0] * height, width, height
-    return _box(box, "gap-line-black") + _box(box, "gap-line-white")
-
-
-def _draw_colours(shown: Shown) -> tuple[str, list[Pixels]]:
-    """Draw the colour bar of the marked map's scale, and how far numbers go beyond it."""
-    scale = shown.scale
-    left, top, width, height = COLOURS
-    lowest = -scale.limit if shown.reading.scale.lowest < 0 else 0.0
-    part = np.linspace(-1 if lowest < 0 else 0, 1, 126)[None]
-    pixels = [Pixels(signed_levels(part, 1), COLOURS)]
-    whose = "all maps" if shown.state.scale == SCALES[0] else f"map {shown.channel}"
+def _explain_colours(shown: Shown) -> str:
+    """Write at the colour bar where it ends, and whose it is."""
+    limit, (left, top, width, height) = shown.scale.limit, COLOURS
+    lowest = -limit if shown.reading.scale.lowest < 0 else 0.0
     zero = left if lowest == 0 else left + width / 2
+    whose = "all maps" if shown.state.scale == SCALES[0] else f"map {shown.channel}"
     drawn = [
-        _box(COLOURS, "gap-edge"),
+        box(COLOURS, "gap-edge"),
         element("path", d=f"M{zero} {top}v{height + 3}", class_="gap-line-dark"),
         text(left - 4, top + 6, _tick(lowest), anchor="end"),
-        text(left + width + 4, top + 6, _tick(scale.limit)),
+        text(left + width + 4, top + 6, _tick(limit)),
         text(WIDTH / 2, top + 23, f"{whose}, 0 is white", anchor="middle"),
     ]
-    ends = (scale.lowest, "start", 1, 0), (scale.highest, "end", -1, WIDTH - 12)
-    for end, anchor, inwards, x in ends:
-        if abs(end) > scale.limit:
-            levels = signed_levels([[end] * 2] * 2, scale.limit)
-            pixels.append(Pixels(levels, (x, top + 17, 12, 12)))
-            x += 6 + 10 * inwards
-            drawn.append(text(x, top + 23, f"to {_tick(end)}", anchor=anchor))
-    return "".join(drawn), pixels
+    return "".join(drawn)
 
 
 def _tick(value: float) -> str:
@@ -498,7 +473,7 @@ class MapLab(Lab):
             for name, (kind, size) in self._reader.layers.items()
         ]
         controls = [
-            *([Slider("picture", "Picture", 0, len(images) - 1, main=True)] * (len(images) > 1)),
+            *picture_slider(len(images)),
             *([Choice("layer", "Layer", offered, main=True)] * (len(offered) > 1)),
             Slider("place", "Map", 0, 0, main=True),
             Choice("view", "View", _pairs(VIEWS)),

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from gap_utils.pooling import MODES, global_average_pool, global_max_pool, pool, windows_along
-from gap_utils.svg import Frame, Panel, box, letters_in, text
+from gap_utils.svg import Box, Frame, Panel, box, letters_in, text
 from gap_utils.values import fit_number, format_number, join_rows, read_whole_numbers
 from gap_utils.widgets.lab import START_AGAIN, Button, Choice, Lab, Numbers, Slider
 
@@ -255,7 +255,7 @@ def _grid(
     parts = (numbers - step.minimum) / (step.maximum - step.minimum or 1)
     shades = SHADE * np.clip(np.nan_to_num(parts), 0, 1)
 
-    def place(row: int, column: int, side: int = 1) -> tuple[float, ...]:
+    def place(row: int, column: int, side: int = 1) -> Box:
         return 4 + column * cell, TOP + row * cell, side * cell, side * cell
 
     drawn = [text(4, 14, title, 14)]
