@@ -270,50 +270,37 @@ def _thin_out(maps: np.ndarray, most: int) -> np.ndarray:
     return maps if part == 1 else maps[..., rows[:, None], columns]
 
 
+def _maps_panel(shown: Shown) -> Panel:
+    """The maps with a bar beside each, and the colour bar."""
+    state, reading, channel = shown.state, shown.reading, shown.channel
+    pixels, places = _page(reading, tuple(shown.page.tolist()), state.scale)
+    drawn = [box(place, "gap-edge") for place in places]
+    drawn.append(_draw_bars(shown.numbers, shown.page, places))
+    if state.view == "one map":
+        title = f"map {channel}, bar: {state.pool}"
+        drawn += _explain_map(shown, places[0])
+    else:
+        title = f"bars: {state.pool}"
+        drawn.append(box(places[state.place % ON_A_PAGE], "gap-frame"))
+        if _has_numbers(len(places)):
+            title += "; beside: number, mean, max"
+            drawn += _write_numbers(shown, places)
+    colours = COLOUR_BAR if reading.scale.lowest < 0 else COLOUR_BAR[:, ZERO:]
+    svg = "".join([text(0, 9, title), *drawn, *_explain_colours(shown)])
+    return Panel(WIDTH, HEIGHT, svg, [pixels, Pixels(colours, COLOURS)])
+
+
 @lru_cache(maxsize=2)  # the same while another map is marked
-def draw_page(
-    reading: Reading,
-    channels: tuple[int, ...],
-    scale: str,
-    pool: str,
-    class_names: tuple[str, ...] | None,
-) -> tuple[Pixels, str, list[Box]]:
-    """Draw maps in rows, as large as there is room.
-
-    Args:
-        reading: what the layer gives.
-        channels: of the maps, in their order.
-        scale: as in `MapState`.
-        pool: as in `MapState`.
-        class_names: where each channel is a class.
-
-    Returns:
-        All maps as one array, with nothing in between; a frame and a bar for each, and their
-        numbers, as SVG; the box of each.
-    """
-    maps = reading.maps[list(channels)]
-    limits = reading.scale.limit
+def _page(reading: Reading, channels: tuple[int, ...], scale: str) -> tuple[Pixels, list[Box]]:
+    """The colours of all maps of a page, and where each map is."""
+    maps, limits = reading.maps[list(channels)], reading.scale.limit
     if scale != SCALES[0]:
         limits = np.array([scale_of(one).limit for one in maps])[:, None, None]
     most = 224 // min(len(maps), 4)
     levels = signed_levels(_thin_out(maps, most), limits)
     if max(levels.shape[1:]) > most:  # numbers with a pattern take two rows and columns
         levels = signed_levels(_thin_out(maps, most // 2), limits)
-    pixels, boxes = _arrange(levels)
-    svg = [box(place, "gap-edge") for place in boxes]
-    svg.append(_draw_bars((reading.means if pool == "mean" else reading.maxima), channels, boxes))
-    if _has_numbers(len(maps)):
-        step = boxes[1][0] or WIDTH  # from one map to the next
-        letters = letters_in(step - boxes[0][2] - BAR - GAP - 6)
-        for channel, (x, y, width, height) in zip(channels, boxes, strict=True):
-            name = str(channel)
-            if class_names and class_names[channel] != name:
-                name = f"{name} {class_names[channel]}"
-            numbers = reading.means[channel], reading.maxima[channel]
-            lines = [name, *(fit_number(_number(one), one, letters) for one in numbers)]
-            x, y = x + width + BAR + 6, y + height / 2
-            svg += [text(x, y + 14 * n, lines[n + 1], letters=letters) for n in (-1, 0, 1)]
-    return pixels, "".join(svg), boxes
+    return _arrange(levels)
 
 
 def _has_numbers(count: int) -> bool:
@@ -355,14 +342,14 @@ def _arrange(levels: np.ndarray) -> tuple[Pixels, list[Box]]:
     return Pixels(mosaic, (0, TOP, columns * step[0], rows * step[1])), boxes
 
 
-def _draw_bars(numbers: np.ndarray, channels: Sequence[int], boxes: Sequence[Box]) -> str:
+def _draw_bars(numbers: np.ndarray, channels: Sequence[int], places: Sequence[Box]) -> str:
     """Draw a bar beside each map, all to one scale: up from zero, or down."""
     finite = numbers[np.isfinite(numbers)].astype(float)
     low, high = finite.min(initial=0), finite.max(initial=0)
     numbers = np.nan_to_num(numbers.astype(float), nan=0, posinf=high, neginf=low)
     span = (high - low) or 1.0
     pale, dark = [], []
-    for channel, (x, y, width, height) in zip(channels, boxes, strict=True):
+    for channel, (x, y, width, height) in zip(channels, places, strict=True):
         x += width + 2
         ends = [height * (high - number) / span for number in (0.0, numbers[channel])]
         first = min(*ends, height - 1)  # a bar of nothing is a line
@@ -373,47 +360,51 @@ def _draw_bars(numbers: np.ndarray, channels: Sequence[int], boxes: Sequence[Box
     return "".join(element("path", d="".join(d), class_=class_) for class_, d in paths.items())
 
 
-def _maps_panel(shown: Shown) -> Panel:
-    """The maps, with a frame around the marked one, and the colour bar."""
-    state, reading, channel = shown.state, shown.reading, shown.channel
-    class_names = tuple(shown.class_names) if shown.are_logits else None
-    pixels, page, boxes = draw_page(
-        reading, tuple(shown.page.tolist()), state.scale, state.pool, class_names
-    )
-    if state.view == "one map":
-        title = f"map {channel}, bar: {state.pool}"
-        one, (left, top, width, height) = reading.maps[channel], boxes[0]
-        numbers = {"mean": reading.means[channel], "max": one.max(), "min": one.min()}
-        below = ", ".join(f"{name} {_number(number)}" for name, number in numbers.items())
-        row, column = np.unravel_index(one.argmax(), one.shape)
-        size = width / one.shape[1], height / one.shape[0]
-        largest = left + column * size[0], top + row * size[1], *size
-        # to be seen on every colour
-        mark = box(largest, "gap-line-black") + box(largest, "gap-line-white")
-        mark += text(0, top + height + 10, below, letters=40)
-    else:
-        title = f"bars: {state.pool}"
-        title += "; beside: number, mean, max" * _has_numbers(len(boxes))
-        mark = box(boxes[state.place % ON_A_PAGE], "gap-frame")
-    colours = COLOUR_BAR if reading.scale.lowest < 0 else COLOUR_BAR[:, ZERO:]
-    drawn = text(0, 9, title) + page + mark + _explain_colours(shown)
-    return Panel(WIDTH, HEIGHT, drawn, [pixels, Pixels(colours, COLOURS)])
+def _write_numbers(shown: Shown, places: Sequence[Box]) -> list[str]:
+    """Write beside each map its number, maybe its class, its mean and its maximum."""
+    names, reading = shown.class_names, shown.reading
+    step = places[1][0] or WIDTH  # from one map to the next
+    letters = letters_in(step - places[0][2] - BAR - GAP - 6)
+    drawn = []
+    for channel, (x, y, width, height) in zip(shown.page, places, strict=True):
+        named = shown.are_logits and names[channel] != str(channel)
+        numbers = reading.means[channel], reading.maxima[channel]
+        lines = [f"{channel} {names[channel]}" if named else str(channel)]
+        lines += [fit_number(_number(number), number, letters) for number in numbers]
+        x, y = x + width + BAR + 6, y + height / 2
+        drawn += [text(x, y + 14 * n, lines[n + 1], letters=letters) for n in (-1, 0, 1)]
+    return drawn
 
 
-def _explain_colours(shown: Shown) -> str:
+def _explain_map(shown: Shown, place: Box) -> list[str]:
+    """Frame the largest number of the one map, to be seen on every colour, and write below."""
+    numbers, (left, top, width, height) = shown.reading.maps[shown.channel], place
+    row, column = np.unravel_index(numbers.argmax(), numbers.shape)
+    width, tall = width / numbers.shape[1], height / numbers.shape[0]
+    largest = left + column * width, top + row * tall, width, tall
+    mean = shown.reading.means[shown.channel]
+    below = {"mean": mean, "max": numbers.max(), "min": numbers.min()}
+    words = ", ".join(f"{name} {_number(number)}" for name, number in below.items())
+    return [
+        box(largest, "gap-line-black"),
+        box(largest, "gap-line-white"),
+        text(0, top + height + 10, words, letters=letters_in(WIDTH)),
+    ]
+
+
+def _explain_colours(shown: Shown) -> list[str]:
     """Write at the colour bar where it ends, and whose it is."""
     limit, (left, top, width, height) = shown.scale.limit, COLOURS
     lowest = -limit if shown.reading.scale.lowest < 0 else 0.0
     zero = left if lowest == 0 else left + width / 2
     whose = "all maps" if shown.state.scale == SCALES[0] else f"map {shown.channel}"
-    drawn = [
+    return [
         box(COLOURS, "gap-edge"),
         element("path", d=f"M{zero} {top}v{height + 3}", class_="gap-line-dark"),
         text(left - 4, top + 6, _tick(lowest), anchor="end"),
         text(left + width + 4, top + 6, _tick(limit)),
         text(WIDTH / 2, top + 23, f"{whose}, 0 is white", anchor="middle"),
     ]
-    return "".join(drawn)
 
 
 def _tick(value: float) -> str:

@@ -6,7 +6,7 @@ The capturing itself is `gap_utils.activations.capture_activations`.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from gap_utils.widgets.one_picture import check_input, find_logits, name_kind, show_picture
 
-BYTES_OF_MAPS = 16e6  # are kept; the oldest are computed again
+READINGS = 4  # are kept: another map is marked of the same; what comes again the page has kept
 # more than so many times the 99th percentile is beyond a scale of colours; among few
 # numbers, none is an exception
 USUAL, SEVERAL, MANY = 0.99, 3, 50
@@ -94,6 +94,7 @@ class MapReader:
         layers: name -> kind and shape of its maps, such as ("ReLU", (8, 28, 28)), in the
             order of the calls.
         classes: how many logits the network gives; None where that is another thing.
+        read: a function of picture and layer that gives a `Reading`.
 
     Raises:
         ValueError: if there are no pictures, or no layer gives maps (1, C, H, W) for one.
@@ -118,24 +119,13 @@ class MapReader:
                 "expected a layer that gives maps (1, C, H, W), got "
                 + (", ".join(map(layer_name, maps)) or "none")
             )
-        self._kept: dict[tuple[int, str], Reading] = {}
-
-    def read(self, picture: int, layer: str) -> Reading:
-        """Read one layer's maps for a picture, or take them from those that are kept."""
-        key = picture, layer
-        if key not in self._kept:
-            self._kept[key] = self._read(picture, layer)
-            while self._bytes() > BYTES_OF_MAPS and len(self._kept) > 1:
-                del self._kept[next(iter(self._kept))]
-        return self._kept[key]
-
-    def _bytes(self) -> int:
-        return sum(reading.maps.nbytes for reading in self._kept.values())
+        self.read = lru_cache(READINGS)(self._read)
 
     def _run(self, picture: int, layers) -> tuple[dict, object]:
         return show_picture(self._model, self._images[picture : picture + 1], layers)
 
     def _read(self, picture: int, layer: str) -> Reading:
+        """Read one layer's maps for a picture."""
         captured, output = self._run(picture, layer)
         given = captured.get(layer)
         if not _are_maps(given):

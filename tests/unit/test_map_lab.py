@@ -20,9 +20,9 @@ from frames import check_letters, control
 from gap_utils.data import CLASS_NAMES, load_fashion_mnist
 from gap_utils.models import build_convnet, load_trained
 from gap_utils.svg import NOTHING, picture_of
-from gap_utils.widgets import MapLab, map_reader
+from gap_utils.widgets import MapLab
 from gap_utils.widgets.map_lab import ORDERS, POOLS, SCALES, VIEWS, MapState
-from gap_utils.widgets.map_reader import BYTES_OF_MAPS, MapReader, Scale, scale_of
+from gap_utils.widgets.map_reader import READINGS, MapReader, Scale, scale_of
 
 TEST = load_fashion_mnist().test  # number 2 is a trouser
 GAP = load_trained("gap")
@@ -459,8 +459,7 @@ def test_the_marked_map_is_one_that_the_layer_has():
     assert lab.limits(state)["place"] == {"high": 9, "hidden": False}
 
 
-def test_a_picture_runs_through_the_network_once_for_each_layer(monkeypatch):
-    monkeypatch.setattr(map_reader, "BYTES_OF_MAPS", BYTES_OF_MAPS / 8)
+def test_a_picture_runs_through_the_network_once_for_each_layer():
     model, passes = nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU()), []
     lab = MapLab(model, TEST.images)
     model.register_forward_hook(lambda *_: passes.append(1))
@@ -474,8 +473,7 @@ def test_a_picture_runs_through_the_network_once_for_each_layer(monkeypatch):
     assert passes_of(MapState(1, "1")) == passes_of(MapState(1, "0")) == 1
     assert passes_of(*(MapState(1, "0", 3, *rest) for rest in product(VIEWS, SCALES, POOLS))) == 0
     assert passes_of(MapState(1, "0", sort="max"), MapState(0, "0"), MapState(1, "1")) == 0
-    room = int(map_reader.BYTES_OF_MAPS // (8 * 26 * 26 * 4))
-    assert passes_of(*(MapState(n, "0") for n in range(2, room + 2))) == room
+    assert passes_of(*(MapState(n, "0") for n in range(2, 2 + READINGS))) == READINGS
     assert passes_of(MapState(2, "0")) == 0
     assert passes_of(MapState(1, "0")) == 1  # so many others came since
 
@@ -599,8 +597,7 @@ def test_labels_of_many_kinds(labels):
 
 
 @pytest.mark.slow
-def test_four_hundred_moves_add_no_memory(monkeypatch):
-    monkeypatch.setattr(map_reader, "BYTES_OF_MAPS", BYTES_OF_MAPS / 8)  # full after 80 pictures
+def test_four_hundred_moves_add_no_memory():
     lab = MapLab(nn.Conv2d(1, 8, 3, padding=1), TEST.images)
 
     def megabytes_after(moves):
