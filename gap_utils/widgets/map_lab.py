@@ -54,6 +54,12 @@ VIEWS = ("all maps", "one map")
 SCALES = ("one for all maps", "each map its own")
 POOLS = ("mean", "max")
 ORDERS = ("index", *POOLS)
+CHOICES = {  # of words: label and words
+    "view": ("View", VIEWS),
+    "scale": ("Colours", SCALES),
+    "pool": ("Bars", POOLS),
+    "sort": ("Sort by", ORDERS),
+}
 ON_A_PAGE = 64  # maps
 WITH_NUMBERS = 16  # so many maps on a page have their numbers written beside them
 # CSS pixels
@@ -97,8 +103,7 @@ class MapState:
 
     def __post_init__(self):
         read_whole_numbers(self, picture=(0,), place=(0,))
-        allowed = {"view": VIEWS, "scale": SCALES, "pool": POOLS, "sort": ORDERS}
-        for name, words in allowed.items():
+        for name, (_, words) in CHOICES.items():
             if getattr(self, name) not in words:
                 options = " or ".join(map(repr, words))
                 raise ValueError(f"expected {name} to be {options}, got {getattr(self, name)!r}")
@@ -413,10 +418,6 @@ def _tick(value: float) -> str:
     return f"-{size}" if value < 0 else size
 
 
-def _pairs(options: Sequence[str]) -> list[tuple[str, str]]:
-    return [(option, option) for option in options]
-
-
 class MapLab(Lab):
     """See the maps of any layer of a network, and the number that pooling makes of each.
 
@@ -467,10 +468,10 @@ class MapLab(Lab):
             *picture_slider(len(images)),
             *([Choice("layer", "Layer", offered, main=True)] * (len(offered) > 1)),
             Slider("place", "Map", 0, 0, main=True),
-            Choice("view", "View", _pairs(VIEWS)),
-            Choice("scale", "Colours", _pairs(SCALES)),
-            Choice("pool", "Bars", _pairs(POOLS)),
-            Choice("sort", "Sort by", _pairs(ORDERS)),
+            *(
+                Choice(name, label, [(word, word) for word in words])
+                for name, (label, words) in CHOICES.items()
+            ),
             START_AGAIN,
         ]
         super().__init__(MapState(**settings), controls)
