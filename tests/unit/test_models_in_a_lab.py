@@ -2,12 +2,12 @@
 
 import math
 import warnings
-from unittest.mock import Mock
 
 import pytest
 import torch
 from torch import nn
 
+from frames import Page, press
 from gap_utils.data import Split
 from gap_utils.widgets import CamLab, HeadLab, MapLab, ShiftLab
 from small_networks import Call
@@ -51,14 +51,7 @@ def said(lab):
 
 def move(lab, **fields):
     """Do what a page does when a control has moved; return the problem that came back."""
-    lab._widget = Mock()
-    wanted = lab.to_fields(lab.value) | fields
-    message = {"ask": 1, "fields": wanted, "missing": True, "ahead": [], "have": []}
-    try:
-        lab.answer(message, [])
-    finally:
-        sent = [call.args[0] for call in lab._widget.send.call_args_list]
-        lab._widget = None
+    sent = Page(lab).ask(fields=lab.to_fields(lab.value) | fields)
     return next((message["problem"] for message in sent if "problem" in message), "")
 
 
@@ -245,7 +238,7 @@ def test_what_goes_wrong_behind_a_button_is_said():
     lab = shift_lab(model, dx=1)
     model.shy = True
     with pytest.raises(ValueError, match="where it raises KeyError"):
-        lab.value = lab.press("back", lab.value)
+        press(lab, "back")
     assert lab.value.dx == 1
 
 

@@ -154,7 +154,8 @@ def readings(draw):
 @settings(max_examples=60, deadline=None)
 @given(readings())
 def test_all_that_is_drawn_is_well_formed_and_fits(reading):
-    frame = draw_shift(reading)
+    frame, again = draw_shift(reading), draw_shift(reading)
+    assert [panel.svg for panel in frame.panels] == [panel.svg for panel in again.panels]
     assert len(frame.words[0]) <= len(frame.room[0])
     for panel in frame.panels:
         check_letters(panel)
