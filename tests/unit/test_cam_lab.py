@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 import torch
-import torchvision
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -92,6 +91,10 @@ def test_the_words_add_up():
     assert lab.text.endswith("View: map, smooth.")
     lab.set(picture=1)
     assert lab.describe().startswith("Picture 1: west; predicted east (85.8%), wrong.\n")
+
+
+def test_a_head_without_bias():
+    assert not compared(CamLab(Tiny(bias=None), PICTURES)).explanation.bias.any()
 
 
 def test_a_sum_that_rounding_keeps_from_adding_up():
@@ -229,20 +232,18 @@ def test_squares_or_a_smooth_passage():
 
 
 def test_numbers_are_written_on_their_squares():
-    panel = tiny_lab(view="contributions").frame.panels[0]
-    written = lines(panel)
-    for number, row, column in (("12.0", 0, 0), ("0.0", 0, 1), ("6.0", 1, 0), ("-6.0", 1, 1)):
+    written = lines(tiny_lab(view="contributions").frame.panels[0])
+    dark_blue, other = "gap-white", "gap-black"
+    for number, row, column, ink in (
+        ("12.0", 0, 0, dark_blue),
+        ("0.0", 0, 1, other),
+        ("6.0", 1, 0, other),
+        ("-6.0", 1, 1, other),
+    ):
         line = written[number]
         assert float(line.get("x")) == 4 + SIDE * (column + 0.5) / 2
         assert float(line.get("y")) == TOP + SIDE * (row + 0.5) / 2
-        assert line.get("text-anchor") == "middle"
-    inks = {number: written[number].get("class") for number in ("12.0", "0.0", "6.0", "-6.0")}
-    assert inks == {
-        "12.0": "gap-white",  # on dark blue
-        "0.0": "gap-black",
-        "6.0": "gap-black",
-        "-6.0": "gap-black",
-    }
+        assert (line.get("text-anchor"), line.get("class")) == ("middle", ink)
 
 
 @pytest.mark.parametrize(("size", "room"), [(8, True), (9, False)])
@@ -374,27 +375,6 @@ def test_a_long_name_is_whole_in_its_tooltip_and_in_the_words():
     assert all(len(words) < 250 for words in lab.frame.room)  # no place is kept for so much
 
 
-def test_a_resnet_and_its_1000_classes():
-    torch.manual_seed(0)
-    model = torchvision.models.resnet18(num_classes=7)
-    images = torch.randn(2, 3, 64, 96)
-    lab = CamLab(model, images, view="contributions")
-    found = compared(lab)
-    assert found.cams.shape == (2, 2, 3)
-    with torch.no_grad():
-        logits = model.eval()(images[:1])[0].numpy()
-    assert found.explanation.logits == pytest.approx(logits, abs=1e-5)
-    for side, number in enumerate(found.classes):
-        assert found.cams[side].mean() + found.explanation.bias[number] == pytest.approx(
-            logits[number], abs=1e-4
-        )
-    wide = CamLab(
-        nn.Sequential(nn.Identity(), nn.Conv2d(1, 1000, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten()),
-        PICTURES,
-    )
-    assert len(control(wide, "left")["options"]) == 1005
-
-
 def test_a_relu_that_is_called_twice():
     class Shared(Tiny):
         def __init__(self):
@@ -407,38 +387,6 @@ def test_a_relu_that_is_called_twice():
     lab = CamLab(Shared(), PICTURES, left=0, right=1)
     assert lab._head.layer == "relu_1"
     assert compared(lab).cams.tolist() == [[[12, 0], [6, 0]], [[-4, 0], [-2, 0]]]
-
-
-@pytest.mark.parametrize("kind", [torch.float64, torch.float16, torch.bfloat16])
-def test_other_kinds_of_numbers(kind):
-    lab = CamLab(Tiny().to(kind), PICTURES, right=1)  # its pictures are float32
-    assert compared(lab).cams.tolist() == [[[12, 0], [6, -6]], [[-4, 0], [-2, 2]]]
-
-
-def test_a_head_without_bias():
-    found = compared(CamLab(Tiny(bias=None), PICTURES))
-    assert found.explanation.bias.tolist() == [0, 0, 0]
-
-
-def test_the_model_is_left_as_it_was_and_runs_once_for_a_picture():
-    model = Tiny()
-    model.pool.eval()
-    modes = [module.training for module in model.modules()]
-    runs = []
-    model.register_forward_hook(
-        lambda module, inputs, given: runs.append((module.training, given.requires_grad))
-    )
-    lab = CamLab(model, PICTURES)
-    runs.clear()
-    lab.set(picture=1)
-    lab.set(left=2, view="map", strength=3)
-    lab.set(picture=0)
-    lab.set(picture=1)
-    assert runs == [(False, False)]
-    assert [module.training for module in model.modules()] == modes
-    assert all(p.requires_grad and p.grad is None for p in model.parameters())
-    assert torch.is_grad_enabled()
-    assert not model.body._forward_hooks
 
 
 def test_few_pictures_are_remembered():
@@ -486,15 +434,8 @@ class FlatMaps(Tiny):
         ({"strength": 101}, "strength to be an integer from 0 to 100, got 101"),
         ({"strength": "top 1"}, "strength to be an integer from 0 to 100, got 'top 1'"),
         ({"smooth": 1}, "smooth to be True or False, got 1"),
-        ({"images": PICTURES[:0]}, r"a tensor \(N, C, H, W\), got \(0, 1, 2, 2\)"),
-        ({"images": PICTURES[0]}, r"a tensor \(N, C, H, W\), got \(1, 2, 2\)"),
-        ({"images": PICTURES.numpy()}, "got ndarray"),
         ({"labels": [0]}, "a label for each of 2 pictures, got 1"),
         ({"labels": [[0], [1]]}, r"labels to be integers from 0 to 2, got \[0\]"),
-        ({"labels": torch.tensor([0, 3])}, "labels to be integers from 0 to 2, got 3"),
-        ({"labels": [0.5, 1]}, "labels to be integers from 0 to 2, got 0.5"),
-        ({"class_names": ["a", "b"]}, "a name for each of 3 classes, got 2"),
-        ({"class_names": "abc"}, "a list of class names, got 'abc'"),
         ({"class_names": list("abcd")}, "a name for each of 3 classes, got 4"),
         ({"model": nn.Flatten()}, "no linear layer or 1×1 convolution"),
         ({"model": FlatMaps()}, r"features \(N, C, h, w\) from 'flat', got \(1, 2, 4\)"),
@@ -503,26 +444,3 @@ class FlatMaps(Tiny):
 def test_impossible_settings(settings, message):
     with pytest.raises(ValueError, match=f"expected .*{message}"):
         CamLab(**({"model": Tiny(), "images": PICTURES} | settings))
-
-
-def test_a_network_with_layers_behind_the_pooling_is_refused():
-    vgg = nn.Sequential(
-        nn.Conv2d(1, 4, 3, padding=1),
-        nn.AdaptiveAvgPool2d(2),
-        nn.Flatten(),
-        nn.Linear(16, 4),
-        nn.ReLU(),
-        nn.Linear(4, 3),
-    )
-    with pytest.raises(ValueError, match=r"logits are mean\(CAM\) \+ bias, but with the maps of"):
-        CamLab(vgg, torch.rand(2, 1, 8, 8))
-
-
-def test_an_impossible_move_changes_nothing():
-    lab = tiny_lab()
-    before = lab.frame
-    for change in ({"picture": 5000}, {"left": 9}, {"right": "top 5"}, {"view": None}):
-        with pytest.raises(ValueError):
-            lab.set(**change)
-    assert lab.value == CamState(right=1)
-    assert lab.frame is before

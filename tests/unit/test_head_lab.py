@@ -254,18 +254,6 @@ def test_heads_that_are_kept():
     assert lab.value == HeadState()
 
 
-def test_the_lab_is_driven_from_code():
-    lab = HeadLab()
-    lab.set(height=5, built_for=(64, 7, 7))
-    before = lab.value
-    assert lab.text == draw_heads(before).text
-    with pytest.raises(ValueError, match="width to be an integer from 1 to 224, got 999"):
-        lab.set(width=999)
-    with pytest.raises(ValueError, match="expected a HeadState, got tuple"):
-        lab.value = (1, 64, 7, 7)
-    assert lab.value == before
-
-
 def test_its_name():
     assert repr(HeadLab(height=8, built_for=(64, 7, 7))) == (
         "HeadLab(1x64x8x7, 10 classes: 31,370 / 650 / 650 parameters, 1 of 3 broken)"

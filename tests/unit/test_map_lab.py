@@ -1,14 +1,9 @@
-import ctypes
-import gc
 import re
-import sys
 import warnings
-from copy import deepcopy
 from dataclasses import asdict, replace
 from itertools import pairwise, product
 
 import numpy as np
-import psutil
 import pytest
 import torch
 from hypothesis import given, settings
@@ -18,8 +13,8 @@ from torch import nn
 import frames
 from frames import check_letters, control
 from gap_utils.data import CLASS_NAMES, load_fashion_mnist
-from gap_utils.models import build_convnet, load_trained
-from gap_utils.svg import NOTHING, picture_of
+from gap_utils.models import load_trained
+from gap_utils.svg import NOTHING
 from gap_utils.widgets import MapLab
 from gap_utils.widgets.map_lab import ORDERS, POOLS, SCALES, VIEWS, MapState
 from gap_utils.widgets.map_reader import READINGS, MapReader, Scale, scale_of
@@ -417,11 +412,6 @@ def test_numbers_of_any_size_and_long_names(size):
     assert {"gap-ink"} == {line.get("class") for line in elements(named, "text")}
 
 
-def test_the_stored_picture_shows_panels_and_words():
-    picture = picture_of(gap_lab(layer="head.0").frame)
-    assert picture.png.startswith(b"\x89PNG") and picture.width == 592
-
-
 def test_controls_and_fields():
     lab = gap_lab()
     start = lab.value
@@ -478,34 +468,6 @@ def test_a_picture_runs_through_the_network_once_for_each_layer():
     assert passes_of(MapState(1, "0")) == 1  # so many others came since
 
 
-def test_the_model_is_left_as_it_was_and_read_in_evaluation_mode():
-    model = build_convnet(batch_norm=True).train()
-    model.head.eval()
-    model(TEST.images[:8]).sum().backward()
-    before, modes = deepcopy(model.state_dict()), [m.training for m in model.modules()]
-    gradients = [p.grad.clone() for p in model.parameters()]
-    expected = deepcopy(model).eval().body[:2](TEST.images[5:6]).detach()[0]
-    close(shown(MapLab(model, TEST.images, layer="body.1", picture=5)).reading.maps, expected)
-    with pytest.raises(
-        ValueError, match=r"\(3, 28, 28\), where it raises RuntimeError: .*channels"
-    ):
-        MapLab(model, torch.zeros(1, 3, 28, 28))
-    assert [m.training for m in model.modules()] == modes
-    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
-    for parameter, gradient in zip(model.parameters(), gradients, strict=True):
-        assert parameter.requires_grad and torch.equal(parameter.grad, gradient)
-    assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
-
-
-@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64])
-def test_models_of_other_number_formats(kind):
-    model = build_convnet().to(kind)
-    reading = shown(gap_lab(model)).reading
-    assert reading.maps.dtype == reading.logits.dtype == np.float32
-    expected = model.body[0](TEST.images[2:3].to(kind)).detach()[0].float()
-    close(reading.maps, expected, rtol=0.01, atol=1e-3)
-
-
 @pytest.mark.parametrize("shape", [(120, 120), (64, 256), (300, 100)])
 def test_colour_pictures_fill_their_space(shape):
     images = torch.zeros(1, 3, *shape)  # black
@@ -546,14 +508,8 @@ def test_only_the_layers_asked_for_are_offered():
         ({"scale": None}, "scale to be 'one for all maps' or 'each map its own', got None"),
         ({"pool": "sum"}, "pool to be 'mean' or 'max', got 'sum'"),
         ({"sort": "min"}, "sort to be 'index' or 'mean' or 'max', got 'min'"),
-        ({"images": TEST.images[0]}, r"one picture, a tensor \(N, C, H, W\), got \(1, 28, 28\)"),
-        ({"images": TEST.images[:0]}, r"at least one picture, .* got \(0, 1, 28, 28\)"),
-        ({"images": TEST.images.numpy()}, "at least one picture, .* got ndarray"),
         ({"labels": [1, 2]}, "a label for each of 1000 pictures, got 2"),
         ({"labels": torch.zeros(1000, 10).int()}, r"integers from 0 to 9, got \[0, 0"),
-        ({"labels": [0.5] * 1000}, "labels to be integers from 0 to 9, got 0.5"),
-        ({"labels": [-1] * 1000}, "labels to be integers from 0 to 9, got -1"),
-        ({"class_names": ["a", "b"]}, "a name for each of 10 classes, got 2"),
         (
             {"labels": [11] * 1000, "class_names": CLASS_NAMES},
             "integers from 0 to 9, got 11",
@@ -569,17 +525,6 @@ def test_impossible_settings(settings, message):
         MapLab(**{"model": GAP, "images": TEST.images, **settings})
 
 
-def test_an_impossible_move_changes_nothing():
-    lab = gap_lab(place=4)
-    start, frame = lab.value, lab.frame
-    for change in ({"picture": 5000}, {"place": 10}, {"layer": "conv"}, {"pool": "sum"}):
-        with pytest.raises(ValueError):
-            lab.set(**change)
-    with pytest.raises(ValueError, match="a MapState, got dict"):
-        lab.value = {"picture": 1}
-    assert lab.value == start and lab.frame is frame
-
-
 def test_the_first_layer_with_maps_is_where_a_lab_begins():
     lab = gap_lab(layer="body.5")
     lab.value = MapState(picture=1)
@@ -588,26 +533,3 @@ def test_the_first_layer_with_maps_is_where_a_lab_begins():
     assert MapLab(pooled, BLANK).value.layer == "1"
     assert MapLab(pooled[0], BLANK).value.layer == ""
     assert repr(gap_lab()) == "MapLab(picture 2, body.0 (Conv2d): 8 maps of 28×28)"
-
-
-@pytest.mark.parametrize("labels", [[np.int64(1), torch.tensor(9)], np.array([1, 9])])
-def test_labels_of_many_kinds(labels):
-    lab = MapLab(GAP, TEST.images[:2], labels)
-    assert [shown(lab).label, (lab.set(picture=1), shown(lab).label)[1]] == [1, 9]
-
-
-@pytest.mark.slow
-def test_four_hundred_moves_add_no_memory():
-    lab = MapLab(nn.Conv2d(1, 8, 3, padding=1), TEST.images)
-
-    def megabytes_after(moves):
-        for _ in range(moves // 2):
-            lab.set(picture=(lab.value.picture + 1) % len(TEST))
-            lab.set(place=(lab.value.place + 1) % 8)
-        gc.collect()
-        if sys.platform == "linux":
-            ctypes.CDLL(None).malloc_trim(0)  # hand back what is free already
-        return psutil.Process().memory_info().rss / 2**20
-
-    warm = megabytes_after(200)
-    assert abs(megabytes_after(400) - warm) <= 1

@@ -265,18 +265,6 @@ def test_no_sequence_of_moves_breaks_the_lab(data):
         assert np.isclose(pool_step(state).output, torch_pool(state)).all()
 
 
-def test_the_lab_is_driven_from_code(lab):
-    lab.set(mode="avg", kernel_size=3, stride=1, window=4)
-    before = lab.value
-    with pytest.raises(ValueError, match="kernel_size to be an integer from 1 to 4, got 5"):
-        lab.set(kernel_size=5)
-    with pytest.raises(ValueError, match="expected a PoolState, got dict"):
-        lab.value = {}
-    assert lab.value == before
-    with pytest.raises(ValueError, match="square map"):
-        PoolLab([[1, 2, 3]])
-
-
 def test_its_name():
     assert repr(PoolLab(mode="min", window=2)) == (
         "PoolLab(4x4, min, kernel 2, stride 2, padding 0, window 2 of 4: min(7, 3, 6, 1) = 1)"
