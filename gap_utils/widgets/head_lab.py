@@ -19,7 +19,7 @@ from torch import nn
 
 from gap_utils.shapes import MisfitError, ShapeTrace, trace_shapes
 from gap_utils.svg import Frame, Panel, box, element, letters_in, text
-from gap_utils.values import fit_number, read_whole_number, read_whole_numbers
+from gap_utils.values import fit_number, read_whole_numbers
 from gap_utils.widgets.lab import START_AGAIN, Choice, Lab, Slider
 
 LIMITS = {  # ResNet-50 gives 2,048 maps, RegNetY-128GF 7,392; ImageNet-21k has 21,843 classes
@@ -63,16 +63,14 @@ class HeadState:
         read_whole_numbers(self, **LIMITS)
         if self.built_for is not None:
             try:
-                sizes = zip(("channels", "height", "width"), self.built_for, strict=True)
-                built_for = tuple(
-                    read_whole_number("built_for", size, *LIMITS[name]) for name, size in sizes
-                )
+                channels, height, width = self.built_for
+                built = HeadState(channels=channels, height=height, width=width)
             except (TypeError, ValueError) as error:
                 raise ValueError(
                     f"expected built_for to be None or (C, H, W) in the range of the sliders, "
                     f"got {self.built_for!r}"
                 ) from error
-            object.__setattr__(self, "built_for", built_for)
+            object.__setattr__(self, "built_for", built.features[1:])
 
     @property
     def features(self) -> tuple[int, int, int, int]:

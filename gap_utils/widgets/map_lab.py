@@ -270,9 +270,8 @@ def _picture_panel(shown: Shown, width: int) -> Panel:
 
 def _thin_out(maps: np.ndarray, most: int) -> np.ndarray:
     """Leave out rows and columns of maps (..., H, W), evenly, where there are more than so many."""
-    part = min(1, most / max(maps.shape[-2:]))
-    rows, columns = (np.arange(ceil(n * part)) * n // ceil(n * part) for n in maps.shape[-2:])
-    return maps if part == 1 else maps[..., rows[:, None], columns]
+    step = ceil(max(maps.shape[-2:]) / most)
+    return maps[..., ::step, ::step]
 
 
 def _maps_panel(shown: Shown) -> Panel:
