@@ -63,7 +63,6 @@ MOST_NUMBERS = 8  # rows or columns of a map whose numbers are written out
 SIDE, EDGE, TOP = 272, 4, 28  # of a map: how wide it may be, and where it begins
 BAR = (EDGE, TOP + SIDE + 8, SIDE, 18)  # of colours: left, top, width, height
 WIDTH, HEIGHT = SIDE + 2 * EDGE, BAR[1] + BAR[3] + 22
-SQUARE = 33, 14  # the smallest with a number: five digits, points and signs of 12 pixels
 
 
 @dataclass(frozen=True)
@@ -212,10 +211,8 @@ class Comparison:
 
     @property
     def has_numbers(self) -> bool:
-        """Whether the squares have room for their numbers."""
-        (rows, columns), (_, _, width, height) = self.cams.shape[1:], self.box
-        large = width / columns >= SQUARE[0] and height / rows >= SQUARE[1]
-        return large and max(rows, columns) <= MOST_NUMBERS
+        """Whether the numbers are written out, for which the squares must have room."""
+        return self.state.view == "contributions" and max(self.cams.shape[1:]) <= MOST_NUMBERS
 
 
 def describe_comparison(comparison: Comparison) -> list[str]:
@@ -228,36 +225,36 @@ def describe_comparison(comparison: Comparison) -> list[str]:
     truth = "" if comparison.label is None else f": {names[comparison.label]}"
     predicted = say_best(probabilities, names, comparison.label, decimals=1)
     sentences = [f"Picture {comparison.state.picture}{truth}; predicted {predicted}."]
-    for side, name in enumerate(("Left", "Right")):
-        number, cam = comparison.classes[side], comparison.cams[side]
-        share, which = f"{probabilities[number]:.1%}", f"{np.isnan(cam).sum()} of them are"
-        row, column = np.unravel_index(cam.argmax(), cam.shape)  # NaN is taken for the largest
-        largest = format_number(cam[row, column], 3, fixed=True)
-        sentences.append(
-            f"{name}, {names[number]} ({NO_NUMBER if np.isnan(probabilities[number]) else share}): "
-            f"mean of {cam.size} contributions {_add_up(comparison, side)}; "
-            + (
-                f"{which} {NO_NUMBER}."
-                if np.isnan(cam).any()
-                else f"the largest is {largest} at row {row}, column {column}."
-            )
-        )
+    sentences += [_describe_class(comparison, side) for side in (0, 1)]
     if comparison.state.view == "contributions" and not comparison.has_numbers:
         sentences.append("The squares are too small for their numbers.")
     return sentences
 
 
-def _add_up(comparison: Comparison, side: int) -> str:
+def _describe_class(comparison: Comparison, side: int) -> str:
     """Write the sum behind a logit, with ≈ where only rounding keeps it from adding up."""
-    number, explanation = comparison.classes[side], comparison.explanation
+    explanation, number = comparison.explanation, comparison.classes[side]
+    cam, share = comparison.cams[side], explanation.probabilities[number]
     with np.errstate(invalid="ignore"):  # infinity of both signs has no mean
-        mean = comparison.cams[side].mean()
-    parts = mean, explanation.bias[number], explanation.logits[number]
-    if np.isnan(parts).any():
-        return NO_NUMBER
-    mean, bias, logit = (format_number(part, 3, fixed=True) for part in parts)
-    equals = "≈" if abs(float(mean) + float(bias) - float(logit)) >= 0.5e-3 else "="
-    return f"{mean} + bias {bias} {equals} logit {logit}"
+        parts = cam.mean(), explanation.bias[number], explanation.logits[number]
+    sum_ = NO_NUMBER
+    if not np.isnan(parts).any():
+        mean, bias, logit = (_fixed(part) for part in parts)
+        equals = "≈" if abs(float(mean) + float(bias) - float(logit)) >= 0.5e-3 else "="
+        sum_ = f"{mean} + bias {bias} {equals} logit {logit}"
+    row, column = np.unravel_index(cam.argmax(), cam.shape)
+    largest = f"the largest is {_fixed(cam[row, column])} at row {row}, column {column}"
+    if np.isnan(cam).any():
+        largest = f"{np.isnan(cam).sum()} of them are {NO_NUMBER}"
+    return (
+        f"{('Left', 'Right')[side]}, {comparison.class_names[number]} "
+        f"({NO_NUMBER if np.isnan(share) else f'{share:.1%}'}): "
+        f"mean of {cam.size} contributions {sum_}; {largest}."
+    )
+
+
+def _fixed(number: float) -> str:
+    return format_number(number, 3, fixed=True)
 
 
 def _as_text(comparison: Comparison, words: Sequence[str]) -> str:
@@ -265,7 +262,7 @@ def _as_text(comparison: Comparison, words: Sequence[str]) -> str:
     how = {"overlay": f"overlay of {state.strength}%"}.get(state.view, state.view)
     smooth = ", smooth" if state.smooth and state.view != "contributions" else ""
     sentences = [*words, f"View: {how}{smooth}."]
-    if state.view == "contributions" and max(cams.shape[1:]) <= MOST_NUMBERS:
+    if comparison.has_numbers:
         for name, cam in zip(("Left", "Right"), cams, strict=True):
             sentences.append(f"{name} {join_rows(map(format_number, row) for row in cam)}.")
     return " ".join(sentences)
@@ -310,7 +307,7 @@ def _panel(comparison: Comparison, side: int) -> Panel:
     title = f"{('Left', 'Right')[side]}: {name}"
     drawn = [
         text(EDGE, 14, title, 14, letters=letters_in(SIDE, 14)),
-        *(_write_numbers(comparison, side) if state.view == "contributions" else ()),
+        *(_write_numbers(comparison, side) if comparison.has_numbers else ()),
         box(place, "gap-edge"),
         box(BAR, "gap-edge"),
         text(EDGE, y, f"against {_brief(-limit, limit)}"),
@@ -335,7 +332,7 @@ def _write_numbers(comparison: Comparison, side: int) -> list[str]:
     width, height = width / cam.shape[1], height / cam.shape[0]
     light = (signed_colours(cam / (limit or 1)) / 255) ** 2.2 @ (0.2126, 0.7152, 0.0722)
     drawn = []
-    for (row, column), number in np.ndenumerate(cam if comparison.has_numbers else cam[:0]):
+    for (row, column), number in np.ndenumerate(cam):
         x, y = left + column * width, top + row * height
         drawn.append(box((x, y, width, height), "gap-edge"))
         if np.isfinite(number):  # else it has a pattern
