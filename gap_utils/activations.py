@@ -9,10 +9,11 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
+from functools import partial
 from itertools import count, islice
 from traceback import walk_stack
 from types import FrameType
@@ -53,11 +54,11 @@ def capture_activations(
 
     Yields:
         A dict, name -> tensor, in the order of the calls; where a layer gives a tuple, list
-        or dict, the same with its tensors. It is filled by a pass and emptied by the next one.
-        A pass is a call of the model or, from outside of such a call, of one of its modules or
-        a method of theirs, such as timm's `model.forward_features(images)`; passes at the same
-        time in several threads are not kept apart. A layer that is called more than once in a
-        pass gives "name", "name_1", "name_2", ...
+        or dict, the same with its tensors. A layer that is called more than once in a pass
+        gives "name", "name_1", "name_2", ... A pass fills the dict, the next one empties it
+        first. A pass is a call of the model or, from outside of such a call, of one of its
+        modules or a method of theirs, such as timm's `model.forward_features(images)`; passes
+        at the same time in several threads are not kept apart.
 
     Raises:
         ValueError: if a layer is not in the model, or was made by `torch.jit`.
@@ -89,23 +90,19 @@ def capture_activations(
             calls.clear()
             current = method
 
-    def keep(name: str, given: Any) -> None:
+    def keep(name: str, _module: nn.Module, _inputs: Any, given: Any) -> None:
         calls[name] += 1
         maps[name_of_call(name, calls[name], modules)] = _copy(given) if detach else given
 
-    hooks = []
     try:
-        for module in modules.values():
-            if not isinstance(module, torch.jit.ScriptModule):
-                hooks.append(module.register_forward_pre_hook(begin))
-        for name, module in chosen.items():
-            hook = lambda _module, _inputs, given, name=name: keep(name, given)  # noqa: E731
-            hooks.append(module.register_forward_hook(hook))
-        with uncompiled():
+        with ExitStack() as hooks, uncompiled():
+            for module in modules.values():
+                if not isinstance(module, torch.jit.ScriptModule):
+                    hooks.enter_context(module.register_forward_pre_hook(begin))
+            for name, module in chosen.items():
+                hooks.enter_context(module.register_forward_hook(partial(keep, name)))
             yield maps
     finally:
-        for hook in hooks:
-            hook.remove()
         outside, current = set(), None  # frames keep what their variables hold
 
 
@@ -134,13 +131,7 @@ def check_python(layers: dict[str, nn.Module]) -> None:
 
 
 def name_of_call(name: str, call: int, names: Container[str]) -> str:
-    """Name the first, second, ... call of a layer: "relu", "relu_1", ...
-
-    Args:
-        name: of the layer.
-        call: which one, from 1 on.
-        names: of all layers of the model; "relu_1" may be one of them.
-    """
+    """Name call 1, 2, ... of a layer "relu", "relu_1", ...; leave out the names of layers."""
     numbered = (f"{name}_{number}" for number in count(1))
     free = (new for new in numbered if new not in names)
     return name if call == 1 else next(islice(free, call - 2, None))
@@ -165,7 +156,8 @@ def _choose(model: nn.Module, layers: Any) -> dict[str, nn.Module]:
             fitting = [name for name, module in known.items() if module is layer][:1]
         elif isinstance(layer, str):
             called = layer if layer in known else re.sub(r"_[0-9]+$", "", layer)
-            fitting = [called] if called in known else _match(layer, known)
+            matching = [name for name in known if fnmatchcase(name, layer)]
+            fitting = [called] if called in known else matching
         else:
             raise ValueError(f"expected a layer's name, pattern or module, got {layer!r}")
         if not fitting:
@@ -180,10 +172,6 @@ def _choose(model: nn.Module, layers: Any) -> dict[str, nn.Module]:
             if not any(known[name] is module for module in found.values()):
                 found[name] = known[name]
     return found
-
-
-def _match(pattern: str, names: Sequence[str]) -> list[str]:
-    return [name for name in names if fnmatchcase(name, pattern)]
 
 
 def _copy(given: Any) -> Any:
@@ -279,11 +267,10 @@ def grad_cam(features: Tensor, score: Tensor) -> Tensor:
 def linear_from_conv(convolution: nn.Conv2d) -> nn.Linear:
     """Turn the head "1×1 convolution → GAP" into "GAP → linear" with equal logits.
 
+    Weight and bias are copies.
+
     Args:
         convolution: from C channels to K, kernel 1×1, stride 1, no padding, one group.
-
-    Returns:
-        A linear layer with copies of its weight and bias.
 
     Raises:
         ValueError: if the convolution is another.
@@ -302,14 +289,7 @@ def linear_from_conv(convolution: nn.Conv2d) -> nn.Linear:
 def conv_from_linear(linear: nn.Linear) -> nn.Conv2d:
     """Turn the head "GAP → linear" into "1×1 convolution → GAP" with equal logits.
 
-    Args:
-        linear: from C features to K classes.
-
-    Returns:
-        A 1×1 convolution with copies of its weight and bias.
-
-    Raises:
-        ValueError: if it is no linear layer.
+    Weight and bias are copies; a ValueError is raised for what is no linear layer.
 
     Example:
         >>> conv_from_linear(nn.Linear(64, 10))
@@ -323,9 +303,8 @@ def conv_from_linear(linear: nn.Linear) -> nn.Conv2d:
 def _is_one_by_one(layer: nn.Module) -> bool:
     return (
         isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d)
-        and set((*layer.kernel_size, *layer.stride)) == {1}
+        and {*layer.kernel_size, *layer.stride, layer.groups} == {1}
         and (layer.padding in ("valid", "same") or not any(layer.padding))
-        and layer.groups == 1
     )
 
 
@@ -343,38 +322,23 @@ def _convert(old: nn.Module, kind: type[nn.Module], *sizes: int) -> nn.Module:
 
 @dataclass(frozen=True, eq=False)
 class CamHead:
-    """Where a network pools, and the linear map around it.
+    """Where a network pools, and the linear map around it."""
 
-    Attributes:
-        layer: name of the layer that gives the features, as `capture_activations` has it.
-        weight: shape (K, C).
-        bias: shape (K,).
-    """
-
-    layer: str
-    weight: Tensor
-    bias: Tensor
-
-
-def _are_maps(given: Any) -> bool:
-    """Whether it is (N, C, *spatial) with more than one position, so not yet pooled."""
-    return isinstance(given, Tensor) and given.shape[2:].numel() > 1
+    layer: str  # gives the features; its name as `capture_activations` has it
+    weight: Tensor  # shape (K, C), on the CPU
+    bias: Tensor  # shape (K,), on the CPU
 
 
 def find_cam_head(model: nn.Module, images: Tensor) -> CamHead:
     """Find the features whose class activation maps add up to the logits.
 
-    Looks for a linear layer or 1×1 convolution to as many outputs as there are logits, and
-    for a layer with maps of as many channels as it takes, the last of each first, and keeps
-    the first pair with `mean(CAM) + bias = logits` on the pictures. So nothing is taken for
-    granted of the kind of network.
+    Tries each linear layer or 1×1 convolution to as many outputs as there are logits with each
+    layer that gives maps of as many channels as it takes, the last ones first, and keeps the
+    first pair with `mean(CAM) + bias = logits` on the pictures.
 
     Args:
         model: pictures to logits (N, K); left as it was.
         images: one or a few, shape (N, C, H, W).
-
-    Returns:
-        The features' layer, and the weight and bias, on the CPU.
 
     Raises:
         ValueError: if there is no such pair, with the reason.
@@ -400,12 +364,21 @@ def find_cam_head(model: nn.Module, images: Tensor) -> CamHead:
         if isinstance(module, nn.Linear) or _is_one_by_one(module)
         if len(module.weight) == logits.shape[1]
     ]
-    tried = None
+    reason = "no linear layer or 1×1 convolution gives as many numbers as there are logits"
+    if heads:
+        name, module = heads[-1]
+        reason = (
+            f"no layer gives maps of the {module.weight.shape[1]} channels that {name!r} takes, "
+            "with more than one position"
+        )
+    tried = ""
     for name, module in reversed(heads):
         weight = _copy(module.weight).float().flatten(1)
         bias = torch.zeros(len(weight)) if module.bias is None else _copy(module.bias).float()
         for layer, given in reversed(maps.items()):
-            if not _are_maps(given) or given.shape[:2] != (len(logits), weight.shape[1]):
+            if not isinstance(given, Tensor) or given.shape[2:].numel() < 2:  # pooled already
+                continue
+            if given.shape[:2] != (len(logits), weight.shape[1]):
                 continue
             cam = class_activation_map(given.float(), weight)
             error = (cam.flatten(2).mean(2) + bias - logits).abs().max().item()
@@ -415,23 +388,14 @@ def find_cam_head(model: nn.Module, images: Tensor) -> CamHead:
             rounding = max(torch.finfo(k).eps for k in kinds)
             # an accelerator may multiply with three digits (TF32)
             exact = max(1e-4 if images.device.type == "cpu" else 1e-3, rounding)
-            allowed = exact * parts.max() + rounding * logits.abs().max()
-            if weight.any() and error <= allowed:
+            if not weight.any():
+                found = f"the weights of {name!r} are all zero, which fits any maps"
+            elif error <= exact * parts.max() + rounding * logits.abs().max():
                 return CamHead(layer, weight, bias)
-            tried = tried or (layer, name, error if weight.any() else None)
-    reason = "no linear layer or 1×1 convolution gives as many numbers as there are logits"
-    if heads:
-        channels = heads[-1][1].weight.shape[1]
-        reason = (
-            f"no layer gives maps of the {channels} channels that {heads[-1][0]!r} takes, with "
-            "more than one position"
-        )
-    if tried:
-        layer, name, error = tried
-        reason = (
-            f"with the maps of {layer!r} and the weights of {name!r} that is up to {error:.3g} "
-            "off: something other than a mean is between them"
-            if error is not None
-            else f"the weights of {name!r} are all zero, which fits any maps"
-        )
-    raise ValueError(f"expected a model whose logits are mean(CAM) + bias, but {reason}")
+            else:
+                found = (
+                    f"with the maps of {layer!r} and the weights of {name!r} that is up to "
+                    f"{error:.3g} off: something other than a mean is between them"
+                )
+            tried = tried or found
+    raise ValueError(f"expected a model whose logits are mean(CAM) + bias, but {tried or reason}")

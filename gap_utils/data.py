@@ -8,13 +8,12 @@ from __future__ import annotations
 import gzip
 import hashlib
 import os
-import shutil
-import tempfile
 import zipfile
 import zlib
 from dataclasses import dataclass, replace
 from http.client import HTTPException
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
@@ -49,20 +48,11 @@ IN_TORCHVISION = Path("FashionMNIST", "raw")  # where torchvision keeps the file
 
 @dataclass(frozen=True)
 class Split:
-    """Pictures with their classes.
+    """Pictures with their classes, equally many of each."""
 
-    Attributes:
-        images: shape (N, 1, 28, 28), float32 in [0, 1].
-        labels: class numbers, shape (N,), int64.
-        numbers: place of each picture in the official training or test file, shape (N,).
-
-    Raises:
-        ValueError: if there are not equally many of each.
-    """
-
-    images: Tensor
-    labels: Tensor
-    numbers: Tensor
+    images: Tensor  # shape (N, 1, 28, 28), float32 in [0, 1]
+    labels: Tensor  # class numbers, shape (N,), int64
+    numbers: Tensor  # place of each picture in the official training or test file, shape (N,)
 
     def __post_init__(self):
         images, labels, numbers = map(len, vars(self).values())
@@ -82,23 +72,14 @@ class Split:
 
 @dataclass(frozen=True, repr=False)
 class Dataset:
-    """Pictures and their classes, split in three.
+    """Pictures and their classes, split in three."""
 
-    Attributes:
-        name: what the pictures are.
-        train: to learn from.
-        validation: to choose with.
-        test: for the last number only.
-        source: where the pictures came from.
-        class_names: of the class numbers, from 0 on.
-    """
-
-    name: str
-    train: Split
-    validation: Split
-    test: Split
-    source: str
-    class_names: tuple[str, ...]
+    name: str  # what the pictures are
+    train: Split  # to learn from
+    validation: Split  # to choose with
+    test: Split  # for the last number only
+    source: str  # where the pictures came from
+    class_names: tuple[str, ...]  # of the class numbers, from 0 on
 
     def to(self, device: str | torch.device) -> Dataset:
         """Return the data on a device."""
@@ -118,15 +99,12 @@ def load_fashion_mnist(
     """Load Fashion-MNIST as tensors.
 
     Args:
-        size: "small", 6,000 pictures that ship with `gap_utils`; or "full", all 70,000.
-            The small parts are taken from the full ones of the same name.
+        size: "small", 4,000, 1,000 and 1,000 pictures that ship with `gap_utils`; or "full",
+            all 55,000, 5,000 and 10,000, of which the small parts are.
         folder: where the four files of the full set are, packed (.gz) or not. When None:
             torchvision's folder `data/FashionMNIST/raw` here, this user's cache, and the
             folder of Debian's package dataset-fashion-mnist.
         download: fetch the full set (31 MB) into the cache if it is nowhere.
-
-    Returns:
-        The data: 4,000, 1,000 and 1,000 pictures, or 55,000, 5,000 and 10,000.
 
     Raises:
         ValueError: if `size` is unknown, or a file is damaged.
@@ -202,20 +180,16 @@ def _download(target: Path) -> None:
     from torchvision.datasets import FashionMNIST as Download  # takes a second
 
     print(f"Downloading Fashion-MNIST (31 MB) to {target}")
-    aside = None
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(dir=target.parent))
-        Download(aside, download=True)
-        (aside / IN_TORCHVISION).rename(target)
+        with TemporaryDirectory(dir=target.parent, ignore_cleanup_errors=True) as aside:
+            Download(aside, download=True)
+            Path(aside, IN_TORCHVISION).rename(target)
     except (OSError, RuntimeError, HTTPException) as error:
         raise OSError(
             f"expected to download Fashion-MNIST to {target}, got: {error}. The small set, "
             "load_fashion_mnist(), needs no network"
         ) from error
-    finally:
-        if aside:
-            shutil.rmtree(aside, ignore_errors=True)
 
 
 def _file(folder: Path, name: str) -> Path | None:

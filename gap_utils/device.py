@@ -16,9 +16,8 @@ THREADS_SET = {"OMP_NUM_THREADS", "MKL_NUM_THREADS"}
 def available_kinds() -> list[str]:
     """List the kinds of device that PyTorch can use here, the fastest first.
 
-    Returns:
-        The accelerator if there is one, "cuda" (NVIDIA or AMD), "mps" (Apple) or "xpu"
-        (Intel) for example; "cpu" is always last.
+    First comes the accelerator if there is one, "cuda" (NVIDIA or AMD), "mps" (Apple) or "xpu"
+    (Intel) for example; "cpu" is always last.
     """
     if torch.accelerator.is_available():
         return [torch.accelerator.current_accelerator().type, "cpu"]
@@ -31,9 +30,6 @@ def pick_device(prefer: str | torch.device | None = None) -> torch.device:
     Args:
         prefer: a device or its name, such as "cpu", "cuda" or "cuda:1"; when None, the
             accelerator if there is one, otherwise the CPU.
-
-    Returns:
-        The device.
 
     Raises:
         ValueError: if the preferred device does not exist here or is no device name.
@@ -60,13 +56,10 @@ def pick_device(prefer: str | torch.device | None = None) -> torch.device:
 
 
 def describe_device(device: str | torch.device) -> str:
-    """Say in one line what a device is.
+    """Say in one line the kind, name and memory of a device, and the threads of the CPU.
 
     Args:
         device: a device that exists here, or its name.
-
-    Returns:
-        Its kind, name and memory, and for the CPU how many threads PyTorch uses.
 
     Raises:
         ValueError: as `pick_device` does.
@@ -80,24 +73,20 @@ def describe_device(device: str | torch.device) -> str:
         memory = torch.mps.recommended_max_memory() / GIB
         return f"{device}: the GPU of this {chip} Mac, {memory:.0f} GiB of memory"
     if device.type == "cpu":
-        threads = torch.get_num_threads()
-        return f"{device}: {chip}, {threads} thread{'s' * (threads != 1)}{_main_memory()}"
+        threads, memory = torch.get_num_threads(), ""
+        if hasattr(os, "sysconf"):  # not on Windows
+            size = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+            memory = f", {size / GIB:.0f} GiB of memory"
+        return f"{device}: {chip}, {threads} thread{'s' * (threads != 1)}{memory}"
     return str(device)
 
 
-def _main_memory() -> str:
-    if not hasattr(os, "sysconf"):  # Windows
-        return ""
-    return f", {os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / GIB:.0f} GiB of memory"
-
-
 def suggest_threads() -> int:
-    """Say how many threads PyTorch should use on this CPU.
+    """Say how many threads PyTorch should use: one for each CPU that this process may use.
 
-    Returns:
-        The number of CPUs that this process may use: those of its affinity mask, or fewer
-        where its control group (a container) has a smaller quota. More threads than that
-        wait for each other, and a training step can take ten times as long.
+    Those are the CPUs of its affinity mask, or fewer where its control group (a container) has
+    a smaller quota. More threads than that wait for each other, and a training step can take
+    ten times as long.
     """
     from joblib import cpu_count  # only those who train need it
 
@@ -112,7 +101,10 @@ def use_suggested_threads() -> Iterator[None]:
     MKL_NUM_THREADS, or by `torch.set_num_threads` if it is not what PyTorch takes by itself.
     """
     before, suggested = torch.get_num_threads(), suggest_threads()
-    if before <= suggested or before not in _usual_threads() or THREADS_SET & set(os.environ):
+    on_linux = hasattr(os, "sched_getaffinity")
+    cpus = len(os.sched_getaffinity(0)) if on_linux else os.cpu_count() or 1
+    usual = (cpus, cpus // 2)  # a thread per CPU, or per core of two CPUs
+    if before <= suggested or before not in usual or THREADS_SET & set(os.environ):
         yield
         return
     torch.set_num_threads(suggested)
@@ -122,8 +114,16 @@ def use_suggested_threads() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _usual_threads() -> tuple[int, int]:
-    """What PyTorch takes by itself: a thread per CPU, or per core of two CPUs."""
-    on_linux = hasattr(os, "sched_getaffinity")
-    cpus = len(os.sched_getaffinity(0)) if on_linux else os.cpu_count() or 1
-    return cpus, cpus // 2
+@contextmanager
+def keep_random_state() -> Iterator[None]:
+    """Give PyTorch's random state back as it was, on the CPU and on the accelerator."""
+    kind = available_kinds()[0]
+    on_apple = torch.mps.get_rng_state() if kind == "mps" else None
+    started = kind in ("cuda", "xpu") and getattr(torch, kind).is_initialized()
+    devices = range(torch.accelerator.device_count()) if started else []
+    try:
+        with torch.random.fork_rng(devices, device_type=kind if started else "cuda"):
+            yield
+    finally:
+        if on_apple is not None:
+            torch.mps.set_rng_state(on_apple)

@@ -17,16 +17,11 @@ from gap_utils.values import read_whole_number
 
 
 class Score(NamedTuple):
-    """How well a model does.
+    """How well a model does."""
 
-    Attributes:
-        loss: mean over the pictures.
-        accuracy: share of the pictures whose largest logit is that of their class, 0 to 1. A
-            picture whose largest logit is no number, or infinite, has no answer and is not
-            in it.
-    """
-
-    loss: float
+    loss: float  # mean over the pictures
+    # share of the pictures whose largest logit is that of their class, 0 to 1; one whose largest
+    # logit is no number, or infinite, has no answer and is not in it
     accuracy: float
 
 
@@ -43,11 +38,7 @@ def preserve_training_mode(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Run a model in evaluation mode without gradients, then put its modes back.
-
-    Raises:
-        ValueError: if it has no such mode.
-    """
+    """Run a model in evaluation mode without gradients, then put its modes back."""
     with preserve_training_mode(model), torch.no_grad():
         try:
             model.eval()
@@ -72,10 +63,7 @@ def as_input(model: nn.Module, images: Tensor) -> Tensor:
 
     A copy, as a first layer that works in place would change the pictures. Integers stay
     integers: an embedding looks rows up by them, and pixels from 0 to 255 are not those from
-    0 to 1 that a network was trained on.
-
-    Raises:
-        ValueError: if the weights have no numbers yet.
+    0 to 1 that a network was trained on. Raises ValueError as `check_weights` does.
     """
     check_weights(model)
     tensors = chain(model.parameters(), model.buffers())
@@ -98,26 +86,20 @@ def run_model(model: nn.Module, images: Tensor) -> Any:
 
 def check_logits(logits: Tensor, pictures: int) -> None:
     """Raise ValueError if these are not logits (N, K) of so many pictures."""
-    if not isinstance(logits, Tensor):
-        found = f"a {type(logits).__name__}"
-    elif logits.ndim != 2 or len(logits) != pictures:
-        found = str(tuple(logits.shape))
-    else:
-        return
-    raise ValueError(f"expected logits of shape (N, K) with N = {pictures}, got {found}")
+    is_tensor = isinstance(logits, Tensor)
+    if not is_tensor or logits.ndim != 2 or len(logits) != pictures:
+        found = tuple(logits.shape) if is_tensor else f"a {type(logits).__name__}"
+        raise ValueError(f"expected logits of shape (N, K) with N = {pictures}, got {found}")
 
 
 def predict(model: nn.Module, images: Tensor, batch_size: int = 500) -> Tensor:
-    """Return the logits of pictures, in evaluation mode; the model is left as it was.
+    """Return the logits (N, K) of pictures, in evaluation mode and without gradients.
 
     Args:
-        model: pictures (N, C, H, W) to logits (N, K).
+        model: pictures (N, C, H, W) to logits (N, K), on its device; left as it was.
         images: shape (N, C, H, W), on any device; in any floating-point format, or integers
             where the model takes those.
         batch_size: how many pictures the model gets at once.
-
-    Returns:
-        Logits, shape (N, K), on the device of the model, without gradients.
 
     Raises:
         ValueError: if these are no tensor or no pictures, the batch size is not from 1 on, the
@@ -148,9 +130,6 @@ def evaluate(
         split: pictures and their classes.
         loss_function: (logits, labels) to their mean loss. It gets the logits in float32
             where the model gives shorter ones.
-
-    Returns:
-        Loss and accuracy (0 to 1).
 
     Raises:
         ValueError: as `predict` does.

@@ -19,9 +19,7 @@ TRAINED = ASSETS / "trained.json"
 
 
 class ConvNet(nn.Module):
-    """A body of convolutions and a head that turns its maps into logits.
-
-    Make one with `build_convnet`.
+    """A body of convolutions and a head that turns its maps into logits; see `build_convnet`.
 
     Attributes:
         body: pictures (N, in_channels, H, W) to features (N, 32, h, w).
@@ -32,16 +30,10 @@ class ConvNet(nn.Module):
 
     def __init__(self, body: nn.Module, head: nn.Module, feature_size: tuple[int, int] | None):
         super().__init__()
-        self.body = body
-        self.head = head
-        self.feature_size = feature_size
+        self.body, self.head, self.feature_size = body, head, feature_size
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the logits of pictures.
-
-        Raises:
-            ValueError: if the maps do not fit a flatten head.
-        """
+        """Return the logits of pictures; raise ValueError if the maps do not fit the head."""
         features = self.body(images)
         size = tuple(features.shape[2:])
         if self.feature_size is not None and size != self.feature_size:
@@ -77,15 +69,15 @@ def build_convnet(
         input_size: height and width of the pictures; matters to "flatten" only.
 
     Returns:
-        The network, with PyTorch's initial weights. They are in channels-last memory, which
-        makes a step of training on a CPU about a quarter shorter and changes no number's place.
+        The network with PyTorch's initial weights, in channels-last memory, which makes a step
+        of training on a CPU about a quarter shorter.
 
     Raises:
         ValueError: if the head is unknown, or a size leaves no maps.
 
     Source:
-        The usual small VGG-like body; the heads are those of Lin, Chen and Yan (2014),
-        "Network In Network", and of the networks before it.
+        A small VGG-like body; the head "gap" is that of Lin, Chen and Yan (2014), "Network In
+        Network".
 
     Example:
         >>> sum(parameter.numel() for parameter in build_convnet().parameters())
@@ -119,15 +111,12 @@ def build_convnet(
 
 
 def load_trained(name: str) -> ConvNet:
-    """Load a network whose trained weights ship with `gap_utils`.
+    """Load a network whose trained weights ship here; on the CPU, in evaluation mode.
 
     Args:
         name: "gap", "gmp" or "flatten", the three networks of lesson 04; or "gap_7x7", with
             batch normalisation and without the last pooling, so that its maps are 7×7.
             `assets/README.md` tells how they were trained and how accurate they are.
-
-    Returns:
-        The network, on the CPU and in evaluation mode.
 
     Raises:
         ValueError: if the name is unknown, or the file of the weights is damaged.

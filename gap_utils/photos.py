@@ -30,14 +30,11 @@ JPEG_COLOURS = re.compile(rb"JFIF\0.{9}|Adobe.{7}", re.DOTALL)
 
 
 def load_photo(name: str) -> Image.Image:
-    """Open one of the photographs that the lessons use.
+    """Open one of the photographs that the lessons use, as a Pillow picture in RGB.
 
     Args:
         name: "cat", "espresso" or "rocket", which ship with this package; or "hopper", Rear
             Admiral Grace Hopper, which ships with matplotlib.
-
-    Returns:
-        A Pillow picture in RGB.
 
     Raises:
         ValueError: for another name.
@@ -59,7 +56,7 @@ def load_photo(name: str) -> Image.Image:
 
 
 def read_photo(source: str | Path | bytes | bytearray | memoryview) -> Image.Image:
-    """Read a JPEG or PNG file as anybody would see it.
+    """Read a JPEG or PNG file as anybody would see it, as a Pillow picture in RGB.
 
     Colours are brought to sRGB (perceptual intent) from the colour profile in the file; without
     one that fits they count as sRGB, whatever a PNG's gAMA, cHRM and cICP say. A photograph is
@@ -68,9 +65,6 @@ def read_photo(source: str | Path | bytes | bytearray | memoryview) -> Image.Ima
 
     Args:
         source: a path, or the bytes of the file.
-
-    Returns:
-        A Pillow picture in RGB.
 
     Raises:
         ValueError: if it is no such picture, broken, larger than 80 million pixels, or more

@@ -28,27 +28,23 @@ def output_size(
     padding: int = 0,
     ceil_mode: bool = False,
 ) -> int:
-    """Count the windows that fit along one axis.
+    """Count the windows that fit along one axis, at least 1.
 
     Without `ceil_mode` this is floor((size + 2 * padding - kernel_size) / stride) + 1.
-    With it, one more window is allowed to hang over the far end, as long as it starts
-    inside the map or its near padding.
 
     Args:
         size: length of the axis.
         kernel_size: length of the window.
         stride: step from one window to the next; the kernel size when None.
         padding: positions added at each end, at most half the kernel size.
-        ceil_mode: keep a last window that hangs over the end.
-
-    Returns:
-        The number of windows, at least 1.
+        ceil_mode: keep a last window that hangs over the far end, as long as it starts
+            inside the map or its near padding.
 
     Raises:
         ValueError: if a number is out of range or no window fits.
 
     Source:
-        The shape section of `torch.nn.MaxPool2d`. Introduced in lesson 01.
+        The shape section of `torch.nn.MaxPool2d`.
 
     Example:
         >>> output_size(7, kernel_size=2)
@@ -84,21 +80,13 @@ def windows_along(
     padding: int = 0,
     ceil_mode: bool = False,
 ) -> list[tuple[int, int]]:
-    """List where each window starts and stops along one axis.
-
-    Positions count from the first element of the map, so padding has negative positions
-    at the near end and positions from `size` on at the far end. A window that hangs over
-    the padded end (`ceil_mode`) is cut there.
-
-    Args:
-        size: length of the axis.
-        kernel_size: length of the window.
-        stride: step from one window to the next; the kernel size when None.
-        padding: positions added at each end, at most half the kernel size.
-        ceil_mode: keep a last window that hangs over the end.
+    """List where each window starts and stops along one axis; the arguments of `output_size`.
 
     Returns:
         One (start, stop) pair per window; `stop` is exclusive, as in a Python slice.
+        Positions count from the first element of the map, so padding has negative positions
+        at the near end and positions from `size` on at the far end. A window that hangs over
+        the padded end (`ceil_mode`) is cut there.
 
     Raises:
         ValueError: as `output_size` does.
@@ -129,8 +117,7 @@ def pool(
     """Slide a window over each channel and keep one number per window.
 
     Args:
-        x: features of shape (N, C, *spatial) with one to three spatial axes. Lists,
-            NumPy arrays and integers are taken as floats.
+        x: features of shape (N, C, *spatial), as `as_features` takes them.
         kernel_size: window length, one for all axes or one per spatial axis.
         stride: step between windows, likewise; the kernel size when None.
         padding: positions added at both ends of each axis, likewise. They never win a
@@ -146,8 +133,7 @@ def pool(
         ValueError: if the shape, the mode or a window setting cannot work.
 
     Source:
-        Equal to `torch.nn.functional.max_pool2d` and `avg_pool2d` and their 1-D and 3-D
-        forms. Introduced in lesson 01.
+        Equal to `torch.nn.functional.max_pool2d` and `avg_pool2d` and their 1-D and 3-D forms.
 
     Example:
         >>> pool([[[1, 1, 2, 2, 5, 1, 6]]], kernel_size=3, stride=1)
@@ -160,18 +146,14 @@ def pool(
     kernel = _per_axis("kernel_size", kernel_size, len(sizes))
     strides = kernel if stride is None else _per_axis("stride", stride, len(sizes))
     paddings = _per_axis("padding", padding, len(sizes))
-    windows = [
-        windows_along(*settings, ceil_mode)
-        for settings in zip(sizes, kernel, strides, paddings, strict=True)
-    ]
+    axes = zip(sizes, kernel, strides, paddings, strict=True)
+    windows = [windows_along(*settings, ceil_mode) for settings in axes]
 
     pooled = x.new_empty(*x.shape[:2], *map(len, windows))
     for position in product(*(range(len(axis)) for axis in windows)):
         window = [axis[i] for axis, i in zip(windows, position, strict=True)]
-        inside = [
-            slice(max(start, 0), min(stop, size))
-            for (start, stop), size in zip(window, sizes, strict=True)
-        ]
+        # a stop beyond the map is as good as its end
+        inside = [slice(max(start, 0), stop) for start, stop in window]
         values = x[(..., *inside)].flatten(2)  # (N, C, numbers of the map in this window)
         if mode == "max":
             result = values.amax(dim=2)
@@ -186,20 +168,16 @@ def pool(
 
 
 def global_average_pool(x: Tensor | np.ndarray | Sequence) -> Tensor:
-    """Average each channel over all its positions.
+    """Average each channel over all its positions: (N, C, *spatial) -> (N, C).
 
     Args:
-        x: features of shape (N, C, *spatial) with one to three spatial axes. Lists,
-            NumPy arrays and integers are taken as floats.
-
-    Returns:
-        Pooled features of shape (N, C).
+        x: features with one to three spatial axes, as `as_features` takes them.
 
     Raises:
-        ValueError: if `x` has another rank or an empty spatial axis.
+        ValueError: as `as_features` does.
 
     Source:
-        Lin, Chen and Yan (2014), "Network In Network", section 3.2. Introduced in lesson 01.
+        Lin, Chen and Yan (2014), "Network In Network", section 3.2.
 
     Example:
         >>> global_average_pool([[[[1, 2], [3, 6]]]])
@@ -209,21 +187,16 @@ def global_average_pool(x: Tensor | np.ndarray | Sequence) -> Tensor:
 
 
 def global_max_pool(x: Tensor | np.ndarray | Sequence) -> Tensor:
-    """Keep the largest number of each channel.
+    """Keep the largest number of each channel: (N, C, *spatial) -> (N, C).
 
     Args:
-        x: features of shape (N, C, *spatial) with one to three spatial axes. Lists,
-            NumPy arrays and integers are taken as floats.
-
-    Returns:
-        Pooled features of shape (N, C).
+        x: features with one to three spatial axes, as `as_features` takes them.
 
     Raises:
-        ValueError: if `x` has another rank or an empty spatial axis.
+        ValueError: as `as_features` does.
 
     Source:
-        Oquab et al. (2015), "Is object localization for free?", section 3. Introduced in
-        lesson 01.
+        Oquab et al. (2015), "Is object localization for free?", section 3.
 
     Example:
         >>> global_max_pool([[[[1, 2], [3, 6]]]])
@@ -236,11 +209,8 @@ def as_features(x: Tensor | np.ndarray | Sequence) -> Tensor:
     """Return `x` as floating-point features of shape (N, C, *spatial).
 
     A floating-point tensor comes back as it is. NumPy floats keep their precision; lists
-    and integers take PyTorch's default float type.
-
-    Raises:
-        ValueError: if `x` is not an array of real numbers with one to three non-empty
-            spatial axes.
+    and integers take PyTorch's default float type. A ValueError is raised for what is no array
+    of real numbers with one to three non-empty spatial axes.
 
     Example:
         >>> as_features([[[1, 2, 3]]])

@@ -23,12 +23,9 @@ def shift(images: Tensor, dx: int, dy: int) -> Tensor:
     """Move pictures inside their frame; what leaves it is lost, zeros come in.
 
     Args:
-        images: shape (..., H, W).
+        images: shape (..., H, W), which stays.
         dx: pixels to the right, or to the left where negative.
         dy: pixels down, or up where negative.
-
-    Returns:
-        Pictures of the same shape.
 
     Example:
         >>> shift(torch.tensor([[1, 2], [3, 4]]), 1, 0)
@@ -55,24 +52,19 @@ def accuracy_against_shift(
     Returns:
         Columns shift and accuracy (0 to 1), the mean over the directions.
     """
+    import pandas  # takes a third of a second: not for those who only look at a lab
+
     rows = []
     for pixels in shifts:
         directions = DIRECTIONS if pixels else [(0, 0)]
         moved = (shift(split.images, pixels * dx, pixels * dy) for dx, dy in directions)
         scores = [evaluate(model, replace(split, images=images)).accuracy for images in moved]
         rows.append((pixels, sum(scores) / len(scores)))
-    return _table(rows, "shift")
+    return pandas.DataFrame(rows, columns=["shift", "accuracy"])
 
 
 def enlarge_canvas(images: Tensor, canvas: int) -> Tensor:
-    """Put pictures in the middle of a black square.
-
-    Args:
-        images: shape (..., H, W).
-        canvas: height and width of the square, in pixels.
-
-    Returns:
-        Pictures of shape (..., canvas, canvas).
+    """Put pictures (..., H, W) in the middle of a black square: (..., canvas, canvas).
 
     Raises:
         ValueError: if the pictures do not fit on it.
@@ -98,22 +90,15 @@ def accuracy_against_canvas(
     Args:
         model: pictures of any size to logits; left as it was.
         split: pictures and their classes.
-        canvases: heights and widths of the canvas, in pixels.
+        canvases: sides of the canvas in pixels; a ValueError if pictures or model do not fit.
 
     Returns:
         Columns canvas and accuracy (0 to 1).
-
-    Raises:
-        ValueError: if the pictures do not fit on a canvas, or the model on its size.
     """
+    import pandas  # takes a third of a second: not for those who only look at a lab
+
     rows = []
     for canvas in canvases:
         images = enlarge_canvas(split.images, canvas)
         rows.append((canvas, evaluate(model, replace(split, images=images)).accuracy))
-    return _table(rows, "canvas")
-
-
-def _table(rows: list[tuple[int, float]], measure: str) -> pandas.DataFrame:
-    import pandas  # takes a third of a second: not for those who only look at a lab
-
-    return pandas.DataFrame(rows, columns=[measure, "accuracy"])
+    return pandas.DataFrame(rows, columns=["canvas", "accuracy"])

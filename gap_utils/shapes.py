@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass, field
 from math import prod
@@ -19,6 +19,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
+from gap_utils.device import keep_random_state
+
 WINDOW_POOLINGS = {  # by the number of spatial axes
     1: (nn.AvgPool1d, nn.MaxPool1d),
     2: (nn.AvgPool2d, nn.MaxPool2d),
@@ -30,7 +32,7 @@ ADAPTIVE_POOLINGS = {
     3: (nn.AdaptiveAvgPool3d, nn.AdaptiveMaxPool3d),
 }
 NOT_CALLED = "(not called)"
-
+NESTS = (list, tuple, dict)
 ATEN = torch.ops.aten
 
 
@@ -56,36 +58,20 @@ NO_NUMBERS = re.compile(r"\bmeta\b|not allocated", re.IGNORECASE)
 
 
 class Layer(NamedTuple):
-    """One row of a trace.
+    """One row of a trace."""
 
-    Attributes:
-        name: the dotted name of the module, as `model.get_submodule` takes it.
-        kind: its class.
-        output_shape: what it puts out; a list of shapes for several tensors, None for
-            what is no tensor.
-        parameters: how many numbers it learns that no earlier row has counted.
-        multiply_adds: multiplications with an addition each, in convolutions and products of
-            matrices, for the whole batch; of a pooling layer, how many numbers its windows
-            look at. None where there is neither.
-        uncounted: names of operations whose multiply-adds are not known.
-    """
-
-    name: str
-    kind: str
-    output_shape: Any
-    parameters: int
-    multiply_adds: int | None
-    uncounted: tuple[str, ...] = ()
+    name: str  # the dotted name of the module, as `model.get_submodule` takes it
+    kind: str  # its class
+    output_shape: Any  # a list of shapes for several tensors, None for what is no tensor
+    parameters: int  # how many numbers it learns that no earlier row has counted
+    multiply_adds: int | None  # as `trace_shapes` counts them, for the whole batch; or None
+    uncounted: tuple[str, ...] = ()  # names of operations whose multiply-adds are not known
 
 
 class ShapeTrace(tuple):
-    """The rows of a trace in the order of the calls; prints as a table, and so does a slice.
+    """The rows of a trace in the order of the calls; prints as a table, and so does a slice."""
 
-    Attributes:
-        with_numbers: whether a copy with numbers was called, on which the shapes may depend.
-    """
-
-    with_numbers: bool
+    with_numbers: bool  # whether a copy with numbers was called, on which the shapes may depend
 
     def __new__(cls, layers: Iterable[Layer] = (), with_numbers: bool = False):  # noqa: D102
         trace = super().__new__(cls, layers)
@@ -108,77 +94,64 @@ class ShapeTrace(tuple):
 
     @property
     def at_least(self) -> bool:
-        """Whether the model takes more multiply-adds than those, since some are not known."""
+        """Whether there are more multiply-adds than those, since some are not known."""
         return any(layer.uncounted for layer in self)
 
     def __repr__(self) -> str:
         rows = [("layer", "kind", "output shape", "parameters", "multiply-adds")]
         for name, kind, shape, parameters, multiply_adds, uncounted in self:
+            cost = "at least " * bool(uncounted) + f"{multiply_adds or 0:,}"
+            cost = "–" if multiply_adds is None and not uncounted else cost
             shown = "–" if shape is None else str(shape)
-            cost = "–" if multiply_adds is None and not uncounted else f"{multiply_adds or 0:,}"
-            cost = f"at least {cost}" if uncounted else cost
             rows.append((name, kind, shown, f"{parameters:,}", cost))
-        total = f"at least {self.multiply_adds:,}" if self.at_least else f"{self.multiply_adds:,}"
+        total = "at least " * self.at_least + f"{self.multiply_adds:,}"
         rows.append(("total", "", "", f"{self.parameters:,}", total))
-        name, kind, shape, parameters, cost = (max(map(len, c)) for c in zip(*rows, strict=True))
-        lines = [
-            f"{a:{name}}  {b:{kind}}  {c:{shape}}  {d:>{parameters}}  {e:>{cost}}"
-            for a, b, c, d, e in rows
-        ]
-        note = ["Called with numbers: the shapes and costs may depend on them."]
-        return "\n".join(lines + note * self.with_numbers)
+        columns = zip("<<<>>", zip(*rows, strict=True), strict=True)  # words left, numbers right
+        formats = [f"{side}{max(map(len, column))}" for side, column in columns]
+        lines = ["  ".join(map(format, row, formats)) for row in rows]
+        if self.with_numbers:
+            lines.append("Called with numbers: the shapes and costs may depend on them.")
+        return "\n".join(lines)
 
 
 class MisfitError(ValueError):
-    """A layer that does not fit what reaches it.
+    """A layer that does not fit what reaches it: its dotted name, and the trace before it."""
 
-    Attributes:
-        layer: the dotted name of the layer.
-        trace: the rows of the layers before it.
-    """
-
-    def __init__(self, message: str, layer: str, trace: ShapeTrace):
-        super().__init__(message, layer, trace)
-        self.layer = layer
-        self.trace = trace
-
-    def __str__(self) -> str:
-        return self.args[0]
+    # pickle calls it with the message alone and puts the other two back itself
+    def __init__(self, message: str, layer: str = "", trace: ShapeTrace | None = None):
+        super().__init__(message)
+        self.layer, self.trace = layer, trace
 
 
 def trace_shapes(model: nn.Module, input_shape: Sequence) -> ShapeTrace:
     """List the output shape, parameters and multiply-adds of every layer.
 
-    The model is copied without its numbers and its forward hooks and called once, in
-    evaluation mode, on PyTorch's meta device: nothing is computed, and the model itself is
-    left alone. A row is a module that has no modules inside, has parameters of its own, or
+    A copy of the model, without its numbers and its forward hooks, is called once in
+    evaluation mode on PyTorch's meta device: nothing is computed, and the model itself is left
+    alone. A row is a module that has no modules inside, has parameters of its own, or
     multiplies and adds in its own `forward`; a module that is called twice has two rows.
     What else a `forward` does without a module, `x.mean((2, 3))` for example, has no row.
 
-    Counted are the multiply-adds of convolutions and of products of matrices, so those of
-    linear layers, attention and recurrent layers, too: a multiplication with an addition
-    each, without biases. A row has what its module does itself, outside the modules in it.
-    A pooling layer multiplies nothing: its row has one for each number that a window looks
-    at, which is an addition or a comparison. Pooling without a module, activations and
-    normalisation are not counted. Padding and what hangs over the edge count like any other
-    number. Operations that multiply and add in a way that is not known here (an FFT, those
-    of other packages, NumPy) are listed in their row, and the total says "at least".
+    Counted are multiplications with an addition each, without biases: those of convolutions
+    and of products of matrices, so of linear layers, attention and recurrent layers, too. A
+    row has what its module does itself, outside the modules in it. A pooling layer has one
+    for each number that a window looks at, which is an addition or a comparison. Padding and
+    what hangs over the edge count. Pooling without a module, activations and normalisation do
+    not. Operations that multiply and add in a way that is not known here (an FFT, those of
+    other packages, NumPy) are listed in their row, and the total says "at least".
 
-    Some models look at numbers, such as `if x.max() > 1` or the boxes of a detector, which
-    the meta device has not. Such a model is copied once more, with its numbers, and called
-    on its own device. That takes the memory of all its parameters and buffers again, and of
-    its activations, and the time of a call; the trace then says so. An error that may come
-    from the meta device, or from being watched, is looked into in the same way, with one
-    such copy after the other. An error of PyTorch's own operations about shapes is reported
-    without it.
+    Some models look at numbers, such as `if x.max() > 1` or the boxes of a detector, or raise
+    an error that may come from the meta device or from being watched. Of those a copy with
+    numbers is called on the model's own device, which takes the memory and the time of a
+    call; the trace then says so.
 
     Args:
         model: any module written in Python; of one that `torch.compile` made, what it runs.
-        input_shape: shape of its input, batch included, such as (1, 3, 32, 32). For
-            several inputs a list of shapes; for a list of pictures as one input a list in
-            that list, such as [[(3, 300, 400)]]. In place of a shape a tensor can stand;
-            its shape and dtype are used. Where numbers are needed, those of a tensor are
-            used, and random ones between 0 and 1 for a shape.
+        input_shape: shape of its input, batch included, such as (1, 3, 32, 32). For several
+            inputs a list of shapes; for a list of pictures as one input a list in that list,
+            such as [[(3, 300, 400)]]. In place of a shape a tensor can stand, for its shape
+            and dtype. Where numbers are needed, those of a tensor are used, and random ones
+            between 0 and 1 for a shape.
 
     Returns:
         One `Layer` for each call. Parameters of modules that were never called are in a
@@ -192,7 +165,7 @@ def trace_shapes(model: nn.Module, input_shape: Sequence) -> ShapeTrace:
 
     Source:
         `torch.utils.flop_counter`, whose formulas are used, counts two operations for each
-        multiply-add, and nothing for pooling. Introduced in lesson 02.
+        multiply-add, and nothing for pooling.
 
     Example:
         >>> head = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(8192, 10))
@@ -205,9 +178,9 @@ def trace_shapes(model: nn.Module, input_shape: Sequence) -> ShapeTrace:
     if not isinstance(model, nn.Module):
         raise ValueError(f"expected a torch.nn.Module, got {type(model).__name__}")
     inputs = _read_inputs(model, input_shape)
-    tensors = _own_tensors(model)
+    tensors = find_tensors([vars(module) for module in model.modules()])
     has_numbers = not any(tensor.is_meta for tensor in tensors)
-    call = _Call(model, inputs, torch.device("meta"))
+    call = _Call(model, tensors, inputs, torch.device("meta"))
     intro = "expected an input that fits, but"
     if call.needs_numbers:
         if not has_numbers:
@@ -218,22 +191,20 @@ def trace_shapes(model: nn.Module, input_shape: Sequence) -> ShapeTrace:
         intro = "this forward needs the numbers; called with numbers,"
     if has_numbers and (call.needs_numbers or not (call.error is None or call.is_misfit)):
         device = next((tensor.device for tensor in tensors), torch.device("cpu"))
-        call = _Call(model, inputs, device)
-        if call.error is not None and _runs_unwatched(model, inputs, device):
+        call = _Call(model, tensors, inputs, device)
+        if call.error is not None and _runs_unwatched(model, tensors, inputs, device):
             raise ValueError(
                 "expected a model whose operations can be watched, got one that runs and cannot: "
                 f"{call.error}"
             ) from call.error
     if call.error is None:
         return ShapeTrace(call.layers, call.with_numbers)
-    name, module, arrived = call.failed_in.name, call.failed_in.module, call.failed_in.inputs
+    failed, module = call.failed_in, call.failed_in.module
     what = type(module).__name__ if any(module.children()) else repr(module)
-    shapes = ", ".join(str(tuple(tensor.shape)) for tensor in arrived)
-    raise MisfitError(
-        f"{intro} layer {name!r}, {what}, failed on shape {shapes}: {call.error}",
-        name,
-        ShapeTrace(call.layers, call.with_numbers),
-    ) from call.error
+    shapes = ", ".join(str(tuple(tensor.shape)) for tensor in failed.inputs)
+    message = f"{intro} layer {failed.name!r}, {what}, failed on shape {shapes}: {call.error}"
+    trace = ShapeTrace(call.layers, call.with_numbers)
+    raise MisfitError(message, failed.name, trace) from call.error
 
 
 def _read_inputs(model: nn.Module, input_shape: Sequence) -> list:
@@ -268,42 +239,31 @@ class _Running:
     module: nn.Module
     inputs: list[Tensor]
     multiply_adds: int | None = None
-    uncounted: list[str] = field(default_factory=list)
-
-    def note(self, operation: str) -> None:
-        if operation not in self.uncounted:
-            self.uncounted.append(operation)
+    uncounted: dict[str, None] = field(default_factory=dict)  # a set that keeps its order
 
 
 class _Call(TorchDispatchMode):
-    """One watched call of a copy of a model: without numbers on the meta device, else with them.
-
-    Attributes:
-        layers: the rows.
-        error: what the model raised, None if it did not.
-        failed_in: the innermost module that `error` came from.
-        is_misfit: whether PyTorch refused the shapes that reached it.
-        needs_numbers: whether something needed numbers that the meta device does not have.
-    """
+    """One watched call of a copy of a model: without numbers on the meta device, else with them."""
 
     supports_higher_order_operators = True
 
-    def __init__(self, model: nn.Module, inputs: list, device: torch.device):
+    def __init__(self, model: nn.Module, tensors: list[Tensor], inputs: list, device: torch.device):
         super().__init__()
-        self.layers: list[Layer] = []
-        self.error: Exception | None = None
-        self.is_misfit = self.needs_numbers = False
+        self.layers: list[Layer] = []  # the rows
+        self.error: Exception | None = None  # what the model raised
+        self.is_misfit = False  # whether PyTorch refused the shapes that reached a layer
+        self.needs_numbers = False  # which the meta device does not have
         self.with_numbers = device.type != "meta"
-        self.theirs = {id(tensor) for tensor in _own_tensors(model)}
-        self.formulas = {**flop_registry, **CPU_FORMULAS}
+        self.theirs = set(map(id, tensors))
         self.running: list[_Running] = []
         self.failed: list[tuple[BaseException, _Running]] = []
         self.refused: list[Exception] = []
         self.counted: set[int] = set()
         self.escaped = False
 
-        copy = _copy(model, _with_numbers if self.with_numbers else _without_numbers)
-        self.failed_in = _Running("(model)", copy, _tensors(inputs))
+        copy = _copy(model, tensors, self.with_numbers)
+        # the innermost module that the error came from
+        self.failed_in = _Running("(model)", copy, find_tensors(inputs))
         for name, module in copy.named_modules():
             self._watch(name or "(model)", module)
         self._run(copy, _fill(inputs, device), device)
@@ -321,17 +281,14 @@ class _Call(TorchDispatchMode):
         fast_path = torch.backends.mha.get_fastpath_enabled()
         try:
             torch.backends.mha.set_fastpath_enabled(False)  # it calls none of the modules inside
-            with (
-                _random_state(device),
-                _OutOfPyTorch(self) if self.with_numbers else device,
-                self,
-            ):
+            watch_numbers = _OutOfPyTorch(self) if self.with_numbers else device
+            with keep_random_state(), watch_numbers, self:
+                torch.default_generator.manual_seed(0)  # the same random numbers each time
                 copy(*inputs)
         except Exception as error:  # whatever a model raises: the layer it came from is what counts
             self.error = error
-            self.failed_in = next(
-                (running for earlier, running in self.failed if earlier is error), self.failed_in
-            )
+            layers = (running for earlier, running in self.failed if earlier is error)
+            self.failed_in = next(layers, self.failed_in)
             self.needs_numbers |= NO_NUMBERS.search(str(error)) is not None
             self.is_misfit = any(error is earlier for earlier in self.refused)
         finally:
@@ -339,7 +296,7 @@ class _Call(TorchDispatchMode):
 
     def _watch(self, name: str, module: nn.Module) -> None:
         def enter(module, args, kwargs):
-            self.running.append(_Running(name, module, _tensors([*args, *kwargs.values()])))
+            self.running.append(_Running(name, module, find_tensors([*args, *kwargs.values()])))
 
         def leave(module, args, kwargs, output):
             running, error = self.running.pop(), sys.exc_info()[1]
@@ -349,14 +306,13 @@ class _Call(TorchDispatchMode):
                 return
             own = list(module.parameters(recurse=False))
             cost, uncounted = running.multiply_adds, tuple(running.uncounted)
-            looks = _looks(module, running.inputs, _tensors(output))
+            looks = _looks(module, running.inputs, find_tensors(output))
             if looks is not None:
                 cost = (cost or 0) + looks
             if any(module.children()) and not own and cost is None and not uncounted:
                 return
-            shape, parameters = _shape(output), self._new_parameters(own)
-            kind = type(module).__name__
-            self.layers.append(Layer(name, kind, shape, parameters, cost, uncounted))
+            kind, learned = type(module).__name__, self._new_parameters(own)
+            self.layers.append(Layer(name, kind, _shape(output), learned, cost, uncounted))
 
         # before any hook of the model itself, so that an error there has a name too
         module.register_forward_pre_hook(enter, prepend=True, with_kwargs=True)
@@ -371,12 +327,12 @@ class _Call(TorchDispatchMode):
         if any(kind.__torch_dispatch__ is not Tensor.__torch_dispatch__ for kind in types):
             return NotImplemented  # first to the tensor that splits the work up, a nested one say
         kwargs = kwargs or {}
-        arrived = _tensors([*args, *kwargs.values()])
+        arrived = find_tensors([*args, *kwargs.values()])
         if any(id(tensor) in self.theirs for tensor in arrived):
             self.escaped = True
             raise ValueError("a tensor of the model itself")
         packet = getattr(operation, "overloadpacket", operation)
-        formula = self.formulas.get(packet)
+        formula = CPU_FORMULAS.get(packet) or flop_registry.get(packet)
         if formula is None and packet is not operation:
             with self:
                 result = operation.decompose(*args, **kwargs)
@@ -384,8 +340,11 @@ class _Call(TorchDispatchMode):
                 return result
         try:
             result = operation(*args, **kwargs)
-        except Exception as error:
-            self._judge(error, operation, arrived)
+        except Exception as error:  # a misfit, or what only the meta device refuses
+            if isinstance(error, NotImplementedError) or NO_NUMBERS.search(str(error)):
+                self.needs_numbers = True
+            elif operation.namespace == "aten" and all(tensor.is_meta for tensor in arrived):
+                self.refused.append(error)
             raise
         if self.running:
             running = self.running[-1]
@@ -393,15 +352,8 @@ class _Call(TorchDispatchMode):
                 flops = formula(*args, **kwargs, out_val=result)
                 running.multiply_adds = (running.multiply_adds or 0) + flops // 2
             elif _is_uncounted(operation):
-                running.note(str(packet))
+                running.uncounted[str(packet)] = None
         return result
-
-    def _judge(self, error: Exception, operation: Any, arrived: list[Tensor]) -> None:
-        """Tell a misfit from what only the meta device refuses."""
-        if isinstance(error, NotImplementedError) or NO_NUMBERS.search(str(error)):
-            self.needs_numbers = True
-        elif operation.namespace == "aten" and all(tensor.is_meta for tensor in arrived):
-            self.refused.append(error)
 
 
 class _OutOfPyTorch(TorchFunctionMode):
@@ -413,24 +365,17 @@ class _OutOfPyTorch(TorchFunctionMode):
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         if function in (Tensor.numpy, Tensor.__array__) and self.call.running:
-            self.call.running[-1].note("numpy")
+            self.call.running[-1].uncounted["numpy"] = None
         return function(*args, **(kwargs or {}))
 
 
-@contextmanager
-def _random_state(device: torch.device) -> Iterator[None]:
-    """Draw the same numbers each time, and give the random state back as it was."""
-    accelerated = device.type in ("cuda", "xpu")
-    devices, kind = ([device], device.type) if accelerated else ([], "cuda")
-    with torch.random.fork_rng(devices, device_type=kind):
-        torch.default_generator.manual_seed(0)
-        yield
-
-
-def _runs_unwatched(model: nn.Module, inputs: list, device: torch.device) -> bool:
+def _runs_unwatched(
+    model: nn.Module, tensors: list[Tensor], inputs: list, device: torch.device
+) -> bool:
     try:
-        with _random_state(device):
-            _copy(model, _with_numbers)(*_fill(inputs, device))
+        with keep_random_state():
+            torch.default_generator.manual_seed(0)
+            _copy(model, tensors, True)(*_fill(inputs, device))
     except Exception:  # whatever a model raises: the watched call has its error already
         return False
     return True
@@ -454,38 +399,27 @@ def _fill(inputs: list, device: torch.device) -> list:
             return torch.empty_like(entry, device=device)
         if not entry.is_meta:
             return entry.detach().clone().to(device)
-        numbers = torch.rand(entry.shape, generator=generator, device="cpu")
-        return (numbers if entry.is_floating_point() else torch.zeros_like(numbers)).to(
-            device, entry.dtype
-        )
+        top = 1 if entry.is_floating_point() else 0
+        return (top * torch.rand(entry.shape, generator=generator)).to(device, entry.dtype)
 
     return fill(inputs)
 
 
-def _own_tensors(model: nn.Module) -> list[Tensor]:
-    """All parameters, buffers and other tensors in the attributes of the modules."""
-    return [tensor for module in model.modules() for tensor in _tensors(vars(module))]
-
-
-def _without_numbers(tensor: Tensor) -> Tensor:
+def _copy_tensor(tensor: Tensor, with_numbers: bool) -> Tensor:
+    device = tensor.device if with_numbers else torch.device("meta")
     if is_lazy(tensor):
-        return type(tensor)(device="meta", dtype=tensor.dtype)
-    try:
-        meta = tensor.detach().to("meta")
-    except NotImplementedError:  # quantised, for one; what meets it on the meta device fails
-        meta = tensor.detach().clone()
-    return nn.Parameter(meta, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else meta
+        return type(tensor)(device=device, dtype=tensor.dtype)
+    copy = tensor.detach()
+    with suppress(NotImplementedError):  # quantised; what meets it on the meta device fails
+        copy = copy.to(device)
+    copy = copy.clone()
+    # with numbers it needs no gradient, so that no activation is kept for one
+    graded = tensor.requires_grad and not with_numbers
+    return nn.Parameter(copy, graded) if isinstance(tensor, nn.Parameter) else copy
 
 
-def _with_numbers(tensor: Tensor) -> Tensor:
-    if is_lazy(tensor):
-        return type(tensor)(device=tensor.device, dtype=tensor.dtype)
-    clone = tensor.detach().clone()  # needs no gradient, so that no activation is kept for one
-    return nn.Parameter(clone, False) if isinstance(tensor, nn.Parameter) else clone
-
-
-def _copy(model: nn.Module, change: Callable[[Tensor], Tensor]) -> nn.Module:
-    """Copy a model with other tensors, in evaluation mode and without its forward hooks."""
+def _copy(model: nn.Module, tensors: list[Tensor], with_numbers: bool) -> nn.Module:
+    """Copy a model with new tensors, in evaluation mode and without its forward hooks."""
     for name, module in model.named_modules():
         if isinstance(module, torch.jit.ScriptModule):
             raise ValueError(
@@ -493,7 +427,7 @@ def _copy(model: nn.Module, change: Callable[[Tensor], Tensor]) -> nn.Module:
                 f"torch.jit.trace), {name or '(model)'!r}"
             )
     try:
-        memo: dict[int, Any] = {id(tensor): change(tensor) for tensor in _own_tensors(model)}
+        memo: dict[int, Any] = {id(t): _copy_tensor(t, with_numbers) for t in tensors}
         for module in reversed(list(model.modules())):
             if "_orig_mod" in module._modules:  # made by torch.compile
                 memo[id(module)] = deepcopy(module._orig_mod, memo)
@@ -508,37 +442,35 @@ def _copy(model: nn.Module, change: Callable[[Tensor], Tensor]) -> nn.Module:
     return copy.eval()
 
 
-def _tensors(value: Any, inside: tuple[int, ...] = ()) -> list[Tensor]:
+def find_tensors(value: Any, inside: tuple[int, ...] = ()) -> list[Tensor]:
     """All tensors in nested lists, tuples and dicts, from left to right."""
     if isinstance(value, Tensor):
         return [value]
-    if not isinstance(value, list | tuple | dict) or id(value) in inside:
+    if not isinstance(value, NESTS) or not value or id(value) in inside:
         return []
     inside = (*inside, id(value))
     items = value.values() if isinstance(value, dict) else value
-    return [tensor for item in items for tensor in _tensors(item, inside)]
+    return [tensor for item in items for tensor in find_tensors(item, inside)]
 
 
 def _shape(output: Any) -> Any:
     if isinstance(output, Tensor):
         return tuple(output.shape)
-    return [tuple(tensor.shape) for tensor in _tensors(output)] or None
+    return [tuple(tensor.shape) for tensor in find_tensors(output)] or None
 
 
 def _looks(module: nn.Module, inputs: list[Tensor], outputs: list[Tensor]) -> int | None:
     """Count the numbers that the windows of a pooling layer look at."""
     if not inputs or not outputs:
         return None
-    before, after = inputs[0], outputs[0]
-    for axes, kinds in WINDOW_POOLINGS.items():
-        if isinstance(module, kinds):
+    before, after = inputs[0].shape, outputs[0].shape
+    for axes in (1, 2, 3):
+        if isinstance(module, WINDOW_POOLINGS[axes]):
             kernel = module.kernel_size
-            sides = kernel if isinstance(kernel, tuple | list) else (kernel,) * axes
-            return after.numel() * prod(sides)
-    for axes, kinds in ADAPTIVE_POOLINGS.items():
-        if isinstance(module, kinds):
-            sizes = zip(before.shape[-axes:], after.shape[-axes:], strict=True)
-            return prod(before.shape[:-axes]) * prod(_adaptive_sum(*size) for size in sizes)
+            return after.numel() * (prod(kernel) if isinstance(kernel, NESTS) else kernel**axes)
+        if isinstance(module, ADAPTIVE_POOLINGS[axes]):
+            sizes = zip(before[-axes:], after[-axes:], strict=True)
+            return prod(before[:-axes]) * prod(_adaptive_sum(*size) for size in sizes)
     return None
 
 

@@ -21,15 +21,12 @@ T_95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9
 
 
 def load_study() -> pandas.DataFrame:
-    """Load the study of lesson 04: what many trainings gave, with their seeds.
+    """Load the study of lesson 04, made by `tools/run_study.py`.
 
     Returns:
         A row for each number of each run: experiment, data, pictures (to train), recipe,
         epochs, model, seed; measure, at (an epoch, a shift or a canvas, in pixels) and
         value; and of the run its seconds, torch (the version), device and threads.
-
-    Source:
-        `tools/run_study.py`, which made the file.
 
     Example:
         >>> load_study().experiment.nunique()
@@ -43,16 +40,13 @@ def load_study() -> pandas.DataFrame:
 def by_seed(
     study: pandas.DataFrame, measure: str, at: float = 0, experiment: str = "heads"
 ) -> pandas.DataFrame:
-    """Put one number of every run into a table, seed by seed.
+    """Put one number of every run into a table: a row for each seed, a column for each model.
 
     Args:
         study: from `load_study`.
         measure: such as "test_accuracy" or "accuracy_against_shift".
         at: the epoch, shift or canvas.
         experiment: of which the runs are; one that has one run of each model and seed.
-
-    Returns:
-        A row for each seed, a column for each model.
 
     Raises:
         ValueError: if the study holds no such numbers, or several of a model and seed.
@@ -72,19 +66,14 @@ def by_seed(
 def mean_and_spread(
     study: pandas.DataFrame, measure: str, experiment: str = "heads"
 ) -> pandas.DataFrame:
-    """Average a measure over the runs that differ in their seed only.
-
-    Args:
-        study: from `load_study`.
-        measure: such as "accuracy_against_shift".
-        experiment: of which the runs are; one that has one run of each model and seed.
+    """Average a measure over the runs that differ in their seed only; arguments as `by_seed`.
 
     Returns:
         A row for each epoch, shift or canvas; columns mean and std (the spread between the
         seeds), each with a column for each model.
 
     Raises:
-        ValueError: as `by_seed`.
+        ValueError: as `by_seed` does.
 
     Example:
         >>> table = mean_and_spread(load_study(), "accuracy_against_shift")
@@ -108,8 +97,7 @@ def _select(study: pandas.DataFrame, measure: str, experiment: str) -> pandas.Da
 def train_and_test(study: pandas.DataFrame) -> pandas.DataFrame:
     """Put training accuracy, test accuracy and their difference beside each other.
 
-    Args:
-        study: from `load_study`; taken are the runs of "heads" and "overfitting".
+    Taken are the runs of "heads" and "overfitting" of what `load_study` gives.
 
     Returns:
         A row for each number of training pictures, model and seed; columns train_accuracy,
@@ -129,21 +117,15 @@ def train_and_test(study: pandas.DataFrame) -> pandas.DataFrame:
 
 @dataclass(frozen=True)
 class Comparison:
-    """One model beside another over the same seeds, and what it tells.
+    """One model beside another over the same seeds, and what it tells."""
 
-    Attributes:
-        differences: the first minus the second, seed by seed.
-        lead: the mean of the differences.
-        low, high: the 95 % interval of the lead, by Student's t. It takes the differences for
-            a sample of normally distributed ones.
-        spread: the standard deviation of the model's own runs, the larger of the two.
-    """
-
-    differences: tuple[float, ...]
-    lead: float
+    differences: tuple[float, ...]  # the first minus the second, seed by seed
+    lead: float  # the mean of the differences
+    # the 95 % interval of the lead, by Student's t, which takes the differences for a sample of
+    # normally distributed ones
     low: float
     high: float
-    spread: float
+    spread: float  # the standard deviation of the model's own runs, the larger of the two
 
     @property
     def is_clear(self) -> bool:
@@ -157,19 +139,18 @@ class Comparison:
 
 
 def compare(table: pandas.DataFrame, one: str, other: str) -> Comparison:
-    """Compare two models seed by seed.
+    """Compare two models seed by seed: `one`, which may be ahead, with `other`.
 
     Args:
-        table: a row for each seed, a column for each model, as `by_seed` gives it.
-        one: the column that may be ahead.
-        other: the column that it is compared with.
+        table: from `by_seed`, a row for each seed.
+        one: a column of it, the name of a model.
+        other: another.
 
     Raises:
         ValueError: if a column is missing, or the two share fewer than 2 seeds or more than 10.
 
     Source:
-        Student (1908), "The probable error of a mean", for the interval. Introduced in
-        lesson 04.
+        Student (1908), "The probable error of a mean", for the interval.
 
     Example:
         >>> found = compare(by_seed(load_study(), "accuracy_against_shift", 3), "gap", "gmp")
@@ -196,10 +177,7 @@ def compare(table: pandas.DataFrame, one: str, other: str) -> Comparison:
 
 
 def mean_curves() -> dict[str, list[float]]:
-    """Average the accuracy against shift of the three heads over their seeds.
-
-    Returns:
-        Name of the head -> accuracies at shifts of 0, 1, ... 6 pixels.
+    """Average over the seeds: name of the head -> accuracies at shifts of 0, 1, ... 6 pixels.
 
     Example:
         >>> [round(accuracy, 3) for accuracy in mean_curves()["gap"]]

@@ -8,7 +8,6 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -19,10 +18,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.optim.lr_scheduler import LambdaLR, OneCycleLR
 from tqdm.auto import tqdm
 
 from gap_utils.data import Dataset, Split
-from gap_utils.device import pick_device, use_suggested_threads
+from gap_utils.device import keep_random_state, use_suggested_threads
 from gap_utils.inference import (
     as_input,
     check_logits,
@@ -40,24 +40,14 @@ COLUMNS = ("epoch", "train_loss", "validation_loss", "validation_accuracy", "sec
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train; Adam does the steps.
+    """How to train; Adam does the steps."""
 
-    Attributes:
-        learning_rate: the highest one where `one_cycle`.
-        batch_size: pictures in a step.
-        one_cycle: let the learning rate rise and fall once over the whole run, or keep it.
-        shuffle: draw a new order of the pictures in every epoch, or keep theirs.
-        xavier: begin with Xavier weights and biases of 0.01, in place of the model's own
-            where those are not frozen.
-        sigmoid: put a sigmoid between the logits and the cross-entropy.
-    """
-
-    learning_rate: float = 0.02
-    batch_size: int = 128
-    one_cycle: bool = True
-    shuffle: bool = True
-    xavier: bool = False
-    sigmoid: bool = False
+    learning_rate: float = 0.02  # the highest one where `one_cycle`
+    batch_size: int = 128  # pictures in a step
+    one_cycle: bool = True  # let the learning rate rise and fall once over the run, or keep it
+    shuffle: bool = True  # draw a new order of the pictures in every epoch, or keep theirs
+    xavier: bool = False  # begin with Xavier weights and biases of 0.01, but for what is frozen
+    sigmoid: bool = False  # put a sigmoid between the logits and the cross-entropy
 
     def __post_init__(self):
         try:
@@ -86,28 +76,18 @@ ARTICLE_RECIPE = Recipe(3e-4, 64, one_cycle=False, shuffle=False, xavier=True, s
 class _WithHistory:
     """An exception that keeps the table of the epochs before it."""
 
-    def __init__(self, message: str, history: pandas.DataFrame):
-        super().__init__(message, history)
+    # pickle calls it with the message alone and puts the history back itself
+    def __init__(self, message: str, history: pandas.DataFrame | None = None):
+        super().__init__(message)
         self.history = history
-
-    def __str__(self) -> str:
-        return self.args[0]
 
 
 class DivergedError(_WithHistory, ArithmeticError):
-    """A loss that is no number.
-
-    Attributes:
-        history: the table of the epochs before it.
-    """
+    """A loss that is no number; `history` is the table of the epochs before it."""
 
 
 class TrainingInterrupted(_WithHistory, KeyboardInterrupt):
-    """An interrupt of the kernel while `fit` trained.
-
-    Attributes:
-        history: the table of the epochs before it.
-    """
+    """An interrupt of the kernel while `fit` trained; `history` as in `DivergedError`."""
 
 
 def train_epoch(
@@ -143,15 +123,15 @@ def fit(
     """Train a model where it is; the validation split is looked at after each epoch.
 
     A run on the CPU with the same model, seed and number of threads gives the same numbers
-    again. If it is interrupted or fails, the model is as after the last whole epoch.
+    again. If it is interrupted or fails, the model is as after the last whole epoch. The modes
+    of all modules, the random state of PyTorch and the number of threads (see
+    `device.suggest_threads`) are afterwards as they were before.
 
     What is frozen stays as it is: parameters that require no gradient, and modules that are in
     evaluation mode when `fit` begins. Those stay in that mode: BatchNorm uses and keeps what
     it remembers, dropout drops nothing. Where the whole model is in evaluation mode, as
     `load_backbone` and `load_trained` give it, only the modules whose parameters are all
-    frozen stay in it, with what is inside them. Afterwards the modes of all modules, the
-    random state of PyTorch and the number of threads (see `device.suggest_threads`) are as
-    they were before.
+    frozen stay in it, with what is inside them.
 
     A last batch of one picture is joined to the batch before, since BatchNorm behind GAP
     cannot be trained on a single one.
@@ -159,8 +139,8 @@ def fit(
     Args:
         model: pictures (N, C, H, W) to logits (N, K). On a CPU one in channels-last
             memory, as `build_convnet` makes them, is about a quarter faster.
-        data: its `train` and `validation` are used, `test` is not. They are moved to the
-            device of the model; moving them there before saves the time.
+        data: its `train` and `validation` are used, on the device of the model: moving them
+            there before saves the time.
         epochs: how often each training picture is seen.
         recipe: how to train: `DEFAULT_RECIPE`, `ARTICLE_RECIPE` or your own.
         seed: of the order of the pictures, of dropout and of Xavier's weights. The weights of
@@ -179,26 +159,22 @@ def fit(
         ValueError: if model, data or settings do not fit each other, or the checkpoint is
             damaged or of another run.
         DivergedError: if the loss is no number. Its `history` holds the epochs before.
-        TrainingInterrupted: a KeyboardInterrupt, if the kernel is interrupted. Its `history`
-            holds the epochs before; where nothing caught it, `sys.last_value` is it.
+        TrainingInterrupted: a KeyboardInterrupt with such a `history`, if the kernel is
+            interrupted; where nothing caught it, `sys.last_value` is it.
     """
     path = Path(checkpoint).expanduser() if checkpoint is not None else None
-    with use_suggested_threads(), _own_random_state(), preserve_training_mode(model):
+    with use_suggested_threads(), keep_random_state(), preserve_training_mode(model):
         device = _check(model, data, recipe, path)
+        epochs = read_whole_number("epochs", epochs, 1)
+        seed = read_whole_number("seed", seed, 0)
         train, validation = (
             # as few pictures as can be are copied to learn the format
             replace(split.to(device), images=split.images.to(as_input(model, split.images[:1])))
             for split in (data.train, data.validation)
         )
         data = replace(data, train=train, validation=validation)
-        run = _Run(
-            model,
-            data,
-            read_whole_number("epochs", epochs, 1),
-            recipe,
-            read_whole_number("seed", seed, 0),
-            name,
-        )
+        run = _Run(model, data, epochs, recipe, seed)
+        prefix = f"{name}: " if name else ""  # of the messages
         _train_all_but_the_frozen(model)
         good, steps_before = deepcopy(model.state_dict()), None
         try:
@@ -207,23 +183,30 @@ def fit(
                 good, run.rows = deepcopy(model.state_dict()), rows
             elif recipe.xavier:
                 _draw_xavier(model, seed)
-            with tqdm(
+            bar = tqdm(
                 desc=str(name),
-                total=run.steps,
-                initial=run.steps_done(),
+                total=epochs * run.steps_per_epoch,
+                initial=len(run.rows) * run.steps_per_epoch,
                 unit="batch",
                 disable=not progress,
-            ) as bar:
+            )
+            with bar:
                 steps_before = run.schedule.last_epoch
                 for epoch in range(len(run.rows), epochs):
                     start = time.perf_counter()
                     batches = _count(run.batches(epoch), bar)
                     loss = train_epoch(
-                        model, data.train, batches, recipe.loss, run.optimizer, run.schedule
+                        model, train, batches, recipe.loss, run.optimizer, run.schedule
                     )
-                    score = evaluate(model, data.validation, recipe.loss)
+                    score = evaluate(model, validation, recipe.loss)
                     if not math.isfinite(loss + score.loss):
-                        raise run.diverged()
+                        raise DivergedError(
+                            f"{prefix}expected a finite loss, got none in epoch {epoch + 1}: a "
+                            f"learning rate of {recipe.learning_rate} may be too high for this "
+                            "model, or a picture holds no number; the model is as after epoch "
+                            f"{epoch}",
+                            run.table(),
+                        )
                     row = [epoch + 1, loss, *score, time.perf_counter() - start]
                     # in one line, so that an interrupt leaves both as they were or none
                     good, run.rows = deepcopy(model.state_dict()), [*run.rows, row]
@@ -235,9 +218,15 @@ def fit(
         except BaseException as stop:
             model.load_state_dict(good)
             if isinstance(stop, KeyboardInterrupt):
-                raise run.interrupted() from None
+                where = f"{prefix}the model is as after epoch {len(run.rows)} of {epochs}"
+                raise TrainingInterrupted(where, run.table()) from None
             if isinstance(stop, Exception) and run.schedule.last_epoch == steps_before:
-                raise run.untrainable(stop) from stop
+                # of the first batch: the check saw the model in evaluation mode only
+                shape = (min(recipe.batch_size, len(train)), *train.images.shape[1:])
+                raise ValueError(
+                    f"{prefix}expected a model that can be trained on a batch of shape {shape}, "
+                    f"got: {stop}"
+                ) from stop
             raise
     return run.table()
 
@@ -245,38 +234,22 @@ def fit(
 class _Run:
     """What a run of `fit` carries from epoch to epoch, and to its checkpoint."""
 
-    def __init__(
-        self,
-        model: nn.Module,
-        data: Dataset,
-        epochs: int,
-        recipe: Recipe,
-        seed: int,
-        name: str,
-    ):
-        self.prefix = f"{name}: " if name else ""  # of the messages
-        self.model = model
-        self.data = data
-        self.recipe = recipe
-        self.seed = seed
-        self.epochs = epochs
+    def __init__(self, model: nn.Module, data: Dataset, epochs: int, recipe: Recipe, seed: int):
+        self.model, self.data, self.recipe = model, data, recipe
+        self.epochs, self.seed = epochs, seed
         self.pictures = len(data.train)
         # one picture over is no batch: the last one has it, too
         over = int(recipe.batch_size > 1 and self.pictures > 1)
         self.steps_per_epoch = math.ceil((self.pictures - over) / recipe.batch_size)
-        self.steps = epochs * self.steps_per_epoch
+        self.batch_of_one_joined = self.steps_per_epoch * recipe.batch_size < self.pictures
         self.rows: list[list[float]] = []
         trained = [p for p in model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.Adam(trained, recipe.learning_rate, fused=True)
-        if recipe.one_cycle and self.steps > 1:
-            self.schedule = torch.optim.lr_scheduler.OneCycleLR(
-                self.optimizer, recipe.learning_rate, total_steps=self.steps
-            )
+        steps = epochs * self.steps_per_epoch
+        if recipe.one_cycle and steps > 1:
+            self.schedule = OneCycleLR(self.optimizer, recipe.learning_rate, total_steps=steps)
         else:
-            self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, lambda step: 1.0)
-
-    def steps_done(self) -> int:
-        return len(self.rows) * self.steps_per_epoch
+            self.schedule = LambdaLR(self.optimizer, lambda step: 1.0)
 
     def batches(self, epoch: int) -> tuple[Tensor, ...]:
         """The numbers of the pictures of each batch."""
@@ -293,30 +266,6 @@ class _Run:
 
         return pandas.DataFrame(self.rows, columns=COLUMNS).astype({"epoch": int})
 
-    def diverged(self) -> DivergedError:
-        return DivergedError(
-            f"{self.prefix}expected a finite loss, got none in epoch {len(self.rows) + 1}: a "
-            f"learning rate of "
-            f"{self.recipe.learning_rate} may be too high for this model, or a picture holds "
-            f"no number; the model is as after epoch {len(self.rows)}",
-            self.table(),
-        )
-
-    def interrupted(self) -> TrainingInterrupted:
-        return TrainingInterrupted(
-            f"{self.prefix}the model is as after epoch {len(self.rows)} of {self.epochs}",
-            self.table(),
-        )
-
-    def untrainable(self, error: Exception) -> ValueError:
-        """What the first batch raised: the check saw the model in evaluation mode only."""
-        size = min(self.recipe.batch_size, self.pictures)
-        shape = (size, *self.data.train.images.shape[1:])
-        return ValueError(
-            f"{self.prefix}expected a model that can be trained on a batch of shape {shape}, got: "
-            f"{error}"
-        )
-
     @cached_property
     def settings(self) -> dict[str, Any]:
         """What tells this run from others."""
@@ -328,13 +277,12 @@ class _Run:
         # written only where there is any, so that the checkpoints without fit as before
         special = {
             "frozen parameters": [
-                name for name, p in self.model.named_parameters() if not p.requires_grad
+                n for n, p in self.model.named_parameters() if not p.requires_grad
             ],
             "modules in evaluation mode": [
-                name for name, module in self.model.named_modules() if not module.training
+                n for n, m in self.model.named_modules() if not m.training
             ],
-            "a last batch of one joined": self.steps_per_epoch * self.recipe.batch_size
-            < self.pictures,
+            "a last batch of one joined": self.batch_of_one_joined,
         }
         return {
             "epochs": self.epochs,
@@ -371,9 +319,7 @@ class _Run:
     def load(self, path: Path) -> list[list[float]]:
         """Bring model, optimizer and schedule to where a checkpoint ends; return its rows."""
         try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-            if not isinstance(state, dict):
-                raise TypeError
+            state = dict(torch.load(path, map_location="cpu", weights_only=True))
             there, here = state["settings"], self.settings
             different = [name for name in {**here, **there} if there.get(name) != here.get(name)]
             if not different:
@@ -420,16 +366,14 @@ def _check(
                 f"shape (N,), got {split.labels.dtype} of shape {tuple(split.labels.shape)} from "
                 f"{split.labels.min()} on"
             )
-        try:
-            # a batch of two and one of one
+        try:  # a batch of two and one of one
             classes = predict(model, split.images[:3], batch_size=2).shape[1]
         except Exception as error:  # whatever a model raises
             raise ValueError(
                 f"expected a model for pictures of shape {tuple(split.images.shape[1:])} and "
                 f"{split.images.dtype}, got: {error}"
             ) from error
-        highest = int(split.labels.max())
-        if classes <= highest:
+        if classes <= (highest := int(split.labels.max())):
             raise ValueError(
                 f"expected logits of shape (N, K) with K above the highest class {highest} of the "
                 f"{name} split, got K = {classes}"
@@ -437,35 +381,19 @@ def _check(
     return trainable[0].device
 
 
-@contextmanager
-def _own_random_state() -> Iterator[None]:
-    """Give PyTorch's random state back as it was, on the CPU and on the accelerator."""
-    kind = pick_device().type
-    on_apple = torch.mps.get_rng_state() if kind == "mps" else None
-    started = kind in ("cuda", "xpu") and getattr(torch, kind).is_initialized()
-    devices = range(torch.accelerator.device_count()) if started else []
-    try:
-        with torch.random.fork_rng(devices, device_type=kind if started else "cuda"):
-            yield
-    finally:
-        if on_apple is not None:
-            torch.mps.set_rng_state(on_apple)
-
-
 def _train_all_but_the_frozen(model: nn.Module) -> None:
     """Put a model in training mode, but for the modules that `fit` promises to leave."""
     frozen = {module for module in model.modules() if not module.training}
     if frozen == set(model.modules()):  # whoever set it meant the whole, and it is to be trained
-        wholes = [m for m in model.modules() if _has_only_frozen_parameters(m)]
-        frozen = {part for whole in wholes for part in whole.modules()}
+        frozen = {
+            part
+            for whole in model.modules()
+            if {parameter.requires_grad for parameter in whole.parameters()} == {False}
+            for part in whole.modules()
+        }
     model.train()  # which a module may do in a way of its own
     for module in frozen:
         module.training = False  # .eval() would reach its children, too
-
-
-def _has_only_frozen_parameters(module: nn.Module) -> bool:
-    trainable = [p.requires_grad for p in module.parameters()]
-    return bool(trainable) and not any(trainable)
 
 
 def _draw_xavier(model: nn.Module, seed: int) -> None:

@@ -9,17 +9,9 @@ from typing import Any
 
 
 def read_whole_number(name: str, value: Any, low: int, high: float = inf, or_else: str = "") -> int:
-    """Read a setting that is an integer from low to high.
+    """Read a setting that is an integer from low to high, or raise ValueError with its name.
 
-    Args:
-        name: of the setting, for the error.
-        value: what was given.
-        low: the lowest integer that is allowed.
-        high: the highest.
-        or_else: what else is allowed, for the error, such as ' or "top 1"'.
-
-    Raises:
-        ValueError: if it is another.
+    or_else: what else is allowed, for the error, such as ' or "top 1"'.
     """
     try:
         number = index(value)
@@ -48,11 +40,7 @@ def check_below(name: str, value: int, count: int) -> None:
 
 
 def read_names(class_names: Sequence[str] | None, count: int) -> tuple[str, ...]:
-    """Read the names of at least so many classes, each in one line; when None, so many numbers.
-
-    Raises:
-        ValueError: if they are no list of names, or too few.
-    """
+    """Read the names of at least so many classes, each in one line; when None, so many numbers."""
     if class_names is None:
         return tuple(map(str, range(count)))
     if isinstance(class_names, str | Mapping | Set) or not isinstance(class_names, Iterable):
@@ -65,11 +53,6 @@ def read_names(class_names: Sequence[str] | None, count: int) -> tuple[str, ...]
 
 def read_labels(labels: Any, count: int, classes: float = inf) -> list[int]:
     """Read the class numbers of so many pictures from a list, an array or a tensor.
-
-    Args:
-        labels: what was given.
-        count: of the pictures.
-        classes: how many there are, if that is known.
 
     Raises:
         ValueError: if they are not integers from 0 on and below the number of classes, one

@@ -28,12 +28,7 @@ from torch.nn.modules import module as torch_module
 
 @dataclass(frozen=True)
 class Feedback:
-    """What a check says.
-
-    Attributes:
-        passed: whether the answer is right.
-        message: what the learner reads.
-    """
+    """What a check says: whether the answer is right, and what the learner reads."""
 
     passed: bool
     message: str
@@ -55,7 +50,17 @@ class Feedback:
 RIGHT_BAR, WRONG_BAR = "#00945f", "#d55e00"
 WRAP = "white-space: pre-wrap"  # keeps the columns of a tensor
 SHOWN = 12  # tensors with more numbers are named by their shape
+HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+HOOK_STAYS = "your hook stays. Call handle.remove()"
 NOT_ATTEMPTED = Feedback(False, "not attempted yet")
+
+
+class AnswerError(Exception):
+    """An answer is not right; the text says why."""
+
+
+class NotAttemptedError(Exception):
+    """Nothing has been written yet: the answer is the bare stub."""
 
 
 @dataclass(frozen=True)
@@ -68,12 +73,16 @@ class Outcome:
 
 
 def exercise(check: Callable[[Callable], Feedback]) -> Callable[[Callable], Feedback]:
-    """Let a check say, too, when it was stopped and when it looked at an older version."""
+    """Turn what a check raises into Feedback; say when it was stopped, or saw an older version."""
 
     @wraps(check)
     def checked(answer: Callable) -> Feedback:
         try:
             feedback = check(answer)
+        except NotAttemptedError:
+            feedback = NOT_ATTEMPTED
+        except AnswerError as wrong:
+            feedback = Feedback(False, f"✗ {wrong}")
         except KeyboardInterrupt as stop:
             frames = [frame.f_code for frame, _ in walk_tb(stop.__traceback__)]
             if _code_of(answer) in frames:
@@ -87,57 +96,38 @@ def exercise(check: Callable[[Callable], Feedback]) -> Callable[[Callable], Feed
     return checked
 
 
-def call_answer(answer: Callable, *arguments: Any) -> tuple[Feedback | None, Any]:
-    """Call an answer.
-
-    Returns:
-        Feedback if it has no value, otherwise None; and the value.
-    """
-    problem = why_not_callable(answer, arguments)
-    if problem:
-        return problem, None
+def call_answer(answer: Callable, *arguments: Any) -> Any:
+    """Call an answer and return its value; AnswerError where it has none."""
+    refuse_uncallable(answer, arguments)
     outcome = run_answer(answer, arguments)
-    if is_bare_stub(answer, outcome.error):
-        return NOT_ATTEMPTED, None
-    problem = None
-    if outcome.error is not None:
-        problem = say_error(answer, outcome.error)
-    elif outcome.value is None:
-        problem = "your function returned None. Does it end with return?"
-    elif outcome.change:
+    problem = why_no_value(answer, outcome)
+    if problem is None and outcome.change:
         problem = f"your function changed its input: {outcome.change}"
-    if problem is None:
-        return None, outcome.value
-    where = f"On {show_case(answer, arguments)} {problem}" if arguments else problem
-    return Feedback(False, f"✗ {where[0].upper()}{where[1:]}"), None
+    if problem:
+        where = f"On {show_case(answer, arguments)} {problem}" if arguments else problem
+        raise AnswerError(where[0].upper() + where[1:])
+    return outcome.value
 
 
-def listen(*_: Any) -> None:
-    """Be a hook that somebody else has put on a layer, and that must stay there."""
-
-
-def why_not_callable(answer: Any, case: tuple) -> Feedback | None:
-    """Say why an answer cannot be called with these arguments; None where it can."""
+def refuse_uncallable(answer: Any, case: tuple) -> None:
+    """Raise AnswerError where an answer cannot be called with these arguments."""
     if not callable(answer):
-        return Feedback(
-            False,
-            f"✗ The check needs your function itself, got {name_kind(answer)}. Write its name "
-            "alone, without brackets behind it.",
+        raise AnswerError(
+            f"The check needs your function itself, got {name_kind(answer)}. Write its name "
+            "alone, without brackets behind it."
         )
     try:
         wanted = signature(answer)
     except (TypeError, ValueError):  # some built-in functions have no signature
-        return None
+        return
     try:
         wanted.bind(*case)
     except TypeError:
         count = f"{len(case)} argument{'' if len(case) == 1 else 's'}"
-        return Feedback(
-            False,
-            f"✗ The check calls your function with {count}, and it is written for {wanted}. Leave "
-            "the first line as it was in the exercise, also where you do not need all of them.",
-        )
-    return None
+        raise AnswerError(
+            f"The check calls your function with {count}, and it is written for {wanted}. Leave "
+            "the first line as it was in the exercise, also where you do not need all of them."
+        ) from None
 
 
 def _code_of(answer: Callable) -> CodeType | None:
@@ -152,10 +142,6 @@ def _code_of(answer: Callable) -> CodeType | None:
     return getattr(answer, "__code__", None)
 
 
-def _stub() -> None:
-    raise NotImplementedError
-
-
 def _is_bare(code: CodeType) -> bool:
     """Whether a function does nothing but raise NotImplementedError."""
     try:
@@ -163,30 +149,26 @@ def _is_bare(code: CodeType) -> bool:
         first, *others = function.body[ast.get_docstring(function) is not None :]
         return isinstance(first, ast.Raise) and not others
     except (OSError, TypeError, ValueError, SyntaxError, AttributeError):  # no source of its own
-        bare = _stub.__code__
-        return (code.co_code, code.co_names) == (bare.co_code, bare.co_names)
+        return code.co_names == ("NotImplementedError",)
 
 
-def _is_stub_error(error: Exception | None) -> bool:
-    # a module without forward raises this error too, with a text
-    return isinstance(error, NotImplementedError) and not error.args
-
-
-def is_bare_stub(answer: Callable, error: Exception | None) -> bool:
-    """Whether an error says that nothing has been written yet."""
-    code = _code_of(answer)
-    return _is_stub_error(error) and code is _raised_by(error) and _is_bare(code)
-
-
-def _raised_by(error: Exception) -> CodeType:
-    return [frame.f_code for frame, _ in walk_tb(error.__traceback__)][-1]
+def why_no_value(answer: Callable, outcome: Outcome) -> str | None:
+    """Say that an answer raised an error or returned nothing; None where it has a value."""
+    if outcome.error is not None:
+        return say_error(answer, outcome.error)
+    if outcome.value is None:
+        return "your function returned None. Does it end with return?"
+    return None
 
 
 def say_error(answer: Callable, error: Exception) -> str:
     """Say that an answer raised an error, or that a stub's line is still there."""
-    if _is_stub_error(error):
-        code = _raised_by(error)
+    # a module without forward raises a NotImplementedError too, with a text
+    if isinstance(error, NotImplementedError) and not error.args:
+        code = [frame.f_code for frame, _ in walk_tb(error.__traceback__)][-1]
         if code is _code_of(answer):
+            if _is_bare(code):
+                raise NotAttemptedError
             return (
                 "your function reached the line raise NotImplementedError, which is still in it. "
                 "Take that line out."
@@ -235,9 +217,6 @@ def run_answer(function: Callable, case: tuple) -> Outcome:
     return Outcome(value=value, change=changes[0] if changes else None)
 
 
-HOOK_STAYS = "your hook stays. Call handle.remove()"
-
-
 def change_of(before: Any, after: Any) -> str | None:
     """Say what somebody did to a thing; None where it is as it was."""
     if isinstance(before, nn.Module):
@@ -254,40 +233,25 @@ def change_of(before: Any, after: Any) -> str | None:
 def _change_of_module(before: nn.Module, after: nn.Module) -> str | None:
     if repr(before) != repr(after):
         return "its layers are others. Work on a copy"
-    other = sorted({name for _, name in _own_methods(before) ^ _own_methods(after)})
-    if other:
-        return f"a layer has another {other[0]} than before. Put the old one back, or use a hook"
-    old, new = _hooks(before), _hooks(after)
-    if new - old:
+    pairs = [*zip(before.modules(), after.modules(), strict=False)]
+    for old, new in pairs:
+        for name in sorted(vars(old).keys() ^ vars(new).keys()):
+            if callable(getattr(type(old), name, None)):  # it hides the method of the class
+                where = f"a layer has another {name} than before"
+                return f"{where}. Put the old one back, or use a hook"
+    hooks = [
+        (vars(old)[kind].keys(), vars(new)[kind].keys()) for old, new in pairs for kind in HOOKS
+    ]
+    if any(new - old for old, new in hooks):
         return HOOK_STAYS
-    if old - new:
+    if any(old - new for old, new in hooks):
         return "a hook is gone that was not yours. handle.remove() removes your own and no other"
-    if [m.training for m in before.modules()] != [m.training for m in after.modules()]:
+    if any(old.training != new.training for old, new in pairs):
         return "it is left in another mode, training or evaluation. Put it back"
-    old, new = dict(before.named_parameters()), dict(after.named_parameters())
-    if [p.requires_grad for p in old.values()] != [p.requires_grad for p in new.values()]:
+    old, new = ([p.requires_grad for p in module.parameters()] for module in (before, after))
+    if old != new:
         return "other parameters learn than before (requires_grad). Put it back"
     return change_of([*before.state_dict().values()], [*after.state_dict().values()])
-
-
-def _hooks(module: nn.Module) -> set[tuple]:
-    kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-    return {
-        (name, kind, key)
-        for name, inner in module.named_modules()
-        for kind in kinds
-        for key in getattr(inner, kind)
-    }
-
-
-def _own_methods(module: nn.Module) -> set[tuple[str, str]]:
-    """The methods that somebody has put on a module in place of its class's."""
-    return {
-        (name, method)
-        for name, inner in module.named_modules()
-        for method in vars(inner)
-        if callable(getattr(type(inner), method, None))
-    }
 
 
 def name_kind(value: Any) -> str:

@@ -1,7 +1,8 @@
 """How a result is graded and what the learner reads.
 
-A check runs the learner's function on inputs from the smallest up, compares it with a
-plain reference, and, where the answers are those of a known mistake, names the mistake.
+A check hands `grade` the learner's function and a row of others, each followed by what is said
+of it: the first is right, the others make known mistakes. The learner's function is run on inputs
+from the smallest up, and compared with the right one; a mistake that gives the same is named.
 """
 
 from __future__ import annotations
@@ -15,20 +16,21 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import skip_init
 
 from gap_utils.checks.calling import (
-    NOT_ATTEMPTED,
     SHOWN,
+    AnswerError,
     Feedback,
     Outcome,
     argument_names,
-    is_bare_stub,
     name_kind,
+    refuse_uncallable,
     run_answer,
     say_error,
     show,
     show_case,
-    why_not_callable,
+    why_no_value,
 )
 
 ROUNDING = 2.0**-24  # the largest relative error of one float32 operation
@@ -48,64 +50,77 @@ def random_features(*shape: int) -> Tensor:
     return torch.randn(shape, generator=generator, dtype=torch.float32, device="cpu") * 3
 
 
+def make_layer(kind: type[nn.Module], *sizes: int, numbers: Sequence = (), **more) -> nn.Module:
+    """Make a layer that draws no random number: it holds these, or those of random_features."""
+    layer = skip_init(kind, *sizes, **more, dtype=torch.float32, device="cpu")
+    with torch.no_grad():
+        for place, parameter in enumerate(layer.parameters()):
+            own = numbers[place] if numbers else random_features(parameter.numel())
+            parameter.copy_(own.reshape(parameter.shape))
+    return layer
+
+
 def grade(
     answer: Callable,
-    *,
-    right: str,
-    reference: Callable,
+    *ways: Callable | str,
     cases: Sequence[tuple],
-    mistakes: Sequence[tuple[Callable, str]],
     gradients: bool = False,
-    sums: bool = False,
+    exact: bool = False,
 ) -> Feedback:
     """Grade an answer.
 
     Args:
         answer: the learner's function.
-        right: what a right answer has shown, for the line that says so.
-        reference: a plain function that is right.
+        ways: functions, each followed by what is said of it. The first is a right answer; the
+            others make known mistakes, where several functions may share the sentence behind.
         cases: arguments to try, the smallest first.
-        mistakes: functions that make a known mistake, each with the sentence that names it.
         gradients: whether the gradients for tensors and layers must be right too.
-        sums: whether the numbers of an input are added up, in an order that is free. Then
-            there is room for the roundings of as many additions.
+        exact: whether each number of a tensor is one of the input. Otherwise numbers of the
+            input are added up, in an order that is free, and there is room for the roundings.
     """
-    problem = why_not_callable(answer, cases[0])
-    if problem:
-        return problem
-    outcomes = [run_answer(answer, case) for case in cases]
-    if is_bare_stub(answer, outcomes[0].error):
-        return NOT_ATTEMPTED
-    expected = [reference(*case) for case in cases]
-    lengths = [count_summed(*pair) if sums else 1 for pair in zip(cases, expected, strict=True)]
-    for case, outcome, wanted, summed in zip(cases, outcomes, expected, lengths, strict=True):
-        problem = _problem(answer, outcome, wanted, summed)
+    (reference, right), *mistakes = pair_up(ways)
+    refuse_uncallable(answer, cases[0])
+    tried = []
+    for case in cases:
+        outcome, expected = run_answer(answer, case), reference(*case)
+        added_up = isinstance(expected, Tensor) and not exact
+        tried.append((case, outcome, expected, count_summed(case, expected) if added_up else 1))
+    for case, outcome, expected, summed in tried:
+        problem = _problem(answer, outcome, expected, summed)
         if problem:
-            named = _name_mistake(outcomes, cases, mistakes, lengths)
-            lines = [f"✗ On {show_case(answer, case)} {problem}", *([named] if named else [])]
-            return Feedback(False, "\n".join(lines))
-    for case, outcome in zip(cases, outcomes, strict=True):
+            for mistake, sentence in mistakes:
+                if all(_same_outcome(done, run_answer(mistake, c), n) for c, done, _, n in tried):
+                    problem += f"\n{sentence}"
+                    break
+            raise AnswerError(f"On {show_case(answer, case)} {problem}")
+    for case, outcome, *_ in tried:
         if outcome.change:
-            return Feedback(
-                False,
-                f"✗ On {show_case(answer, case)} the result is right, but your function changed "
-                f"its input: {outcome.change}. Whoever called it still needs it as it was.",
+            raise AnswerError(
+                f"On {show_case(answer, case)} the result is right, but your function changed "
+                f"its input: {outcome.change}. Whoever called it still needs it as it was."
             )
     for case in cases if gradients else ():
         problem = _gradient_problem(answer, reference, case)
         if problem:
-            return Feedback(
-                False, f"✗ On {show_case(answer, case)} the numbers are right, but {problem}"
-            )
+            raise AnswerError(f"On {show_case(answer, case)} the numbers are right, but {problem}")
     return Feedback(True, f"✓ Right: {right}.")
 
 
-def tell_apart(first: float, second: float, size: float) -> tuple[bool, list[str]]:
-    """Compare two float64 numbers that came out of sums of numbers up to some size.
+def pair_up(ways: Sequence[Callable | str]) -> list[tuple[Callable, str]]:
+    """Pair each function with the first sentence behind it."""
+    pairs, sentence = [], ""
+    for way in reversed(ways):
+        if isinstance(way, str):
+            sentence = way
+        else:
+            pairs.append((way, sentence))
+    return pairs[::-1]
 
-    Returns:
-        Whether they differ by more than roundings; and both in words, with as many digits as
-        it takes to see that.
+
+def tell_apart(first: float, second: float, size: float) -> tuple[bool, list[str]]:
+    """Whether two float64 sums of numbers up to some size differ by more than roundings.
+
+    And both of them in words, with as many digits as it takes to see that.
     """
     differ = abs(first - second) > 1e-12 * size
     for digits in range(4, 18 if differ else 5):
@@ -133,14 +148,10 @@ def _problem(
     answer: Callable, outcome: Outcome, expected: Tensor | float, summed: int
 ) -> str | None:
     """Say what is wrong with an outcome; None where nothing is."""
-    if outcome.error is not None:
-        return say_error(answer, outcome.error)
-    value = outcome.value
-    if value is None:
-        return "your function returned None. Does it end with return?"
-    if isinstance(expected, Tensor):
-        return _tensor_problem(value, expected, summed)
-    value = _plain_number(value)
+    problem = why_no_value(answer, outcome)
+    if problem or isinstance(expected, Tensor):
+        return problem or _tensor_problem(outcome.value, expected, summed)
+    value = _plain_number(outcome.value)
     if not isinstance(value, Real) or isinstance(value, bool):
         return f"your function returned {name_kind(value)}, expected a number, {show(expected)}"
     if not _close(value, expected):
@@ -199,9 +210,9 @@ def are_close(a: Tensor, b: Tensor, summed: int) -> Tensor:
 def _gradient_problem(answer: Callable, reference: Callable, case: tuple) -> str | None:
     """Say what is wrong with the gradients for the inputs; None where nothing is."""
     names = argument_names(answer, case)
-    expected = _gradients(reference, case, names)
+    expected = gradients_of(reference, case, names)
     try:
-        found = _gradients(answer, case, names)
+        found = gradients_of(answer, case, names)
     except Exception as error:  # whatever a learner's code raises becomes a sentence
         return f"with gradients {say_error(answer, error)}"
     for name, wanted in expected.items():
@@ -219,7 +230,7 @@ def _gradient_problem(answer: Callable, reference: Callable, case: tuple) -> str
     return None
 
 
-def _gradients(function: Callable, case: tuple, names: list[str]) -> dict[str, Tensor | None]:
+def gradients_of(function: Callable, case: tuple, names: list[str]) -> dict[str, Tensor | None]:
     """The gradient for each tensor of a case and each parameter of its modules, by name."""
     with torch.inference_mode(False), torch.enable_grad():
         arguments = deepcopy(case)
@@ -231,7 +242,7 @@ def _gradients(function: Callable, case: tuple, names: list[str]) -> dict[str, T
                 leaves |= {f"{name}.{inner}": p for inner, p in argument.named_parameters()}
         result = function(*arguments)
         if not isinstance(result, Tensor) or not result.requires_grad:
-            return {}
+            return dict.fromkeys(leaves)
         wanted = (result * random_features(*result.shape)).sum()
         gradients = torch.autograd.grad(wanted, list(leaves.values()), allow_unused=True)
         return dict(zip(leaves, gradients, strict=True))
@@ -276,20 +287,6 @@ def _close(a: Real, b: Real) -> bool:
         return a == b
 
 
-def _name_mistake(
-    outcomes: Sequence[Outcome],
-    cases: Sequence[tuple],
-    mistakes: Sequence[tuple[Callable, str]],
-    lengths: Sequence[int],
-) -> str | None:
-    """Find the mistake that does the same as the learner's function on every input."""
-    for mistake, sentence in mistakes:
-        pairs = zip(outcomes, cases, lengths, strict=True)  # until the first that differs
-        if all(_same_outcome(done, run_answer(mistake, case), n) for done, case, n in pairs):
-            return sentence
-    return None
-
-
 def _same_outcome(a: Outcome, b: Outcome, summed: int) -> bool:
     if a.error or b.error:
         return type(a.error) is type(b.error) and str(a.error) == str(b.error)
@@ -315,8 +312,5 @@ def _same(a: Any, b: Any, summed: int) -> bool:
 
 def _plain_number(value: Any) -> Any:
     """Take a NumPy number or a tensor of no axes for the Python number it holds."""
-    if isinstance(value, np.generic) or (isinstance(value, np.ndarray) and value.ndim == 0):
-        return value.item()
-    if isinstance(value, Tensor) and value.ndim == 0 and value.device.type != "meta":
-        return value.item()
-    return value
+    one = isinstance(value, np.generic | np.ndarray | Tensor) and value.ndim == 0
+    return value.item() if one and not getattr(value, "is_meta", False) else value

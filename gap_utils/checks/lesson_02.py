@@ -20,52 +20,30 @@ def check_flatten_parameters(answer: Callable) -> Feedback:
     """Check exercise 1: (C, H, W, K) -> number of parameters of the flatten head."""
     return grade(
         answer,
-        right="one weight for each number and class, one bias for each class",
-        reference=lambda c, h, w, k: c * h * w * k + k,
+        lambda c, h, w, k: c * h * w * k + k,
+        "one weight for each number and class, one bias for each class",
+        lambda c, h, w, k: c * h * w * k,
+        "The biases are missing: a linear layer adds one number to each class.",
+        lambda c, h, w, k: c * h * w * k + 1,
+        "That counts one bias for the whole layer. Each class has its own.",
+        lambda c, h, w, k: c * h * w * k + c * h * w,
+        "That counts one bias for each number that goes in. Biases belong to what comes out: one "
+        "for each class.",
+        lambda c, h, w, k: c * h * w * k + c,
+        "That counts one bias for each channel. Biases belong to what comes out: one for each "
+        "class.",
+        lambda c, h, w, k: c * k + k,
+        "That is a linear layer on one number per channel. Flatten keeps all C * H * W numbers.",
+        lambda c, h, w, k: c * h * w,
+        "That is how many numbers go in. Each class has a weight for each of them, and a bias.",
+        lambda c, h, w, k: h * w * k + k,
+        "That counts the numbers of one map. There are C maps.",
+        lambda c, h, w, k: c * (h + w) * k + k,
+        "That adds height and width. A map holds H * W numbers.",
+        lambda c, h, w, k: c * h * w + k,
+        "That is one weight for each number that goes in. Every class has a weight of its own for "
+        "each of them: multiply by the classes.",
         cases=SIZES,
-        mistakes=[
-            (
-                lambda c, h, w, k: c * h * w * k,
-                "The biases are missing: a linear layer adds one number to each class.",
-            ),
-            (
-                lambda c, h, w, k: c * h * w * k + 1,
-                "That counts one bias for the whole layer. Each class has its own.",
-            ),
-            (
-                lambda c, h, w, k: c * h * w * k + c * h * w,
-                "That counts one bias for each number that goes in. Biases belong to what comes "
-                "out: one for each class.",
-            ),
-            (
-                lambda c, h, w, k: c * h * w * k + c,
-                "That counts one bias for each channel. Biases belong to what comes out: one for "
-                "each class.",
-            ),
-            (
-                lambda c, h, w, k: c * k + k,
-                "That is a linear layer on one number per channel. Flatten keeps all C * H * W "
-                "numbers.",
-            ),
-            (
-                lambda c, h, w, k: c * h * w,
-                "That is how many numbers go in. Each class has a weight for each of them, and a "
-                "bias.",
-            ),
-            (
-                lambda c, h, w, k: h * w * k + k,
-                "That counts the numbers of one map. There are C maps.",
-            ),
-            (
-                lambda c, h, w, k: c * (h + w) * k + k,
-                "That adds height and width. A map holds H * W numbers.",
-            ),
-            (
-                lambda c, h, w, k: c * h * w + k,
-                "That is one weight for each number that goes in. Every class has a weight of its "
-                "own for each of them: multiply by the classes.",
-            ),
-        ],
     )
 
 
@@ -74,38 +52,23 @@ def check_gap_parameters(answer: Callable) -> Feedback:
     """Check exercise 2: (C, H, W, K) -> number of parameters of the GAP head."""
     return grade(
         answer,
-        right="one weight for each channel and class, one bias for each class; no H, no W",
-        reference=lambda c, h, w, k: c * k + k,
+        lambda c, h, w, k: c * k + k,
+        "one weight for each channel and class, one bias for each class; no H, no W",
+        lambda c, h, w, k: c * k,
+        "The biases are missing: a linear layer adds one number to each class.",
+        lambda c, h, w, k: c * h * w * k + k,
+        "That is the flatten head. GAP leaves one number per channel for the linear layer.",
+        lambda c, h, w, k: c * h * w * k,
+        "Those are the weights of the flatten head. GAP leaves one number per channel for the "
+        "linear layer; and each class has a bias.",
+        lambda c, h, w, k: c * k + c,
+        "That counts one bias for each channel. Biases belong to what comes out: one for each "
+        "class.",
+        lambda c, h, w, k: c + k,
+        "That adds channels and classes. Every class has a weight for each channel: multiply.",
+        lambda c, h, w, k: c * k + k + h * w,
+        "GAP itself has no parameters: an average needs no weights that are learned.",
         cases=SIZES,
-        mistakes=[
-            (
-                lambda c, h, w, k: c * k,
-                "The biases are missing: a linear layer adds one number to each class.",
-            ),
-            (
-                lambda c, h, w, k: c * h * w * k + k,
-                "That is the flatten head. GAP leaves one number per channel for the linear layer.",
-            ),
-            (
-                lambda c, h, w, k: c * h * w * k,
-                "Those are the weights of the flatten head. GAP leaves one number per channel for "
-                "the linear layer; and each class has a bias.",
-            ),
-            (
-                lambda c, h, w, k: c * k + c,
-                "That counts one bias for each channel. Biases belong to what comes out: one for "
-                "each class.",
-            ),
-            (
-                lambda c, h, w, k: c + k,
-                "That adds channels and classes. Every class has a weight for each channel: "
-                "multiply.",
-            ),
-            (
-                lambda c, h, w, k: c * k + k + h * w,
-                "GAP itself has no parameters: an average needs no weights that are learned.",
-            ),
-        ],
     )
 
 
@@ -114,32 +77,20 @@ def check_halvings(answer: Callable) -> Feedback:
     """Check exercise 4: size -> how many 2×2 poolings with stride 2 bring it down to 1."""
     return grade(
         answer,
-        right="each pooling halves the size and rounds down",
-        reference=lambda size: size.bit_length() - 1,
+        lambda size: size.bit_length() - 1,
+        "each pooling halves the size and rounds down",
+        lambda size: ceil(log2(size)),
+        "That rounds up: it is the count if a left-over row were kept. Pooling drops it, so 3 goes "
+        "to 1 at once.",
+        lambda size: size.bit_length(),
+        "That is one too many. A size of 1 needs no pooling at all: the answer is 0.",
+        lambda size: log2(size),
+        "That is a fraction of a layer. Count whole poolings.",
+        lambda size: size // 2,
+        "That is the size after one pooling. How many poolings until 1 is left?",
+        lambda size: size - 1,
+        "That takes one row away at a time. Each pooling halves the size.",
         cases=[(1,), (2,), (3,), (4,), (5,), (7,), (28,), (32,), (63,), (64,), (224,)],
-        mistakes=[
-            (
-                lambda size: ceil(log2(size)),
-                "That rounds up: it is the count if a left-over row were kept. Pooling drops it, "
-                "so 3 goes to 1 at once.",
-            ),
-            (
-                lambda size: size.bit_length(),
-                "That is one too many. A size of 1 needs no pooling at all: the answer is 0.",
-            ),
-            (
-                lambda size: log2(size),
-                "That is a fraction of a layer. Count whole poolings.",
-            ),
-            (
-                lambda size: size // 2,
-                "That is the size after one pooling. How many poolings until 1 is left?",
-            ),
-            (
-                lambda size: size - 1,
-                "That takes one row away at a time. Each pooling halves the size.",
-            ),
-        ],
     )
 
 
@@ -155,8 +106,36 @@ def check_gap_head(answer: Callable) -> Feedback:
     wide = random_features(4, 3)
     return grade(
         answer,
-        right="logits for any height and width, for batch 1 and batch 4, with right gradients",
-        reference=head,
+        head,
+        "logits for any height and width, for batch 1 and batch 4, with right gradients",
+        lambda x, weight, bias: head(x, weight, None),
+        "The bias is missing. Add it to every row.",
+        lambda x, weight, bias: F.linear(x.sum((2, 3)), weight, bias),
+        "That sums each map instead of averaging it: the logits grow with the picture.",
+        lambda x, weight, bias: F.linear(x.amax((2, 3)), weight, bias),
+        "That pools with the maximum. GAP takes the average.",
+        lambda x, weight, bias: head(x, weight, bias)[0],
+        "That is the first picture only. Return one row for each picture.",
+        lambda x, weight, bias: head(x, weight, bias).squeeze(),
+        "With one picture the batch axis is gone: squeeze() removes every axis of length 1.",
+        lambda x, weight, bias: head(x, weight, bias).softmax(1),
+        "Those are probabilities. The head returns logits, as they are.",
+        lambda x, weight, bias: head(x, weight, bias).T,
+        "The axes are swapped: that is (K, N).",
+        lambda x, weight, bias: x.mean((2, 3)) @ weight + bias,
+        lambda x, weight, bias: x.mean((2, 3)) @ weight,
+        "The weight is (K, C): one row for each class. With @ it has to be turned over with .T "
+        "first; F.linear does that itself.",
+        lambda x, weight, bias: weight @ x.mean((2, 3)).T + bias,
+        "weight @ pooled.T is (K, N), one column for each picture, and there the bias does not "
+        "fit. Write it the other way round: pooled @ weight.T + bias.",
+        lambda x, weight, bias: F.linear(x.mean((2, 3), True), weight, bias),
+        "The pooled features still have axes of length 1, and F.linear works on the last axis. "
+        "Take flatten(1), or no keepdim.",
+        lambda x, weight, bias: F.conv2d(x, weight[..., None, None], bias),
+        "Those are maps, one for each class. Average each of them.",
+        lambda x, weight, bias: F.linear(x.flatten(1), weight, bias),
+        "That flattens. Average height and width, so that one number per channel is left.",
         cases=[
             (features([[[[1, 3]], [[2, 8]]]]), weight, bias),
             (random_features(1, 3, 4, 4), wide, features([0.0, 1, 2, 3])),
@@ -164,64 +143,6 @@ def check_gap_head(answer: Callable) -> Feedback:
             (random_features(4, 5, 4, 3), random_features(3, 5), features([3.0, 2, 1])),
             (random_features(2, 3, 3, 2), random_features(3, 3), features([2.0, 1, 3])),
             (random_features(2, 1, 3, 2), random_features(1, 1), features([1.0])),
-        ],
-        sums=True,
-        mistakes=[
-            (
-                lambda x, weight, bias: head(x, weight, None),
-                "The bias is missing. Add it to every row.",
-            ),
-            (
-                lambda x, weight, bias: F.linear(x.sum((2, 3)), weight, bias),
-                "That sums each map instead of averaging it: the logits grow with the picture.",
-            ),
-            (
-                lambda x, weight, bias: F.linear(x.amax((2, 3)), weight, bias),
-                "That pools with the maximum. GAP takes the average.",
-            ),
-            (
-                lambda x, weight, bias: head(x, weight, bias)[0],
-                "That is the first picture only. Return one row for each picture.",
-            ),
-            (
-                lambda x, weight, bias: head(x, weight, bias).squeeze(),
-                "With one picture the batch axis is gone: squeeze() removes every axis of length "
-                "1.",
-            ),
-            (
-                lambda x, weight, bias: head(x, weight, bias).softmax(1),
-                "Those are probabilities. The head returns logits, as they are.",
-            ),
-            (
-                lambda x, weight, bias: head(x, weight, bias).T,
-                "The axes are swapped: that is (K, N).",
-            ),
-            *(
-                (
-                    lambda x, weight, bias, factor=factor: x.mean((2, 3)) @ weight + factor * bias,
-                    "The weight is (K, C): one row for each class. With @ it has to be turned over "
-                    "with .T first; F.linear does that itself.",
-                )
-                for factor in (1, 0)
-            ),
-            (
-                lambda x, weight, bias: weight @ x.mean((2, 3)).T + bias,
-                "weight @ pooled.T is (K, N), one column for each picture, and there the bias does "
-                "not fit. Write it the other way round: pooled @ weight.T + bias.",
-            ),
-            (
-                lambda x, weight, bias: F.linear(x.mean((2, 3), True), weight, bias),
-                "The pooled features still have axes of length 1, and F.linear works on the last "
-                "axis. Take flatten(1), or no keepdim.",
-            ),
-            (
-                lambda x, weight, bias: F.conv2d(x, weight[..., None, None], bias),
-                "Those are maps, one for each class. Average each of them.",
-            ),
-            (
-                lambda x, weight, bias: F.linear(x.flatten(1), weight, bias),
-                "That flattens. Average height and width, so that one number per channel is left.",
-            ),
         ],
         gradients=True,
     )
@@ -236,47 +157,32 @@ def check_keras_to_torch(answer: Callable) -> Feedback:
 
     return grade(
         answer,
-        right="each weight meets the number that it was learned for",
-        reference=lambda kernel, c, h, w: moved(kernel, (h, w, c), (3, 2, 0, 1)),
+        lambda kernel, c, h, w: moved(kernel, (h, w, c), (3, 2, 0, 1)),
+        "each weight meets the number that it was learned for",
+        lambda kernel, c, h, w: kernel.T,
+        "That turns rows into columns and no more. The columns still stand in the order H, W, C, "
+        "and PyTorch flattens in the order C, H, W.",
+        lambda kernel, c, h, w: kernel.reshape(kernel.shape[1], -1),
+        "reshape writes the same numbers into rows of another length; it does not turn rows into "
+        "columns. And the order of the axes has to change.",
+        lambda kernel, c, h, w: moved(kernel, (c, h, w), (3, 1, 2, 0)),
+        "That goes the other way, from PyTorch's order to Keras's. The kernel comes in the order "
+        "H, W, C.",
+        lambda kernel, c, h, w: moved(kernel, (h, w, c), (3, 2, 1, 0)),
+        "Height and width are swapped in the result.",
+        lambda kernel, c, h, w: moved(kernel, (h, w, c), (3, 2, 0, 1)).T,
+        "The order is right, but the result is (C * H * W, K), as in Keras. PyTorch wants (K, C * "
+        "H * W).",
+        lambda kernel, c, h, w: kernel.reshape(h, w, c, -1).permute(3, 2, 0, 1),
+        "The order is right. Flatten the last three axes.",
+        lambda kernel, c, h, w: torch.reshape(kernel.T, (-1, c, h, w)),
+        "The weight has four axes. Flatten the last three; and the order of the axes has to "
+        "change, not only their names.",
         cases=[
             (features([[1], [2], [3], [4]]), 2, 1, 2),
             (features([[1, 5], [2, 6], [3, 7], [4, 8]]), 2, 2, 1),
             (random_features(5 * 2 * 3, 4), 3, 5, 2),
             (random_features(2 * 2 * 2, 8), 2, 2, 2),
         ],
-        mistakes=[
-            (
-                lambda kernel, c, h, w: kernel.T,
-                "That turns rows into columns and no more. The columns still stand in the order "
-                "H, W, C, and PyTorch flattens in the order C, H, W.",
-            ),
-            (
-                lambda kernel, c, h, w: kernel.reshape(kernel.shape[1], -1),
-                "reshape writes the same numbers into rows of another length; it does not turn "
-                "rows into columns. And the order of the axes has to change.",
-            ),
-            (
-                lambda kernel, c, h, w: moved(kernel, (c, h, w), (3, 1, 2, 0)),
-                "That goes the other way, from PyTorch's order to Keras's. The kernel comes in "
-                "the order H, W, C.",
-            ),
-            (
-                lambda kernel, c, h, w: moved(kernel, (h, w, c), (3, 2, 1, 0)),
-                "Height and width are swapped in the result.",
-            ),
-            (
-                lambda kernel, c, h, w: moved(kernel, (h, w, c), (3, 2, 0, 1)).T,
-                "The order is right, but the result is (C * H * W, K), as in Keras. PyTorch wants "
-                "(K, C * H * W).",
-            ),
-            (
-                lambda kernel, c, h, w: kernel.reshape(h, w, c, -1).permute(3, 2, 0, 1),
-                "The order is right. Flatten the last three axes.",
-            ),
-            (
-                lambda kernel, c, h, w: torch.reshape(kernel.T, (-1, c, h, w)),
-                "The weight has four axes. Flatten the last three; and the order of the axes has "
-                "to change, not only their names.",
-            ),
-        ],
+        exact=True,
     )

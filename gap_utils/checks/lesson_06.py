@@ -10,12 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from gap_utils.activations import class_activation_map
-from gap_utils.checks.calling import Feedback, call_answer, exercise
+from gap_utils.checks.calling import AnswerError, Feedback, call_answer, exercise
 from gap_utils.checks.grading import (
     are_close,
     count_summed,
     features,
     grade,
+    make_layer,
     numbers_of,
     random_features,
     tell_apart,
@@ -35,27 +36,29 @@ FAMILIES = {
 @exercise
 def check_linear_head(answer: Callable) -> Feedback:
     """Check exercise 1: a linear layer behind GAP in place of a 1×1 convolution before it."""
-    large = _convolution(random_features(10, 64), random_features(10))
+    small = make_layer(nn.Conv2d, 2, 1, 1, numbers=(features([2, -1]), features([1])))
+    large = make_layer(nn.Conv2d, 64, 10, 1)
     for convolution, maps in (
-        (_convolution(features([[2, -1]]), features([1])), features([[[[1, 3]], [[2, 0]]]])),
-        (_convolution(random_features(3, 1), random_features(3)), random_features(2, 1, 2, 3)),
-        (_convolution(random_features(3, 3), random_features(3)), random_features(2, 3, 3, 2)),
+        (small, features([[[[1, 3]], [[2, 0]]]])),
+        (make_layer(nn.Conv2d, 1, 3, 1), random_features(2, 1, 2, 3)),
+        (make_layer(nn.Conv2d, 3, 3, 1), random_features(2, 3, 3, 2)),
         (large, random_features(4, 64, 7, 7)),
     ):
-        problem, linear = call_answer(answer, convolution)
-        if problem and "shape" in problem.message:
+        try:
+            linear = call_answer(answer, convolution)
+        except AnswerError as wrong:
+            if "shape" not in str(wrong):
+                raise
             hint = (
                 "Here one map goes in. Does a squeeze() remove that axis too? flatten(1) keeps it."
                 if convolution.in_channels == 1
                 else "nn.Linear wants what goes in first: in_channels, then out_channels."
             )
-            return Feedback(False, f"{problem}\n{hint}")
-        if problem:
-            return problem
+            raise AnswerError(f"{wrong}\n{hint}") from None
         said = _problem_of_linear(linear, convolution, maps)
         if said:
-            named = _what_was_not_copied(answer, large)
-            return Feedback(False, f"✗ On the input {convolution}: {said}{named}")
+            named = _what_was_not_copied(call_answer(answer, large), large)
+            raise AnswerError(f"On the input {convolution}: {said}{named}")
     return Feedback(
         True,
         "✓ Right: the same weights and the same bias give the same logits, with 650 parameters "
@@ -91,19 +94,17 @@ def _problem_of_linear(linear: Any, convolution: nn.Conv2d, maps: Tensor) -> str
     return None
 
 
-def _what_was_not_copied(answer: Callable, convolution: nn.Conv2d) -> str:
+def _what_was_not_copied(linear: Any, convolution: nn.Conv2d) -> str:
     """Name a mistake in the weight or the bias, seen on a convolution with many numbers."""
-    _, linear = call_answer(answer, convolution)
     if not isinstance(linear, nn.Linear) or linear.bias is None:
         return ""
-    own = "nn.Linear draws random numbers of its own; copy the convolution's into it."
-    for name, a, b in (
+    for name, copied, own in (
         ("weight", linear.weight, convolution.weight[:, :, 0, 0]),
         ("bias", linear.bias, convolution.bias),
     ):
-        if a.shape != b.shape:
+        if copied.shape != own.shape:
             return ""
-        a, b = a.double(), b.double()
+        a, b = copied.double(), own.double()
         if torch.allclose(a, b):
             continue
         factor = (a / b).mean()
@@ -111,17 +112,11 @@ def _what_was_not_copied(answer: Callable, convolution: nn.Conv2d) -> str:
             return f" The {name} is {factor:.4g} times the convolution's. Copy it as it is."
         if torch.allclose(a, b, rtol=0.01, atol=0.01):
             return f" The {name} is off by up to {(a - b).abs().max():.1e}: copy all its digits."
-        return f" The {name} is another. {own}"
+        return (
+            f" The {name} is another. nn.Linear draws random numbers of its own; copy the "
+            "convolution's into it."
+        )
     return ""
-
-
-def _convolution(weight: Tensor, bias: Tensor) -> nn.Conv2d:
-    """A 1×1 convolution with these numbers; no random number is drawn."""
-    convolution = nn.Conv2d(*weight.T.shape, 1, device="meta").to_empty(device="cpu").float()
-    with torch.no_grad():
-        convolution.weight.copy_(weight[:, :, None, None])
-        convolution.bias.copy_(bias)
-    return convolution
 
 
 @exercise
@@ -129,60 +124,34 @@ def check_cam(answer: Callable) -> Feedback:
     """Check exercise 2: class activation maps in one einsum."""
     return grade(
         answer,
-        right="a map for each picture and class, of the size of the features",
-        reference=class_activation_map,
+        class_activation_map,
+        "a map for each picture and class, of the size of the features",
+        lambda maps, weight: class_activation_map(maps, weight).mean((2, 3)),
+        "That is the mean of each map, the logits without the bias. Keep h and w behind the arrow.",
+        lambda maps, weight: class_activation_map(maps, weight).sum((2, 3)),
+        "The positions have been added up. Keep h and w behind the arrow.",
+        lambda maps, weight: class_activation_map(maps, weight) / maps[0, 0].numel(),
+        "That is divided by the number of positions, H * W. The logit is the mean of the map, so "
+        "the map itself is not divided.",
+        lambda maps, weight: class_activation_map(maps, weight).movedim(1, -1),
+        "The numbers are right, but the classes come last. Behind the arrow: nkhw.",
+        lambda maps, weight: class_activation_map(maps, weight).transpose(0, 1),
+        "The numbers are right, but the classes come first. Behind the arrow: nkhw.",
+        lambda maps, weight: class_activation_map(maps, weight).transpose(2, 3),
+        "The numbers are right, but rows and columns are swapped. Behind the arrow: nkhw.",
+        lambda maps, weight: class_activation_map(maps, weight).relu(),
+        "The negative numbers are gone. They speak against a class and count in its logit.",
+        lambda maps, weight: maps[:, None] * weight[None, :, :, None, None],
+        lambda maps, weight: torch.einsum("nchw,kc->nckhw", maps, weight),
+        "The channels are still apart. A letter that is missing behind the arrow is summed: leave "
+        "c out.",
+        lambda maps, weight: torch.einsum("nchw,kc->nkhw", maps, weight / weight.shape[1]),
+        "That is the mean over the channels. Their sum is wanted.",
         cases=[
             (features([[[[1, 0]], [[0, 2]]]]), features([[1, -1], [3, 0], [0, 1]])),
             (random_features(2, 3, 4, 5), random_features(6, 3)),
             (random_features(1, 5, 3, 2), random_features(2, 5)),
             (random_features(2, 3, 3, 3), random_features(3, 3)),
-        ],
-        sums=True,
-        mistakes=[
-            (
-                lambda maps, weight: class_activation_map(maps, weight).mean((2, 3)),
-                "That is the mean of each map, the logits without the bias. Keep h and w behind "
-                "the arrow.",
-            ),
-            (
-                lambda maps, weight: class_activation_map(maps, weight).sum((2, 3)),
-                "The positions have been added up. Keep h and w behind the arrow.",
-            ),
-            (
-                lambda maps, weight: class_activation_map(maps, weight) / maps[0, 0].numel(),
-                "That is divided by the number of positions, H * W. The logit is the mean of the "
-                "map, so the map itself is not divided.",
-            ),
-            (
-                lambda maps, weight: class_activation_map(maps, weight).movedim(1, -1),
-                "The numbers are right, but the classes come last. Behind the arrow: nkhw.",
-            ),
-            (
-                lambda maps, weight: class_activation_map(maps, weight).transpose(0, 1),
-                "The numbers are right, but the classes come first. Behind the arrow: nkhw.",
-            ),
-            (
-                lambda maps, weight: class_activation_map(maps, weight).transpose(2, 3),
-                "The numbers are right, but rows and columns are swapped. Behind the arrow: nkhw.",
-            ),
-            (
-                lambda maps, weight: class_activation_map(maps, weight).relu(),
-                "The negative numbers are gone. They speak against a class and count in its logit.",
-            ),
-            (
-                lambda maps, weight: maps[:, None] * weight[None, :, :, None, None],
-                "The channels are still apart. A letter that is missing behind the arrow is "
-                "summed: leave c out.",
-            ),
-            (
-                lambda maps, weight: torch.einsum("nchw,kc->nckhw", maps, weight),
-                "The channels are still apart. A letter that is missing behind the arrow is "
-                "summed: leave c out.",
-            ),
-            (
-                lambda maps, weight: torch.einsum("nchw,kc->nkhw", maps, weight / weight.shape[1]),
-                "That is the mean over the channels. Their sum is wanted.",
-            ),
         ],
     )
 
@@ -190,58 +159,48 @@ def check_cam(answer: Callable) -> Feedback:
 @exercise
 def check_max_counterexample(answer: Callable) -> Feedback:
     """Check exercise 3: maps and weights for which max and matrix do not commute."""
-    problem, value = call_answer(answer)
-    if problem:
-        return problem
+    value = call_answer(answer)
     two = isinstance(value, list | tuple) and len(value) == 2
     maps, weight = map(numbers_of, value) if two else (None, None)
     fits = maps is not None and weight is not None and maps.ndim == 3 and maps.numel() > 0
     if not fits or weight.shape != maps.shape[:1]:
-        return Feedback(
-            False,
-            "✗ Expected maps (C, H, W) and a weight for each of the C maps, such as "
-            f"[[[1, 0]], [[2, 0]]], [1, 1], got {value!r}.",
+        raise AnswerError(
+            "Expected maps (C, H, W) and a weight for each of the C maps, such as "
+            f"[[[1, 0]], [[2, 0]]], [1, 1], got {value!r}."
         )
     if not (maps.isfinite().all() and weight.isfinite().all()):
-        return Feedback(False, f"✗ Expected numbers that are finite, got {value!r}.")
+        raise AnswerError(f"Expected numbers that are finite, got {value!r}.")
     first = class_activation_map(maps[None], weight[None]).amax().item() + 0.0  # no -0
     last = (weight @ maps.amax((1, 2))).item() + 0.0
     if not isfinite(first) or not isfinite(last):
-        return Feedback(False, f"✗ Expected numbers of ordinary size, got {value!r}.")
+        raise AnswerError(f"Expected numbers of ordinary size, got {value!r}.")
     size = (weight.abs() @ maps.abs().amax((1, 2))).item()
     differ, (largest, maxima) = tell_apart(first, last, size)
     said = f"the largest number of the weighted map is {largest}, the weighted maxima give {maxima}"
-    if differ:
-        return Feedback(True, f"✓ Right: {said}. With max the order matters.")
-    return Feedback(
-        False,
-        f"✗ Here {said} too. Let the two maps have their maxima at different positions, or make a "
-        "weight negative.",
-    )
+    if not differ:
+        raise AnswerError(
+            f"Here {said} too. Let the two maps have their maxima at different positions, or make "
+            "a weight negative."
+        )
+    return Feedback(True, f"✓ Right: {said}. With max the order matters.")
 
 
 @exercise
 def check_cam_families(answer: Callable) -> Feedback:
     """Check exercise 4: which of five networks have a CAM, and where it comes from."""
-    problem, value = call_answer(answer)
-    if problem:
-        return problem
+    value = call_answer(answer)
     letters = {letter for letter, _ in FAMILIES.values()}
     if not isinstance(value, dict) or set(value) != set(FAMILIES):
-        return Feedback(
-            False, f"✗ Expected a dict with the keys {', '.join(FAMILIES)}, got {value!r}."
-        )
+        raise AnswerError(f"Expected a dict with the keys {', '.join(FAMILIES)}, got {value!r}.")
     said = {name: str(letter).strip().upper() for name, letter in value.items()}
     if not set(said.values()) <= letters:
-        return Feedback(
-            False, f"✗ Expected the letters {', '.join(sorted(letters))}, got {value!r}."
-        )
-    lines = []
-    for name, (letter, why) in FAMILIES.items():
-        if said[name] != letter:
-            lines.append(f"{name} is not {said[name]}: {why}.")
+        raise AnswerError(f"Expected the letters {', '.join(sorted(letters))}, got {value!r}.")
+    lines = [
+        f"{name} is not {said[name]}: {why}."
+        for name, (letter, why) in FAMILIES.items()
+        if said[name] != letter
+    ]
     if lines:
-        return Feedback(False, "\n".join(["✗ Not so:", *lines]))
-    return Feedback(
-        True, "✓ Right: " + "; ".join(f"{n}: {why}" for n, (_, why) in FAMILIES.items())
-    )
+        raise AnswerError("\n".join(["Not so:", *lines]))
+    whys = "; ".join(f"{name}: {why}" for name, (_, why) in FAMILIES.items())
+    return Feedback(True, f"✓ Right: {whys}")

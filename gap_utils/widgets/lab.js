@@ -95,8 +95,10 @@ export function createLab(host) {
   let tried = new Set(); // what was asked for ahead of need, so that it is asked for once
   let pending = null; // the question that is not answered yet; one at a time
   let told = ""; // what the kernel knows to be on view
-  let upload = null;
+  let upload = null; // a file on its way; no question comes between its pieces
   let asked = 0;
+  /** @type {{press?: string, control?: Control, value?: any}[]} */
+  let later = []; // what buttons say while a question is under way, and what was moved after that
 
   const lab = {
     opening,
@@ -108,30 +110,27 @@ export function createLab(host) {
     gone: false,
     progress: 0,
 
-    /** Go where a control points. */
+    /** Go where a control points; after what the buttons pressed before it say. */
     move(control, value) {
-      const before = rank(control, lab.wanted[control.name]);
-      const direction = Math.sign(rank(control, value) - before);
-      const now = performance.now();
-      if (hand?.control === control) timing.interval = clamp(now - timing.moved, FASTEST, SLOWEST);
-      timing.moved = now;
-      if (hand?.control !== control || hand.direction !== direction) tried = new Set();
-      hand = { control, direction };
-      lab.wanted = { ...lab.wanted, [control.name]: value };
       lab.problem = "";
-      const frame = frames.get(keyOf(lab.wanted));
-      if (frame) show(frame);
-      else if (!host.send || lab.gone) refuse(lab.gone ? GONE : host.without ?? "");
-      else changed();
-      ask();
+      if (!pending?.press && !later.length) return go(control, value);
+      if (later.at(-1)?.control === control) later.pop();
+      later.push({ control, value });
+      lab.wanted = { ...lab.wanted, [control.name]: value };
+      changed();
     },
 
     /** Do what a button says. */
     press(name) {
       lab.problem = "";
-      if (!host.send || lab.gone) return refuse(lab.gone ? GONE : host.without ?? "");
-      ask(name);
+      if (!host.send || lab.gone) return goBack();
+      if (pending || upload) later.push({ press: name });
+      else ask(name);
+      changed();
     },
+
+    /** Whether a button's frame is still to come. */
+    isPressed: () => Boolean(pending?.press) || later.length > 0,
 
     /** A control is about to be used: fetch what is on both sides of it. */
     takeInHand(control) {
@@ -142,14 +141,17 @@ export function createLab(host) {
       ask();
     },
 
-    /** Say why something cannot be; all stays as it is on view. */
-    refuse,
+    /** Say why something cannot be; what is on its way still comes. */
+    refuse(problem) {
+      lab.problem = problem;
+      changed();
+    },
 
     /** Send a file in pieces, the next one when the last has arrived. */
     send(file) {
-      if (!host.send || lab.gone) return refuse(lab.gone ? GONE : host.without ?? "");
-      upload = { file, at: 0 };
       lab.problem = "";
+      if (!host.send || lab.gone) return goBack();
+      upload = { file, at: 0 };
       sendPiece();
     },
 
@@ -161,8 +163,24 @@ export function createLab(host) {
 
   for (const frame of [...opening.frames].reverse()) keep(frame, frame.levels ?? {});
   told = keyOf(lab.wanted);
-  host.listen?.(receive, () => post({ fields: lab.wanted, missing: false, ahead: [], have: [] }, []));
+  host.listen?.(receive, () => post({ fields: lab.wanted, missing: false, ahead: [], have: [] }, [keyOf(lab.wanted)]));
   return lab;
+
+  function go(control, value) {
+    const before = rank(control, lab.wanted[control.name]);
+    const direction = Math.sign(rank(control, value) - before);
+    const now = performance.now();
+    if (hand?.control === control) timing.interval = clamp(now - timing.moved, FASTEST, SLOWEST);
+    timing.moved = now;
+    if (hand?.control !== control || hand.direction !== direction) tried = new Set();
+    hand = { control, direction };
+    lab.wanted = { ...lab.wanted, [control.name]: value };
+    const frame = frames.get(keyOf(lab.wanted));
+    if (frame) show(frame);
+    else if (!host.send || lab.gone) goBack();
+    else changed();
+    ask();
+  }
 
   function changed() {
     for (const view of views) view();
@@ -170,34 +188,33 @@ export function createLab(host) {
 
   function show(frame) {
     lab.frame = frame;
-    lab.wanted = frame.fields;
+    lab.wanted = { ...frame.fields };
+    for (const { control, value } of later) if (control) lab.wanted[control.name] = value;
     changed();
   }
 
-  function refuse(problem) {
+  /** Say why something cannot be, and go back to what is on view. */
+  function goBack(problem = lab.gone ? GONE : host.without ?? "") {
     lab.problem = problem;
-    lab.wanted = lab.frame.fields;
-    changed();
+    show(lab.frame);
   }
 
   /** Put a frame in store, if all its levels are there. */
   function keep(frame, arrived, key = keyOf(frame.fields)) {
-    for (const [digest, data] of Object.entries(arrived)) {
-      const bytes = toBytes(data);
-      levels.put(digest, bytes, bytes.length);
-    }
+    const fresh = Object.fromEntries(Object.entries(arrived).map(([digest, data]) => [digest, toBytes(data)]));
+    for (const [digest, bytes] of Object.entries(fresh)) levels.put(digest, bytes, bytes.length);
     let size = 2 * (frame.text.length + 400);
     for (const panel of frame.panels) {
       size += 2 * panel.svg.length;
       for (const pixels of panel.pixels) {
-        pixels.levels = levels.get(pixels.digest);
+        pixels.levels = fresh[pixels.digest] ?? levels.get(pixels.digest); // the store may be too small
         if (!pixels.levels) return null;
         size += pixels.levels.length;
       }
     }
     frames.put(key, frame, size);
     const own = keyOf(frame.fields);
-    if (own !== key && !frames.has(own)) frames.put(own, { ...frame, note: "" }, 0);
+    if (own !== key && !frames.has(own)) frames.put(own, { ...frame, note: "" }, size);
     return frame;
   }
 
@@ -235,15 +252,10 @@ export function createLab(host) {
 
   /** Tell the kernel what is on view, and ask for what is missing now or soon. */
   function ask(press = undefined) {
-    if (!host.send || lab.gone) return;
-    if (pending) {
-      pending.again = true;
-      if (press) pending.next = press;
-      return;
-    }
+    if (!host.send || lab.gone || pending || upload) return;
     const fields = lab.wanted;
     const key = keyOf(fields);
-    const missing = press !== undefined || !frames.has(key);
+    const missing = press !== undefined || !(frames.has(key) || key === keyOf(lab.frame.fields));
     const ahead = press === undefined ? neighbours() : [];
     if (!missing && !ahead.length && told === key) return;
     ahead.forEach((some) => tried.add(keyOf(some)));
@@ -255,8 +267,8 @@ export function createLab(host) {
 
   function post(message, keys, buffers = []) {
     asked += 1;
-    pending = { ask: asked, sent: performance.now(), keys, press: message.press, again: false };
-    const { ask: mine } = { ask: asked };
+    pending = { ask: asked, sent: performance.now(), keys, press: message.press };
+    const mine = asked;
     setTimeout(() => {
       if (pending?.ask === mine) (lab.waiting = true), changed();
     }, PATIENCE);
@@ -264,8 +276,10 @@ export function createLab(host) {
       host.send?.({ ...message, ask: asked }, buffers);
     } catch {
       lab.gone = true;
-      upload = pending = null;
-      refuse(GONE);
+      pending = null;
+      later = [];
+      endUpload();
+      goBack();
     }
   }
 
@@ -284,40 +298,57 @@ export function createLab(host) {
   function takeFrame(frame, place, arrived) {
     const key = pending.keys[place];
     const kept = keep(frame, arrived, pending.press ? undefined : key);
-    if (!kept || place > 0) return;
+    if (!kept) return;
     if (pending.press) told = keyOf(frame.fields);
-    if (pending.press || key === keyOf(lab.wanted)) show(kept); // a late one is kept, not shown
+    // a late one is kept, not shown; one that is on view has its note already
+    if (pending.press || (key === keyOf(lab.wanted) && key !== keyOf(lab.frame.fields))) show(kept);
   }
 
   function takeProblem(problem) {
-    upload = null;
-    if (pending.press || !pending.keys.length || pending.keys[0] === keyOf(lab.wanted)) refuse(problem);
+    if (!pending.keys.length) endUpload(), lab.refuse(problem); // it was a piece of a file
+    else if (pending.press || pending.keys[0] === keyOf(lab.wanted)) goBack(problem);
   }
 
   function finish(perFrame) {
     timing.cycle = performance.now() - pending.sent;
     timing.frame = perFrame;
-    const { next } = pending;
+    if (pending.keys.length && !pending.press) told = pending.keys[0]; // and not what came by itself since
     pending = null;
     if (lab.waiting) (lab.waiting = false), changed();
     if (upload) sendPiece();
-    else ask(next);
+    else goOn();
+  }
+
+  /** Do what came while a question was under way. */
+  function goOn() {
+    while (later.length && !pending) {
+      const { press, control, value } = later.shift();
+      if (press === undefined) go(control, value);
+      else ask(press);
+    }
+    ask();
   }
 
   async function sendPiece() {
     if (pending) return; // it comes when the question is answered
-    const { file, at } = upload;
-    lab.progress = at / file.size;
+    const mine = upload;
+    const { file, at } = mine;
+    lab.progress = at / (file.size || 1);
+    if (at >= file.size && at > 0) endUpload();
     changed();
-    if (at >= file.size && at > 0) {
-      upload = null;
-      lab.progress = 0;
-      changed();
-      return ask();
-    }
-    upload.at = at + PIECE;
-    const piece = await file.slice(at, at + PIECE).arrayBuffer();
-    post({ size: file.size, at }, [], [piece]);
+    if (!upload) return goOn();
+    mine.at = at + PIECE;
+    const piece = await file.slice(at, mine.at).arrayBuffer().catch(() => null);
+    if (upload !== mine) return; // another was chosen meanwhile
+    if (piece) return post({ size: file.size, at }, [], [piece]);
+    endUpload();
+    lab.refuse(`${file.name} cannot be read.`);
+    goOn();
+  }
+
+  function endUpload() {
+    upload = null;
+    lab.progress = 0;
   }
 }
 
@@ -329,8 +360,21 @@ function make(name, attributes = {}, ...inside) {
   return made;
 }
 
+const typing = new WeakSet(); // fields with something typed that is not taken yet
+
 /** Make a field whose keys Jupyter leaves alone. */
-const field = (name, attributes) => make(name, { ...attributes, "data-lm-suppress-shortcuts": "true" });
+function field(name, attributes = {}) {
+  const made = make(name, { ...attributes, "data-lm-suppress-shortcuts": "true" });
+  if (["number", "text"].includes(attributes.type)) made.addEventListener("input", () => typing.add(made));
+  for (const event of ["change", "blur"]) made.addEventListener(event, () => typing.delete(made));
+  return made;
+}
+
+/** Show a value in a field, unless someone types into it. */
+function bring(input, value) {
+  const same = typeof value === "number" ? input.value !== "" && Number(input.value) === value : input.value === value;
+  if (!same && !typing.has(input)) input.value = String(value);
+}
 
 /**
  * Controls: each gives its element, and a function that brings it in line with the fields.
@@ -353,7 +397,7 @@ const CONTROLS = {
       ({ low, high } = { ...control, ...limits });
       for (const input of [track, typed]) {
         Object.assign(input, { min: low, max: high }); // before the value, or it is cut
-        if (Number(input.value) !== value || input.value === "") input.value = String(value);
+        bring(input, value);
         input.disabled = low === high;
       }
     }];
@@ -387,28 +431,23 @@ const CONTROLS = {
 
   numbers(lab, control) {
     const grid = make("div", { class: "gap-numbers", role: "group", "aria-label": control.label });
-    let shown = [];
+    let side = 0;
     grid.addEventListener("change", () => {
       const inputs = [...grid.querySelectorAll("input")];
       const numbers = inputs.map((input) => (input.value === "" ? NaN : Number(input.value)));
       const bad = numbers.findIndex((number) => !(number >= control.low && number <= control.high));
       if (bad >= 0) {
-        shown = [];
         const name = inputs[bad].getAttribute("aria-label");
         const got = inputs[bad].value || "another thing";
         return lab.refuse(`Expected a number from ${control.low} to ${control.high} in ${name}, got ${got}.`);
       }
-      const side = Math.sqrt(numbers.length);
       const rows = Array.from({ length: side }, (_, row) => numbers.slice(row * side, (row + 1) * side));
       lab.move(control, rows);
     });
     return [make("div", {}, make("span", {}, control.label), grid), (rows) => {
-      if (rows.length !== shown.length || !grid.children.length) fill(grid, control, rows.length);
+      if (rows.length !== side) fill(grid, control, (side = rows.length));
       const inputs = grid.querySelectorAll("input");
-      rows.flat().forEach((number, place) => {
-        if (Number(inputs[place].value) !== number || inputs[place].value === "") inputs[place].value = String(number);
-      });
-      shown = rows;
+      rows.flat().forEach((number, place) => bring(inputs[place], number));
     }];
   },
 
@@ -458,7 +497,7 @@ function search(lab, control) {
   const label = make("label", {}, make("span", {}, control.label), input);
   return [make("div", {}, label, list), (value) => {
     const chosen = control.options.find((option) => equal(option[1], value));
-    input.value = chosen ? chosen[0] : "";
+    bring(input, chosen ? chosen[0] : "");
   }];
 }
 
@@ -540,12 +579,12 @@ function write(element, paragraphs) {
 export function attach(el, lab) {
   const { controls, name } = lab.opening;
   const made = controls.map((control) => {
-    const [root, follow] = CONTROLS[control.kind](lab, control);
+    const [root, bringInLine] = CONTROLS[control.kind](lab, control);
     root.classList.add("gap-control", `gap-${control.kind}`);
     for (const event of ["focusin", "pointerenter"]) {
       root.addEventListener(event, () => lab.takeInHand(control));
     }
-    return { control, root, follow };
+    return { control, root, bringInLine };
   });
   const rootsOf = (test) => made.filter(({ control }) => test(control)).map(({ root }) => root);
   const panels = make("div", { class: "gap-panels" }, ...rootsOf(({ kind }) => kind === "numbers"));
@@ -562,9 +601,9 @@ export function attach(el, lab) {
 
   function follow() {
     const { frame } = lab;
-    for (const { control, root: place, follow: bring } of made) {
+    for (const { control, root: place, bringInLine } of made) {
       const limits = frame.limits[control.name] ?? {};
-      bring(lab.wanted[control.name], limits);
+      bringInLine(lab.wanted[control.name], limits);
       place.classList.toggle("gap-away", Boolean(limits.hidden));
     }
     frame.panels.forEach((panel, n) => {
@@ -572,21 +611,23 @@ export function attach(el, lab) {
       drawPanel(places[n], panel, lab.palettes);
     });
     const stale = keyOf(lab.wanted) !== keyOf(frame.fields);
-    const waits = lab.waiting && (stale || lab.progress > 0);
+    const waits = lab.waiting && (stale || lab.progress > 0 || lab.isPressed());
     status.textContent = waits ? "Waiting for the kernel…" : frame.note ?? "";
     root.classList.toggle("gap-stale", lab.gone || waits);
     write(words, [frame.large, ...frame.words]);
     words.className = [frame.large && "gap-large", frame.verdict && `gap-${frame.verdict}`].filter(Boolean).join(" ");
     write(room, frame.room);
-    room.className = words.className;
+    room.className = frame.panels.length ? words.className : "gap-right"; // before there is a verdict, too
     write(problem, [lab.problem]);
     words.classList.toggle("gap-away", Boolean(lab.problem));
     text.textContent = frame.panels.length ? frame.text : "";
   }
 
   follow();
+  root.addEventListener("focusout", follow); // a field that was typed into may be behind
   el.append(root);
-  return lab.subscribe(follow);
+  const unsubscribe = lab.subscribe(follow);
+  return () => (unsubscribe(), root.remove());
 }
 
 /** Make a lab of a host, and put it on a page. */

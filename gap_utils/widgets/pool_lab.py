@@ -204,13 +204,15 @@ def draw_pool(state: PoolState) -> Frame:
     results = [format_number(number) for number in step.output.flat]
     results[state.window :] = "?" * (len(results) - state.window)
     rows = join_rows(map(format_number, line) for line in state.values)
+    # so that the room is the same in whatever order the numbers are
+    longest = max(np.ravel(state.values), key=lambda number: len(arithmetic("avg", [number], 0)))
     return Frame(
         panels=[_map_panel(state, step), _output_panel(state, step)],
         words=words,
         text=f"Map {rows}. {words[1]}. {sum_}. "
         f"Output so far {join_rows(np.reshape(results, step.output.shape))}. {words[0]}.",
         large=sum_,
-        room=(arithmetic("avg", np.ravel(state.values), step.average), *words),
+        room=(arithmetic("avg", [longest] * state.size**2, step.average), *words),
     )
 
 

@@ -18,6 +18,7 @@ from torch import nn
 from gap_utils import checks
 from gap_utils.activations import capture_activations
 from gap_utils.checks.calling import NOT_ATTEMPTED
+from gap_utils.checks.grading import pair_up
 from gap_utils.models import load_trained
 
 
@@ -421,11 +422,11 @@ def test_no_comparison_of_sides_gives_the_layout_away(check):
 
 
 def known_mistakes(check):
-    """What a check hands to `grade` as mistakes."""
+    """What a check hands to `grade` as mistakes, behind the right answer."""
     found = []
 
-    def collect(answer, mistakes, **rest):
-        found.extend(mistakes)
+    def collect(answer, *ways, **rest):
+        found.extend(pair_up(ways)[1:])
         return NOT_ATTEMPTED
 
     with patch.object(inspect.getmodule(check), "grade", collect):
@@ -639,7 +640,7 @@ def test_one_percent_in_one_number_is_wrong(check):
     """But in an NFNet some activations are so close to 0 that 1 % of them is nothing."""
     seen = []
 
-    def collect(answer, cases, **rest):
+    def collect(answer, *ways, cases, **rest):
         seen.extend(cases)
         return NOT_ATTEMPTED
 

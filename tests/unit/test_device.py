@@ -11,6 +11,7 @@ import torch
 from gap_utils.device import (
     available_kinds,
     describe_device,
+    keep_random_state,
     pick_device,
     use_suggested_threads,
 )
@@ -116,6 +117,19 @@ def test_threads_that_the_user_chose_stay(threads, monkeypatch):
     threads(8, 2, 8)
     monkeypatch.setenv("OMP_NUM_THREADS", "8")
     assert threads_inside() == 8
+
+
+def test_the_random_state_is_given_back(machine, monkeypatch):
+    machine("mps")
+    on_apple = []
+    monkeypatch.setattr(torch.mps, "get_rng_state", lambda: "its state")
+    monkeypatch.setattr(torch.mps, "set_rng_state", on_apple.append)
+    state = torch.get_rng_state()
+    with pytest.raises(KeyError), keep_random_state():
+        torch.manual_seed(7)
+        raise KeyError
+    assert torch.equal(torch.get_rng_state(), state)
+    assert on_apple == ["its state"]
 
 
 @pytest.mark.slow

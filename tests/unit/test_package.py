@@ -72,7 +72,7 @@ def test_imports_run_one_way():
     allowed = {
         "values": set(),
         "device": set(),
-        "shapes": set(),
+        "shapes": {"device"},
         "data": set(),
         "models": set(),
         "photos": set(),
@@ -84,7 +84,7 @@ def test_imports_run_one_way():
         "training": {"data", "device", "inference", "values"},
         "robustness": {"data", "inference"},
         "activations": {"inference"},
-        "backbones": {"activations", "inference", "values"},
+        "backbones": {"activations", "inference", "shapes", "values"},
         "checks": {"pooling", "models", "activations", "study", "checks"},
         "widgets": {
             "values",
