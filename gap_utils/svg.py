@@ -128,22 +128,14 @@ def signed_levels(values: np.ndarray, limit: float | np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class Pixels:
-    """Squares of colour at a place in a panel, under what is drawn there.
+    """Squares of colour at a place in a panel, under what is drawn there."""
 
-    Attributes:
-        levels: uint8, shape (rows, columns), places in a palette; or (rows, columns, 3), red,
-            green and blue.
-        box: where it is, in the panel's units.
-        palette: name of one of `PALETTES`; without meaning for red, green and blue.
-        opacity: from 0 to 1.
-        smooth: whether colours pass into each other, instead of squares with edges.
-    """
-
+    # uint8, shape (rows, columns), places in a palette; or (rows, columns, 3), red, green and blue
     levels: np.ndarray
-    box: Box
-    palette: str = "signed"
-    opacity: float = 1.0
-    smooth: bool = False
+    box: Box  # where it is, in the panel's units
+    palette: str = "signed"  # name of one of `PALETTES`; without meaning for red, green and blue
+    opacity: float = 1.0  # from 0 to 1
+    smooth: bool = False  # whether colours pass into each other, instead of squares with edges
 
     @cached_property
     def data(self) -> bytes:
@@ -164,41 +156,26 @@ class Pixels:
 
 @dataclass(frozen=True, eq=False)
 class Panel:
-    """A part of a frame that stays whole where a narrow page breaks the frame.
+    """A part of a frame that stays whole where a narrow page breaks the frame."""
 
-    Attributes:
-        width: at which letters have their size, in CSS pixels; on a wide page it grows.
-        height: in CSS pixels.
-        svg: elements, as `element` and `text` write them.
-        pixels: drawn below them, the first at the bottom.
-    """
-
-    width: int
-    height: int
-    svg: str
-    pixels: Sequence[Pixels] = ()
+    width: int  # at which letters have their size, in CSS pixels; on a wide page it grows
+    height: int  # in CSS pixels
+    svg: str  # elements, as `element` and `text` write them
+    pixels: Sequence[Pixels] = ()  # drawn below them, the first at the bottom
 
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """What a lab shows of a state.
+    """What a lab shows of a state."""
 
-    Attributes:
-        panels: side by side, or below each other where the page is narrow.
-        words: sentences below the panels, a paragraph each.
-        text: all that the panels show, in words and numbers.
-        large: one line in large letters above the words; may be empty.
-        room: the longest of `large` and `words` that are to be expected; they keep the place,
-            so that nothing jumps.
-        verdict: "right" or "wrong", which marks the words; else empty.
-    """
-
-    panels: Sequence[Panel]
-    words: Sequence[str]
-    text: str
-    large: str = ""
+    panels: Sequence[Panel]  # side by side, or below each other where the page is narrow
+    words: Sequence[str]  # sentences below the panels, a paragraph each
+    text: str  # all that the panels show, in words and numbers
+    large: str = ""  # one line in large letters above the words; may be empty
+    # the longest of `large` and `words` that are to be expected; they keep the place, so that
+    # nothing jumps
     room: Sequence[str] = ()
-    verdict: str = ""
+    verdict: str = ""  # "right" or "wrong", which marks the words; else empty
 
 
 def element(name: str, *inside: str, **attributes: object) -> str:

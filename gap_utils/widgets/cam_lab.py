@@ -69,26 +69,20 @@ WIDTH, HEIGHT = SIDE + 2 * EDGE, BAR[1] + BAR[3] + 22
 class CamState:
     """All that `CamLab` shows follows from this, the network and the pictures.
 
-    Attributes:
-        picture: which of the pictures.
-        left: class of the left map, its number, or "top 1" to "top 5" for the one that is
-            1st to 5th most likely for the picture on view.
-        right: class of the right map, in the same way.
-        view: "map", "overlay" (the map over the picture) or "contributions" (the map with
-            its numbers).
-        strength: of the map's colours in the overlay, in percent.
-        smooth: pass from position to position smoothly in map and overlay, instead of
-            drawing the squares that the network has.
-
     Raises:
         ValueError: if a value is out of its range.
     """
 
-    picture: int = 0
+    picture: int = 0  # which of the pictures
+    # class of the left map, its number, or "top 1" to "top 5" for the one that is 1st to 5th most
+    # likely for the picture on view
     left: int | str = "top 1"
-    right: int | str = "top 2"
+    right: int | str = "top 2"  # class of the right map, in the same way
+    # "map", "overlay" (the map over the picture) or "contributions" (the map with its numbers)
     view: str = "overlay"
-    strength: int = 80
+    strength: int = 80  # of the map's colours in the overlay, in percent
+    # pass from position to position smoothly in map and overlay, instead of drawing the squares
+    # that the network has
     smooth: bool = False
 
     def __post_init__(self):
@@ -108,19 +102,12 @@ class CamState:
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
-    """What a network makes of one picture, for all classes.
+    """What a network makes of one picture, for all classes."""
 
-    Attributes:
-        image: for showing, uint8, shape (H, W, 3) for red, green and blue, else (H, W).
-        logits: shape (K,).
-        cams: class activation maps, shape (K, h, w).
-        bias: of the linear layer, shape (K,).
-    """
-
-    image: np.ndarray
-    logits: np.ndarray
-    cams: np.ndarray
-    bias: np.ndarray
+    image: np.ndarray  # for showing, uint8, shape (H, W, 3) for red, green and blue, else (H, W)
+    logits: np.ndarray  # shape (K,)
+    cams: np.ndarray  # class activation maps, shape (K, h, w)
+    bias: np.ndarray  # of the linear layer, shape (K,)
 
     @cached_property
     def probabilities(self) -> np.ndarray:
@@ -176,21 +163,13 @@ def _image_of(picture: Tensor) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """Two class activation maps of a picture.
+    """Two class activation maps of a picture."""
 
-    Attributes:
-        state: which picture, which classes and how they are drawn.
-        explanation: what the network makes of the picture, for all classes.
-        label: class number of the picture, if that is known.
-        classes: numbers of the left and the right class.
-        class_names: of the class numbers.
-    """
-
-    state: CamState
-    explanation: Explanation
-    label: int | None
-    classes: tuple[int, int]
-    class_names: Sequence[str]
+    state: CamState  # which picture, which classes and how they are drawn
+    explanation: Explanation  # what the network makes of the picture, for all classes
+    label: int | None  # class number of the picture, if that is known
+    classes: tuple[int, int]  # numbers of the left and the right class
+    class_names: Sequence[str]  # of the class numbers
 
     @cached_property
     def cams(self) -> np.ndarray:

@@ -42,21 +42,17 @@ BARS, BAR = 224, 34  # where the costs begin, from one to the next
 class HeadState:
     """All that `HeadLab` shows follows from this.
 
-    Attributes:
-        batch, channels, height, width: shape (N, C, H, W) of the features.
-        num_classes: how many numbers a head puts out for a picture.
-        built_for: (C, H, W) that the heads were built for; None builds them for the
-            features on view.
-
     Raises:
         ValueError: if a number is out of its range.
     """
 
+    # batch, channels, height, width: shape (N, C, H, W) of the features
     batch: int = 1
     channels: int = 64
     height: int = 7
     width: int = 7
-    num_classes: int = 10
+    num_classes: int = 10  # how many numbers a head puts out for a picture
+    # (C, H, W) that the heads were built for; None builds them for the features on view
     built_for: tuple[int, int, int] | None = None
 
     def __post_init__(self):
@@ -113,24 +109,17 @@ def build_heads(
 
 @dataclass(frozen=True)
 class HeadRun:
-    """What one head does with the features.
+    """What one head does with the features."""
 
-    Attributes:
-        steps: name of each layer -> shape of what it puts out, None where nothing arrives.
-        parameters: numbers that the head learns.
-        multiply_adds: for the whole batch; None if the head breaks.
-        new_bytes: bytes of all that the layers put out, in float32; flatten only looks at
-            the features in another way and adds none. None if the head breaks.
-        broken: the layer that cannot take what arrives; None if there is none.
-        note: a sentence on what breaks or is likely to surprise; may be empty.
-    """
-
+    # name of each layer -> shape of what it puts out, None where nothing arrives
     steps: dict[str, tuple[int, ...] | None]
-    parameters: int
-    multiply_adds: int | None
+    parameters: int  # numbers that the head learns
+    multiply_adds: int | None  # for the whole batch; None if the head breaks
+    # bytes of all that the layers put out, in float32; flatten only looks at the features in
+    # another way and adds none. None if the head breaks
     new_bytes: int | None
-    broken: str | None
-    note: str
+    broken: str | None  # the layer that cannot take what arrives; None if there is none
+    note: str  # a sentence on what breaks or is likely to surprise; may be empty
 
 
 @lru_cache(maxsize=32)  # a page asks for up to sixteen ahead, and again when it gets there

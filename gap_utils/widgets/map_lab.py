@@ -80,26 +80,17 @@ LONGEST_WORDS = (
 class MapState:
     """All that `MapLab` shows follows from this, the network and the pictures.
 
-    Attributes:
-        picture: which of the pictures.
-        layer: name of the layer; None is the first layer with maps larger than 1×1.
-        place: which map is marked, or shown alone: its place in the order of `sort`.
-        view: "all maps", 64 at a time, or "one map".
-        scale: of the colours, "one for all maps" or "each map its own".
-        pool: what the bar beside a map shows, its "mean" or its "max".
-        sort: order of the maps: "index", or largest "mean" or "max" first.
-
     Raises:
         ValueError: if a setting is not one of these.
     """
 
-    picture: int = 0
-    layer: str | None = None
-    place: int = 0
-    view: str = VIEWS[0]
-    scale: str = SCALES[0]
-    pool: str = POOLS[0]
-    sort: str = ORDERS[0]
+    picture: int = 0  # which of the pictures
+    layer: str | None = None  # name of the layer; None is the first layer with maps larger than 1×1
+    place: int = 0  # which map is marked, or shown alone: its place in the order of `sort`
+    view: str = VIEWS[0]  # "all maps", 64 at a time, or "one map"
+    scale: str = SCALES[0]  # of the colours, "one for all maps" or "each map its own"
+    pool: str = POOLS[0]  # what the bar beside a map shows, its "mean" or its "max"
+    sort: str = ORDERS[0]  # order of the maps: "index", or largest "mean" or "max" first
 
     def __post_init__(self):
         read_whole_numbers(self, picture=(0,), place=(0,))
@@ -111,23 +102,14 @@ class MapState:
 
 @dataclass(frozen=True)
 class Shown:
-    """What is on view.
+    """What is on view."""
 
-    Attributes:
-        state: the state it follows from, with its layer.
-        kind: of the layer, such as "ReLU".
-        reading: what the layer gives.
-        image: the picture, shape (H, W), the mean over its channels.
-        label: its class number; None where it is not known.
-        class_names: of the class numbers.
-    """
-
-    state: MapState
-    kind: str
-    reading: Reading
-    image: np.ndarray
-    label: int | None
-    class_names: Sequence[str]
+    state: MapState  # the state it follows from, with its layer
+    kind: str  # of the layer, such as "ReLU"
+    reading: Reading  # what the layer gives
+    image: np.ndarray  # the picture, shape (H, W), the mean over its channels
+    label: int | None  # its class number; None where it is not known
+    class_names: Sequence[str]  # of the class numbers
 
     @cached_property
     def order(self) -> np.ndarray:

@@ -22,20 +22,14 @@ USUAL, SEVERAL, MANY = 0.99, 3, 50
 
 @dataclass(frozen=True)
 class Scale:
-    """Which numbers the colours stand for.
+    """Which numbers the colours stand for."""
 
-    Attributes:
-        limit: the distance from zero with the darkest colour.
-        lowest, highest: the ends of the finite numbers.
-        beyond: how many of them are further from zero than the limit.
-        others: how many are infinite or no number.
-    """
-
-    limit: float
+    limit: float  # the distance from zero with the darkest colour
+    # lowest, highest: the ends of the finite numbers
     lowest: float
     highest: float
-    beyond: int
-    others: int
+    beyond: int  # how many of them are further from zero than the limit
+    others: int  # how many are infinite or no number
 
 
 def scale_of(maps: np.ndarray) -> Scale:
@@ -62,18 +56,12 @@ def scale_of(maps: np.ndarray) -> Scale:
 
 @dataclass(frozen=True, eq=False)
 class Reading:
-    """What a layer gives for a picture.
+    """What a layer gives for a picture."""
 
-    Attributes:
-        maps: shape (C, H, W), float32.
-        means: of each map, shape (C,).
-        maxima: of each map, shape (C,).
-        logits: what the network gives, shape (K,), K > 1; None where that is another thing.
-    """
-
-    maps: np.ndarray
-    means: np.ndarray
-    maxima: np.ndarray
+    maps: np.ndarray  # shape (C, H, W), float32
+    means: np.ndarray  # of each map, shape (C,)
+    maxima: np.ndarray  # of each map, shape (C,)
+    # what the network gives, shape (K,), K > 1; None where that is another thing
     logits: np.ndarray | None
 
     @cached_property

@@ -41,24 +41,17 @@ MODE_LABELS = (("max", "max"), ("average", "avg"), ("min", "min"))
 class PoolState:
     """All that `PoolLab` shows follows from this.
 
-    Attributes:
-        values: the map, square, 2 to 8 rows of numbers from -999 to 999.
-        mode: "max", "avg" or "min".
-        kernel_size: side of the window, at most the side of the map.
-        stride: step from one window to the next, at most the side of the map.
-        padding: positions added on every side, at most half the kernel size.
-        window: number of the window on view, counted from 1, row by row.
-
     Raises:
         ValueError: if a value is out of its range.
     """
 
+    # the map, square, 2 to 8 rows of numbers from -999 to 999
     values: tuple[tuple[float, ...], ...] = tuple(row[:4] for row in NUMBERS[:4])
-    mode: str = "max"
-    kernel_size: int = 2
-    stride: int = 2
-    padding: int = 0
-    window: int = 1
+    mode: str = "max"  # "max", "avg" or "min"
+    kernel_size: int = 2  # side of the window, at most the side of the map
+    stride: int = 2  # step from one window to the next, at most the side of the map
+    padding: int = 0  # positions added on every side, at most half the kernel size
+    window: int = 1  # number of the window on view, counted from 1, row by row
 
     def __post_init__(self):
         try:
@@ -110,21 +103,16 @@ def nearest_state(state: PoolState, **changes) -> PoolState:
 
 @dataclass(frozen=True)
 class PoolStep:
-    """The numbers of one window, and those of the whole map.
+    """The numbers of one window, and those of the whole map."""
 
-    Attributes:
-        rows, columns: start and stop of the window; positions outside the map are padding.
-        terms: the numbers that are pooled; an average has a 0 for each padded position.
-        result: the number they give.
-        output: the result of every window, shape (windows, windows).
-        average, maximum, minimum: the three global numbers of the map.
-    """
-
+    # rows, columns: start and stop of the window; positions outside the map are padding
     rows: tuple[int, int]
     columns: tuple[int, int]
+    # the numbers that are pooled; an average has a 0 for each padded position
     terms: tuple[float, ...]
-    result: float
-    output: np.ndarray
+    result: float  # the number they give
+    output: np.ndarray  # the result of every window, shape (windows, windows)
+    # average, maximum, minimum: the three global numbers of the map
     average: float
     maximum: float
     minimum: float

@@ -49,18 +49,13 @@ CURVES, PLOT = 252, (40, 72, 206, 136)  # width; left, top, width and height of 
 class ShiftState:
     """All that `ShiftLab` shows follows from this, the networks and the pictures.
 
-    Attributes:
-        picture: which picture of the split.
-        dx: pixels that it is moved to the right; to the left where negative.
-        dy: pixels that it is moved down; up where negative.
-
     Raises:
         ValueError: if a number is out of its range.
     """
 
-    picture: int = 0
-    dx: int = 0
-    dy: int = 0
+    picture: int = 0  # which picture of the split
+    dx: int = 0  # pixels that it is moved to the right; to the left where negative
+    dy: int = 0  # pixels that it is moved down; up where negative
 
     def __post_init__(self):
         far = -FARTHEST, FARTHEST
@@ -74,23 +69,16 @@ class ShiftState:
 
 @dataclass(frozen=True)
 class ShiftReading:
-    """What the networks make of a moved picture.
+    """What the networks make of a moved picture."""
 
-    Attributes:
-        state: which picture, and where it is.
-        image: the picture before the move, shape (H, W), from 0 to 1.
-        label: its class number.
-        probabilities: name of each network -> softmax of its logits, shape (K,); all NaN
-            where one would be no number.
-        class_names: of the class numbers.
-        curves: name of each network -> accuracy on many pictures moved by 0, 1, ... pixels.
-    """
-
-    state: ShiftState
-    image: np.ndarray
-    label: int
+    state: ShiftState  # which picture, and where it is
+    image: np.ndarray  # the picture before the move, shape (H, W), from 0 to 1
+    label: int  # its class number
+    # name of each network -> softmax of its logits, shape (K,); all NaN where one would be no
+    # number
     probabilities: Mapping[str, np.ndarray]
-    class_names: Sequence[str]
+    class_names: Sequence[str]  # of the class numbers
+    # name of each network -> accuracy on many pictures moved by 0, 1, ... pixels
     curves: Mapping[str, Sequence[float]]
 
 

@@ -49,7 +49,7 @@ def test_the_page_has_every_answer_without_a_kernel(question):
 
 
 def test_what_a_notebook_stores(question):
-    with patch("IPython.display.display") as display:
+    with patch("gap_utils.widgets.lab.display") as display:
         question._ipython_display_()
     still, live = (call.args[0] for call in display.call_args_list)
     assert still["text/plain"] == "Predict. How many?\n  ( ) 1\n  ( ) 3\n  ( ) 512"
