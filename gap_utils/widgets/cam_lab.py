@@ -375,7 +375,9 @@ class CamLab(Lab):
             raise ValueError(
                 f"expected a name for each of {self._count} classes, got {len(self._class_names)}"
             )
-        self._explain = lru_cache(PICTURES_REMEMBERED)(self._ask_network)
+        self._explain = lru_cache(PICTURES_REMEMBERED)(
+            lambda n: explain_picture(model, self._head, self._images[n : n + 1])
+        )
         settings.setdefault("right", RANKS[min(2, self._count) - 1])
         super().__init__(CamState(**settings), self._make_controls())
 
@@ -426,9 +428,6 @@ class CamLab(Lab):
         if not np.isfinite(read_logits(show_picture(self._model, first)[1])).all():
             raise ValueError(f"expected logits of the first picture, got {NO_NUMBER} among them")
         return find_cam_head(self._model, as_input(self._model, first))
-
-    def _ask_network(self, picture: int) -> Explanation:
-        return explain_picture(self._model, self._head, self._images[picture : picture + 1])
 
     def _make_controls(self) -> list[Any]:
         named = self._class_names != tuple(map(str, range(self._count)))

@@ -77,17 +77,7 @@ class HeadState:
 def build_heads(
     channels: int, height: int, width: int, num_classes: int
 ) -> dict[str, nn.Sequential]:
-    """Build three heads without numbers, on PyTorch's meta device.
-
-    Args:
-        channels: maps of the features that the heads are for.
-        height: rows of each map.
-        width: columns of each map.
-        num_classes: how many numbers they put out for a picture.
-
-    Returns:
-        Name -> head.
-    """
+    """Build three heads for features (C, H, W), without numbers: on PyTorch's meta device."""
 
     def gap() -> nn.Module:
         return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())

@@ -81,15 +81,10 @@ class PoolState:
 
 
 def nearest_state(state: PoolState, **changes) -> PoolState:
-    """Change a state, pulling the other settings into what is then possible.
+    """Change fields of a state, pulling the others into what is then possible.
 
-    Args:
-        state: where to start.
-        changes: new values of its fields.
-
-    Returns:
-        The new state. A smaller map shrinks kernel and stride, a smaller kernel the
-        padding; a window that is gone becomes the last one.
+    A smaller map shrinks kernel and stride, a smaller kernel the padding; a window that is gone
+    becomes the last one.
     """
     values = changes.get("values", state.values)
     wanted = vars(state) | changes

@@ -288,7 +288,11 @@ class ShiftLab(Lab):
         self._split = load_fashion_mnist().test if split is None else split
         self._curves = {str(name): _read_curve(name, curve) for name, curve in curves.items()}
         self._read_split(class_names)
-        self._reading = lru_cache(READINGS)(self._show_networks)
+        self._reading = lru_cache(READINGS)(
+            lambda state: show_shifted(
+                state, self._models, self._split, self._class_names, self._curves
+            )
+        )
         limits = -FARTHEST, FARTHEST
         controls = [
             *picture_slider(len(self._split)),
@@ -340,9 +344,6 @@ class ShiftLab(Lab):
     def press(self, name: str, state: ShiftState) -> ShiftState:
         """Bring the picture back to the middle."""
         return ShiftState(state.picture) if name == "back" else super().press(name, state)
-
-    def _show_networks(self, state: ShiftState) -> ShiftReading:
-        return show_shifted(state, self._models, self._split, self._class_names, self._curves)
 
 
 def _read_curve(name: str, accuracies: Sequence[float]) -> tuple[float, ...]:
