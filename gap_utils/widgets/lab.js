@@ -268,12 +268,23 @@ export function createLab(host) {
   function post(message, keys, buffers = []) {
     asked += 1;
     pending = { ask: asked, sent: performance.now(), keys, press: message.press };
-    const mine = asked;
+    watch(asked, PATIENCE);
+    tell({ ...message, ask: asked }, buffers);
+  }
+
+  /** Say that an answer is waited for; ask more and more seldom whether there is a kernel still. */
+  function watch(mine, patience) {
     setTimeout(() => {
-      if (pending?.ask === mine) (lab.waiting = true), changed();
-    }, PATIENCE);
+      if (pending?.ask !== mine) return;
+      if (lab.waiting) tell({ ask: 0 });
+      else (lab.waiting = true), changed();
+      watch(mine, 2 * patience);
+    }, patience);
+  }
+
+  function tell(message, buffers = []) {
     try {
-      host.send?.({ ...message, ask: asked }, buffers);
+      host.send?.(message, buffers);
     } catch {
       lab.gone = true;
       pending = null;
@@ -362,11 +373,15 @@ function make(name, attributes = {}, ...inside) {
 
 const typing = new WeakSet(); // fields with something typed that is not taken yet
 
-/** Make a field whose keys Jupyter leaves alone. */
+/** Make a field whose keys Jupyter leaves alone; Enter takes what is typed, as leaving it does. */
 function field(name, attributes = {}) {
   const made = make(name, { ...attributes, "data-lm-suppress-shortcuts": "true" });
-  if (["number", "text"].includes(attributes.type)) made.addEventListener("input", () => typing.add(made));
   for (const event of ["change", "blur"]) made.addEventListener(event, () => typing.delete(made));
+  if (!["number", "text"].includes(attributes.type)) return made;
+  made.addEventListener("input", () => typing.add(made));
+  made.addEventListener("keydown", ({ key }) => {
+    if (key === "Enter") made.dispatchEvent(new Event("change", { bubbles: true }));
+  });
   return made;
 }
 

@@ -249,7 +249,7 @@ class Lab:
                 show. With `press`, a button, or where `missing` is true, the frame of it is
                 sent. `ahead`: other fields whose frames may come to be needed. `have`: digests
                 of levels that need not be sent. Or a piece of a file: its `size`, and where
-                this piece begins, `at`.
+                this piece begins, `at`. Or nothing more, to learn whether there is an answer.
             buffers: the piece.
         """
         ask, began = message["ask"], perf_counter()
@@ -257,6 +257,8 @@ class Lab:
         try:
             if "size" in message:
                 self._take_piece(message["size"], message["at"], bytes(buffers[0]))
+                return
+            if "fields" not in message:
                 return
             have = set(message["have"])
             wanted = message["fields"]

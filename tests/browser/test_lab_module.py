@@ -945,7 +945,7 @@ LOWEST_CONTRAST = """lab => {
 }"""
 
 
-@pytest.mark.parametrize("name", ["pool", "head", "shift", "cam", "question"])
+@pytest.mark.parametrize("name", ["pool", "head", "shift", "cam", "map", "photo", "question"])
 def test_nothing_jumps(page, name):
     host = PageHost(page, MAKERS[name]())
     places = host.root.evaluate(PLACES)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from playwright.sync_api import expect
 
-from driver import make_moves, press_button, step_slider
+from driver import expect_said, make_moves, names_of, press_button, step_slider
 
 LESSON = "04_train_on_fashion_mnist.ipynb"
 SHORTER = {"EPOCHS = 15": "EPOCHS = 2"}  # nbval runs all of them
 
 
-def test_the_lesson_as_a_learner_does_it(lesson, lab):
+def test_the_lesson_as_a_learner_does_it(lesson):
     """One test, so that its networks are trained once, for two epochs."""
     bars = lesson.cell("histories[head] = train(head)").locator(
         ".jp-OutputArea-output .widget-hbox"
@@ -18,7 +18,7 @@ def test_the_lesson_as_a_learner_does_it(lesson, lab):
     expect(bars).to_have_count(3)
     expect(bars.first).to_contain_text("validation=")
 
-    every_slider_moves_and_nothing_jumps(lab)
+    every_slider_moves_and_nothing_jumps(lesson.lab("ShiftLab"))
     for answer, said in [
         ("F.cross_entropy(logits.sigmoid(), labels)", "The sigmoid still squeezes the logits"),
         ("F.cross_entropy(logits, labels)", "✓ Right: the mean over the pictures"),
@@ -42,18 +42,16 @@ def test_the_lesson_as_a_learner_does_it(lesson, lab):
 
 
 def every_slider_moves_and_nothing_jumps(lab):
-    lab.scroll_into_view_if_needed()
-    expect(lab).to_contain_text("gap says Ankle boot (100%), right")
-    names = [handle.get_attribute("aria-label") for handle in lab.get_by_role("slider").all()]
-    assert names == ["Picture", "Right dx", "Down dy"]
+    expect_said(lab, "gap says Ankle boot (100%), right")
+    assert names_of(lab.get_by_role("slider")) == ["Picture", "Right dx", "Down dy"]
     moves = [
         ("Right dx", "Picture 0, Ankle boot, moved 1 px right and 0 px down."),
         ("Down dy", "Picture 0, Ankle boot, moved 1 px right and 1 px down."),
         ("Picture", "Picture 1, Pullover, moved 1 px right and 1 px down."),
     ]
     make_moves(lab, [(step_slider, *move) for move in moves])
-    expect(lab).to_contain_text("many pictures moved by 1 px")
+    expect_said(lab, "many pictures moved by 1 px")
     press_button(lab, "Back to the middle")
-    expect(lab).to_contain_text("many pictures moved by 0 px")
+    expect_said(lab, "many pictures moved by 0 px")
     press_button(lab, "Start again")
-    expect(lab).to_contain_text("gap says Ankle boot (100%), right")
+    expect_said(lab, "gap says Ankle boot (100%), right")

@@ -85,11 +85,10 @@ def lesson(project, server, request):
 
 
 @pytest.fixture
-def lab(lesson):
-    """The lab of that lesson, in view, as it is when it is made."""
+def lab(lesson, request):
+    """The lab that the test's module names, in view, as it is when it is made."""
     from driver import press_button
 
-    lab = lesson.page.locator(".gap-lab")
-    lab.scroll_into_view_if_needed()
+    lab = lesson.lab(request.module.LAB)
     press_button(lab, "Start again")
     return lab

@@ -94,22 +94,75 @@ def open_browser(width: int = 1400, height: int = 1000):
 class LabPage:
     """One notebook opened in JupyterLab."""
 
+    place = "doc/tree"
+
     def __init__(self, page: Page, server: tuple[str, str], name: str):
         self.page = page
         self.address, self.token = server
         self.name = name
-        page.goto(f"{self.address}/doc/tree/{name}?token={self.token}&reset")
+        page.goto(f"{self.address}/{self.place}/{name}?token={self.token}&reset")
         page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60_000)
-        self._wait_until_idle(1)
+        self.wait_until_idle(1)
 
     def run_all(self, timeout: float = 300) -> None:
         """Run every cell and wait until the last one has ended."""
-        self.page.evaluate("jupyterapp.commands.execute('notebook:run-all-cells')")
-        self._wait_until_idle(5, self._all_have_run, timeout)
+        self.command("notebook:run-all-cells")
+        self.wait_until_idle(5, self._all_have_run, timeout)
+
+    def command(self, name: str, **options) -> None:
+        """Do what an entry of JupyterLab's menus does."""
+        # what it gives back may be too large to hand on
+        self.page.evaluate(
+            "([name, options]) => void jupyterapp.commands.execute(name, options)", [name, options]
+        )
+
+    def execute(self, code: str, said: str = "") -> None:
+        """Run code in the kernel without a cell, and wait until it has printed that."""
+        printed = self.page.evaluate(
+            """async code => {
+                const kernel = jupyterapp.shell.currentWidget.sessionContext.session.kernel;
+                const future = kernel.requestExecute({code});
+                let printed = '';
+                future.onIOPub = ({content}) => printed += content.text ?? content.evalue ?? '';
+                await future.done;
+                return printed;
+            }""",
+            code,
+        )
+        assert printed.strip() == said
+
+    def begin(self, code: str) -> None:
+        """Run code in the kernel without a cell, and wait for nothing."""
+        self.page.evaluate(
+            """code => void jupyterapp.shell.currentWidget.sessionContext.session.kernel
+                .requestExecute({code})""",
+            code,
+        )
+
+    def save(self) -> None:
+        """Save the notebook."""
+        self.page.evaluate("jupyterapp.shell.currentWidget.context.save()")
+
+    def cells(self) -> list[str]:
+        """The sources of all cells."""
+        return self.page.evaluate(
+            """Array.from(jupyterapp.shell.currentWidget.content.model.cells)
+                .map(cell => `${cell.type} ${cell.sharedModel.getSource()}`)"""
+        )
 
     def cell(self, text: str) -> Locator:
         """The cell whose source or output holds a text."""
         return self.page.locator(".jp-Cell", has_text=text).first
+
+    def lab(self, name: str) -> Locator:
+        """The lab of that class, the first if there are several."""
+        lab = self.page.get_by_role("group", name=name, exact=True).first
+        lab.scroll_into_view_if_needed()
+        return lab
+
+    def question(self, text: str) -> Locator:
+        """The question that begins with a text."""
+        return self.page.get_by_role("group", name="Question", exact=True).filter(has_text=text)
 
     def answer(self, stub: str, source: str, check: str, said: str) -> None:
         """Write an answer over a stub, run it and its check, and wait for what that says."""
@@ -130,7 +183,7 @@ class LabPage:
             }"""
         )
 
-    def _wait_until_idle(self, polls: int, also=lambda: True, timeout: float = 60) -> None:
+    def wait_until_idle(self, polls: int, also=lambda: True, timeout: float = 60) -> None:
         """Wait until the kernel has been idle that many times in a row."""
         seen = 0
 
@@ -163,46 +216,67 @@ class LabPage:
         )
 
 
+class NotebookPage(LabPage):
+    """One notebook opened in Notebook 7, which the same server offers."""
+
+    place = "notebooks"
+
+
 def focus_slider(lab: Locator, label: str) -> Locator:
-    """Focus the handle of the slider with that label, as Tab would."""
-    handle = lab.get_by_role("slider", name=label, exact=True)
-    handle.focus()
-    return handle
+    """Focus the slider with that label, as Tab would."""
+    slider = lab.get_by_role("slider", name=label, exact=True)
+    slider.focus()
+    return slider
+
+
+def text_of(lab: Locator) -> str:
+    """All that a lab has on view, in words and numbers."""
+    return lab.locator(".gap-hidden").text_content()
+
+
+def expect_said(lab: Locator, *sentences: str, timeout: float = 10_000) -> None:
+    """Wait until a lab says these below its panels; what only keeps the place is not read."""
+    for sentence in sentences:
+        expect(lab.locator(".gap-words > [aria-live]")).to_contain_text(sentence, timeout=timeout)
 
 
 @contextmanager
 def changed(lab: Locator):
-    """Wait, after the block, until the lab shows another picture than before; yields the image."""
-    picture = lab.locator("img")
-    before = picture.get_attribute("src")
-    yield picture
-    expect(picture).not_to_have_attribute("src", before)
+    """Wait, after the block, until the lab shows another frame than before."""
+    shown = (
+        "lab => [...lab.querySelectorAll('.gap-panel, .gap-hidden')].map(e => e.innerHTML).join()"
+    )
+    before = lab.evaluate(shown)
+    yield
+    _wait(lambda: lab.evaluate(shown) != before, 30, "another frame")
 
 
-def step_slider(lab: Locator, label: str) -> str:
-    """Move a slider one step with the keyboard, wait for the new picture; its words."""
-    with changed(lab) as picture:
+def step_slider(lab: Locator, label: str, key: str = "ArrowRight") -> str:
+    """Move a slider with the keyboard, wait for the new frame; its words."""
+    with changed(lab):
         focus_slider(lab, label)
-        lab.page.keyboard.press("ArrowRight")
-    return picture.get_attribute("alt")
+        lab.page.keyboard.press(key)
+    return text_of(lab)
 
 
 def choose(lab: Locator, label: str, key: str = "ArrowDown") -> str:
-    """Take the next entry of a dropdown with the keyboard, wait for the new picture; its words."""
-    with changed(lab) as picture:
-        lab.get_by_role("combobox", name=label, exact=True).focus()
+    """Take the next entry of a list or of radio buttons with the keyboard; the new words."""
+    with changed(lab):
+        control = lab.get_by_role("combobox", name=label, exact=True)
+        if not control.count():
+            control = lab.get_by_role("group", name=label, exact=True).locator("input:checked")
+        control.focus()
         lab.page.keyboard.press(key)
-    return picture.get_attribute("alt")
+    return text_of(lab)
 
 
 def make_moves(lab: Locator, moves: Iterable[tuple[Callable, str, str]]) -> None:
     """Make moves, each by its control's label; each shows its words, and nothing jumps."""
-    before, height = place_in_lab(lab), lab.bounding_box()["height"]
+    before = place_in_lab(lab)
     for move, label, text in moves:
-        assert text in move(lab, label), f"{label} did not show {text!r}"
-        drift = max(abs(a - b) for a, b in zip(place_in_lab(lab), before, strict=True))
-        assert drift <= 1, f"{label} moved the picture by {drift} pixels"
-        assert lab.bounding_box()["height"] == height, f"{label} changed the height of the lab"
+        shown = move(lab, label)
+        assert text in shown, f"{label} did not show {text!r}, but {shown!r}"
+        assert place_in_lab(lab) == before, f"{label} moved what is below it"
 
 
 def press_button(within: Locator, name: str) -> None:
@@ -213,12 +287,20 @@ def press_button(within: Locator, name: str) -> None:
 
 
 def place_in_lab(lab: Locator) -> list[float]:
-    """Where the picture is in its lab, and its size; the page around it may scroll."""
+    """Where the panels are in their lab, and how high it is; the page around it may scroll."""
     return lab.evaluate(
         """lab => {
-            const [a, b] = [lab, lab.querySelector('img')].map(e => e.getBoundingClientRect());
-            return [b.x - a.x, b.y - a.y, b.width, b.height];
+            const boxes = [lab, ...lab.querySelectorAll('.gap-panel')]
+                .map(e => e.getBoundingClientRect());
+            return boxes.flatMap(b => [b.x - boxes[0].x, b.y - boxes[0].y, b.width, b.height]);
         }"""
+    )
+
+
+def names_of(controls: Locator) -> list[str]:
+    """The accessible names of controls, which come from their labels or `aria-label`."""
+    return controls.evaluate_all(
+        "all => all.map(e => e.getAttribute('aria-label') ?? e.labels?.[0]?.textContent ?? '')"
     )
 
 
@@ -235,4 +317,4 @@ def _wait(condition, timeout: float, what: str) -> None:
     while not condition():
         if time.monotonic() > end:
             raise TimeoutError(f"waited {timeout} s for {what}")
-        time.sleep(0.2)
+        time.sleep(0.05)
