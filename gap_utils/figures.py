@@ -22,18 +22,12 @@ class Picture:
     """A PNG and the text that says the same.
 
     So a reader who cannot see the picture, and a test that cannot compare it, have its numbers.
-
-    Attributes:
-        png: the picture, PNG bytes.
-        text: the same in words and numbers.
-        width: width on the page, in CSS pixels.
-        height: height on the page, in CSS pixels.
     """
 
-    png: bytes
-    text: str
-    width: int
-    height: int
+    png: bytes  # the picture, PNG bytes
+    text: str  # the same in words and numbers
+    width: int  # width on the page, in CSS pixels
+    height: int  # height on the page, in CSS pixels
 
     def __repr__(self) -> str:
         return self.text

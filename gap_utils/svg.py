@@ -30,12 +30,15 @@ NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
 NARROWEST, WIDEST, MARGIN, LINE = 560, 800, 16, 20
 LETTER = 7.7  # how wide one is, at the usual size
 
+Box = tuple[float, float, float, float]  # left and upper edge, width and height, of a panel
+
 # Levels are places in a palette: 0 to 250 for numbers of both signs, with zero in the middle.
 ZERO, TOP = 125, 250
 GREY, BLACK = 251, 252  # for what is no number
 NOTHING = 255  # shows what is below
 BELOW_ZERO = ((127, 39, 4), (230, 120, 40), (253, 208, 162))  # dark to light
 ABOVE_ZERO = ((198, 219, 239), (66, 140, 200), (8, 48, 107))  # light to dark
+COLOUR_BAR = np.arange(TOP + 1, dtype=np.uint8)[None]  # all of them, from left to right
 
 
 def signed_colours(values: np.ndarray) -> np.ndarray:
@@ -125,22 +128,14 @@ def signed_levels(values: np.ndarray, limit: float | np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class Pixels:
-    """Squares of colour at a place in a panel, under what is drawn there.
+    """Squares of colour at a place in a panel, under what is drawn there."""
 
-    Attributes:
-        levels: uint8, shape (rows, columns), places in a palette; or (rows, columns, 3), red,
-            green and blue.
-        box: left and upper edge, width and height, in the panel's units.
-        palette: name of one of `PALETTES`; without meaning for red, green and blue.
-        opacity: from 0 to 1.
-        smooth: whether colours pass into each other, instead of squares with edges.
-    """
-
+    # uint8, shape (rows, columns), places in a palette; or (rows, columns, 3), red, green and blue
     levels: np.ndarray
-    box: tuple[float, float, float, float]
-    palette: str = "signed"
-    opacity: float = 1.0
-    smooth: bool = False
+    box: Box  # where it is, in the panel's units
+    palette: str = "signed"  # name of one of `PALETTES`; without meaning for red, green and blue
+    opacity: float = 1.0  # from 0 to 1
+    smooth: bool = False  # whether colours pass into each other, instead of squares with edges
 
     @cached_property
     def data(self) -> bytes:
@@ -161,41 +156,26 @@ class Pixels:
 
 @dataclass(frozen=True, eq=False)
 class Panel:
-    """A part of a frame that stays whole where a narrow page breaks the frame.
+    """A part of a frame that stays whole where a narrow page breaks the frame."""
 
-    Attributes:
-        width: at which letters have their size, in CSS pixels; on a wide page it grows.
-        height: in CSS pixels.
-        svg: elements, as `element` and `text` write them.
-        pixels: drawn below them, the first at the bottom.
-    """
-
-    width: int
-    height: int
-    svg: str
-    pixels: Sequence[Pixels] = ()
+    width: int  # at which letters have their size, in CSS pixels; on a wide page it grows
+    height: int  # in CSS pixels
+    svg: str  # elements, as `element` and `text` write them
+    pixels: Sequence[Pixels] = ()  # drawn below them, the first at the bottom
 
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """What a lab shows of a state.
+    """What a lab shows of a state."""
 
-    Attributes:
-        panels: side by side, or below each other where the page is narrow.
-        words: sentences below the panels, a paragraph each.
-        text: all that the panels show, in words and numbers.
-        large: one line in large letters above the words; may be empty.
-        room: the longest of `large` and `words` that are to be expected; they keep the place,
-            so that nothing jumps.
-        verdict: "right" or "wrong", which marks the words; else empty.
-    """
-
-    panels: Sequence[Panel]
-    words: Sequence[str]
-    text: str
-    large: str = ""
+    panels: Sequence[Panel]  # side by side, or below each other where the page is narrow
+    words: Sequence[str]  # sentences below the panels, a paragraph each
+    text: str  # all that the panels show, in words and numbers
+    large: str = ""  # one line in large letters above the words; may be empty
+    # the longest of `large` and `words` that are to be expected; they keep the place, so that
+    # nothing jumps
     room: Sequence[str] = ()
-    verdict: str = ""
+    verdict: str = ""  # "right" or "wrong", which marks the words; else empty
 
 
 def element(name: str, *inside: str, **attributes: object) -> str:
@@ -217,6 +197,17 @@ def element(name: str, *inside: str, **attributes: object) -> str:
         if value is not None
     )
     return f"<{name}{written}>{''.join(inside)}</{name}>" if inside else f"<{name}{written}/>"
+
+
+def box(place: Box, class_: str, **more: object) -> str:
+    """Write a rectangle at a place, with the colours of a class of lab.css.
+
+    Example:
+        >>> box((0, 2, 10, 4.5), "gap-bar")
+        '<rect x="0" y="2" width="10" height="4.5" class="gap-bar"/>'
+    """
+    x, y, width, height = place
+    return element("rect", x=x, y=y, width=width, height=height, class_=class_, **more)
 
 
 def _attribute(value: object) -> str:
@@ -256,7 +247,6 @@ def text(
     """
     shown = shorten(words, letters) if letters else words
     title = [element("title", _escape(words))] if shown != words else []
-    where = None if anchor == "start" else anchor
     return element(
         "text",
         *title,
@@ -264,10 +254,15 @@ def text(
         x=x,
         y=y,
         font_size=size,
-        text_anchor=where,
+        text_anchor=None if anchor == "start" else anchor,
         class_=class_,
         dy=".36em",  # dominant-baseline is not known to all who draw SVG
     )
+
+
+def letters_in(width: float, size: int = 12) -> int:
+    """Say how many letters of a size are sure to fit, even in the wide ones of a stored picture."""
+    return int(width / (0.62 * size))
 
 
 def shorten(words: str, letters: int) -> str:

@@ -23,6 +23,16 @@ def read_whole_number(name: str, value: Any, low: int, high: float = inf, or_els
     return number
 
 
+def read_whole_numbers(state: Any, **limits: tuple[int, ...]) -> None:
+    """Read settings of a frozen dataclass, each from its lowest to its highest integer.
+
+    Raises:
+        ValueError: as `read_whole_number`.
+    """
+    for name, limit in limits.items():
+        object.__setattr__(state, name, read_whole_number(name, getattr(state, name), *limit))
+
+
 def check_below(name: str, value: int, count: int) -> None:
     """Raise ValueError if there are not more than so many of what the setting chooses from."""
     if value >= count:

@@ -6,7 +6,6 @@ The maps themselves come from `gap_utils.activations`.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
@@ -19,12 +18,14 @@ from torch import Tensor, nn
 from gap_utils.activations import CamHead, class_activation_map, find_cam_head
 from gap_utils.inference import as_input
 from gap_utils.svg import (
-    ZERO,
+    COLOUR_BAR,
+    Box,
     Frame,
     Panel,
     Pixels,
-    element,
+    box,
     grey_levels,
+    letters_in,
     shorten,
     signed_colours,
     signed_levels,
@@ -37,20 +38,19 @@ from gap_utils.values import (
     read_labels,
     read_names,
     read_whole_number,
+    read_whole_numbers,
     shorten_exponent,
 )
 from gap_utils.widgets.lab import START_AGAIN, Choice, Lab, Slider, Toggle
 from gap_utils.widgets.one_picture import (
     NO_NUMBER,
-    best_class,
     check_input,
     for_showing,
-    judge,
     name_kind,
     read_logits,
+    say_best,
     show_picture,
     softmax,
-    write_share,
 )
 
 RANKS = ("top 1", "top 2", "top 3", "top 4", "top 5")
@@ -63,49 +63,36 @@ MOST_NUMBERS = 8  # rows or columns of a map whose numbers are written out
 SIDE, EDGE, TOP = 272, 4, 28  # of a map: how wide it may be, and where it begins
 BAR = (EDGE, TOP + SIDE + 8, SIDE, 18)  # of colours: left, top, width, height
 WIDTH, HEIGHT = SIDE + 2 * EDGE, BAR[1] + BAR[3] + 22
-DIGIT = 0.56  # how wide a digit, a point or a sign is, of its size and on average
-COLOURS = np.arange(2 * ZERO + 1, dtype=np.uint8)[None]  # all, from left to right
-SHADES = np.linspace(255, 0, 16).astype(np.uint8)[:, None]  # a picture of all brightnesses
 
 
 @dataclass(frozen=True)
 class CamState:
     """All that `CamLab` shows follows from this, the network and the pictures.
 
-    Attributes:
-        picture: which of the pictures.
-        left: class of the left map, its number, or "top 1" to "top 5" for the one that is
-            1st to 5th most likely for the picture on view.
-        right: class of the right map, in the same way.
-        view: "map", "overlay" (the map over the picture) or "contributions" (the map with
-            its numbers).
-        strength: of the map's colours in the overlay, in percent.
-        smooth: pass from position to position smoothly in map and overlay, instead of
-            drawing the squares that the network has.
-
     Raises:
         ValueError: if a value is out of its range.
     """
 
-    picture: int = 0
+    picture: int = 0  # which of the pictures
+    # class of the left map, its number, or "top 1" to "top 5" for the one that is 1st to 5th most
+    # likely for the picture on view
     left: int | str = "top 1"
-    right: int | str = "top 2"
+    right: int | str = "top 2"  # class of the right map, in the same way
+    # "map", "overlay" (the map over the picture) or "contributions" (the map with its numbers)
     view: str = "overlay"
-    strength: int = 80
+    strength: int = 80  # of the map's colours in the overlay, in percent
+    # pass from position to position smoothly in map and overlay, instead of drawing the squares
+    # that the network has
     smooth: bool = False
 
     def __post_init__(self):
-        a_rank = f' or "{RANKS[0]}" to "{RANKS[-1]}"'
-        for name, or_else in {
-            "picture": "",
-            "left": a_rank,
-            "right": a_rank,
-            "strength": "",
-        }.items():
-            value, high = getattr(self, name), 100 if name == "strength" else math.inf
-            if not (or_else and isinstance(value, str) and value in RANKS):
-                value = read_whole_number(name, value, 0, high, or_else)
-            object.__setattr__(self, name, value)
+        read_whole_numbers(self, picture=(0,), strength=(0, 100))
+        or_else = f' or "{RANKS[0]}" to "{RANKS[-1]}"'
+        for name in ("left", "right"):
+            value = getattr(self, name)
+            if not (isinstance(value, str) and value in RANKS):
+                value = read_whole_number(name, value, 0, or_else=or_else)
+                object.__setattr__(self, name, value)
         if self.view not in VIEWS:
             names = '"map", "overlay" or "contributions"'
             raise ValueError(f"expected view {names}, got {self.view!r}")
@@ -115,19 +102,12 @@ class CamState:
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
-    """What a network makes of one picture, for all classes.
+    """What a network makes of one picture, for all classes."""
 
-    Attributes:
-        image: for showing, uint8, shape (H, W, 3) for red, green and blue, else (H, W).
-        logits: shape (K,).
-        cams: class activation maps, shape (K, h, w).
-        bias: of the linear layer, shape (K,).
-    """
-
-    image: np.ndarray
-    logits: np.ndarray
-    cams: np.ndarray
-    bias: np.ndarray
+    image: np.ndarray  # for showing, uint8, shape (H, W, 3) for red, green and blue, else (H, W)
+    logits: np.ndarray  # shape (K,)
+    cams: np.ndarray  # class activation maps, shape (K, h, w)
+    bias: np.ndarray  # of the linear layer, shape (K,)
 
     @cached_property
     def probabilities(self) -> np.ndarray:
@@ -183,21 +163,13 @@ def _image_of(picture: Tensor) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """Two class activation maps of a picture.
+    """Two class activation maps of a picture."""
 
-    Attributes:
-        state: which picture, which classes and how they are drawn.
-        explanation: what the network makes of the picture, for all classes.
-        label: class number of the picture, if that is known.
-        classes: numbers of the left and the right class.
-        class_names: of the class numbers.
-    """
-
-    state: CamState
-    explanation: Explanation
-    label: int | None
-    classes: tuple[int, int]
-    class_names: Sequence[str]
+    state: CamState  # which picture, which classes and how they are drawn
+    explanation: Explanation  # what the network makes of the picture, for all classes
+    label: int | None  # class number of the picture, if that is known
+    classes: tuple[int, int]  # numbers of the left and the right class
+    class_names: Sequence[str]  # of the class numbers
 
     @cached_property
     def cams(self) -> np.ndarray:
@@ -210,21 +182,16 @@ class Comparison:
         return float(np.abs(np.nan_to_num(self.cams, posinf=0, neginf=0)).max())
 
     @cached_property
-    def box(self) -> tuple[float, float, float, float]:
+    def box(self) -> Box:
         """Left and upper edge, width and height of a map, which is as long as the picture."""
         rows, columns = self.explanation.grey.shape
         width, height = (max(1.0, SIDE * n / max(rows, columns)) for n in (columns, rows))
         return EDGE + (SIDE - width) / 2, TOP + (SIDE - height) / 2, width, height
 
-    @cached_property
-    def number_size(self) -> int:
-        """How large the numbers on the squares are; 0 where there is no room for them."""
-        (rows, columns), (_, _, width, height) = self.cams.shape[1:], self.box
-        if max(rows, columns) > MOST_NUMBERS:
-            return 0
-        longest = max(len(_brief(number, self.limit)) for number in self.cams.flat)
-        size = int(min(14, width / columns / (DIGIT * longest), height / rows - 2))
-        return size if size >= 12 else 0
+    @property
+    def has_numbers(self) -> bool:
+        """Whether the numbers are written out, for which the squares must have room."""
+        return self.state.view == "contributions" and max(self.cams.shape[1:]) <= MOST_NUMBERS
 
 
 def describe_comparison(comparison: Comparison) -> list[str]:
@@ -234,43 +201,39 @@ def describe_comparison(comparison: Comparison) -> list[str]:
         Sentences; rows and columns are counted from 0.
     """
     probabilities, names = comparison.explanation.probabilities, comparison.class_names
-    best, label = best_class(probabilities), comparison.label
-    truth = "" if label is None else f": {names[label]}"
-    predicted = NO_NUMBER
-    if best is not None:
-        predicted = f"{names[best]} ({probabilities[best]:.1%})"
-        if label is not None:
-            predicted += f", {judge(probabilities, label)}"
+    truth = "" if comparison.label is None else f": {names[comparison.label]}"
+    predicted = say_best(probabilities, names, comparison.label, decimals=1)
     sentences = [f"Picture {comparison.state.picture}{truth}; predicted {predicted}."]
-    for side, name in enumerate(("Left", "Right")):
-        number, cam = comparison.classes[side], comparison.cams[side]
-        row, column = np.unravel_index(cam.argmax(), cam.shape)  # NaN is taken for the largest
-        largest = format_number(cam[row, column], 3, fixed=True)
-        sentences.append(
-            f"{name}, {names[number]} ({write_share(probabilities[number], 1)}): "
-            f"mean of {cam.size} contributions {_add_up(comparison, side)}; "
-            + (
-                f"{np.isnan(cam).sum()} of them are {NO_NUMBER}."
-                if np.isnan(cam).any()
-                else f"the largest is {largest} at row {row}, column {column}."
-            )
-        )
-    if comparison.state.view == "contributions" and not comparison.number_size:
+    sentences += [_describe_class(comparison, side) for side in (0, 1)]
+    if comparison.state.view == "contributions" and not comparison.has_numbers:
         sentences.append("The squares are too small for their numbers.")
     return sentences
 
 
-def _add_up(comparison: Comparison, side: int) -> str:
+def _describe_class(comparison: Comparison, side: int) -> str:
     """Write the sum behind a logit, with ≈ where only rounding keeps it from adding up."""
-    number, explanation = comparison.classes[side], comparison.explanation
+    explanation, number = comparison.explanation, comparison.classes[side]
+    cam, share = comparison.cams[side], explanation.probabilities[number]
     with np.errstate(invalid="ignore"):  # infinity of both signs has no mean
-        mean = comparison.cams[side].mean()
-    parts = mean, explanation.bias[number], explanation.logits[number]
-    if np.isnan(parts).any():
-        return NO_NUMBER
-    mean, bias, logit = (format_number(part, 3, fixed=True) for part in parts)
-    equals = "≈" if abs(float(mean) + float(bias) - float(logit)) >= 0.5e-3 else "="
-    return f"{mean} + bias {bias} {equals} logit {logit}"
+        parts = cam.mean(), explanation.bias[number], explanation.logits[number]
+    sum_ = NO_NUMBER
+    if not np.isnan(parts).any():
+        mean, bias, logit = (_fixed(part) for part in parts)
+        equals = "≈" if abs(float(mean) + float(bias) - float(logit)) >= 0.5e-3 else "="
+        sum_ = f"{mean} + bias {bias} {equals} logit {logit}"
+    row, column = np.unravel_index(cam.argmax(), cam.shape)
+    largest = f"the largest is {_fixed(cam[row, column])} at row {row}, column {column}"
+    if np.isnan(cam).any():
+        largest = f"{np.isnan(cam).sum()} of them are {NO_NUMBER}"
+    return (
+        f"{('Left', 'Right')[side]}, {comparison.class_names[number]} "
+        f"({NO_NUMBER if np.isnan(share) else f'{share:.1%}'}): "
+        f"mean of {cam.size} contributions {sum_}; {largest}."
+    )
+
+
+def _fixed(number: float) -> str:
+    return format_number(number, 3, fixed=True)
 
 
 def _as_text(comparison: Comparison, words: Sequence[str]) -> str:
@@ -278,7 +241,7 @@ def _as_text(comparison: Comparison, words: Sequence[str]) -> str:
     how = {"overlay": f"overlay of {state.strength}%"}.get(state.view, state.view)
     smooth = ", smooth" if state.smooth and state.view != "contributions" else ""
     sentences = [*words, f"View: {how}{smooth}."]
-    if state.view == "contributions" and max(cams.shape[1:]) <= MOST_NUMBERS:
+    if comparison.has_numbers:
         for name, cam in zip(("Left", "Right"), cams, strict=True):
             sentences.append(f"{name} {join_rows(map(format_number, row) for row in cam)}.")
     return " ".join(sentences)
@@ -292,9 +255,6 @@ def draw_cam(comparison: Comparison) -> Frame:
     the base: (1 - s) · picture + s · (2 · white + grey picture) / 3, as dark colours would be
     lost on the black of a picture, and coloured ones taken for colours of the photograph.
     These are three layers, of which only the opacity follows the strength.
-
-    The panels have no numbers but those on the squares and the scale: the others are in the
-    words below.
     """
     longest = shorten(max(comparison.class_names, key=len), 40)
     names = [longest] * len(comparison.class_names)
@@ -306,28 +266,29 @@ def draw_cam(comparison: Comparison) -> Frame:
 
 
 def _panel(comparison: Comparison, side: int) -> Panel:
+    """Draw a map with its class above and the scale below; its numbers are in the words."""
     state, cam, limit = comparison.state, comparison.cams[side], comparison.limit
-    name = comparison.class_names[comparison.classes[side]]
-    box, levels = comparison.box, signed_levels(cam, limit)
+    place, name = comparison.box, comparison.class_names[comparison.classes[side]]
+    levels, layers = signed_levels(cam, limit), []
     smooth = state.smooth and state.view != "contributions" and levels.shape == cam.shape
     if smooth:
         levels = _finer(levels)
-    layers = [Pixels(levels, box, smooth=smooth), Pixels(COLOURS, BAR)]
+    palette, part, zero = "signed", 1.0, "0"
     if state.view == "overlay":
+        palette, part, zero = "overlay", state.strength / 100, "0: picture"
         image, grey = comparison.explanation.image, comparison.explanation.grey
         soft = 2 * max(grey.shape) > SIDE  # fewer pixels are shown as squares
-        layers = [
-            *_lay(layers[0], Pixels(image, box, "grey", smooth=soft), grey, state.strength),
-            *_lay(layers[1], Pixels(SHADES, BAR, "grey", smooth=True), SHADES, state.strength),
-        ]
-    drawn = [text(EDGE, 14, f"{('Left', 'Right')[side]}: {name}", 14, letters=31)]
-    if state.view == "contributions":
-        drawn += _write_numbers(comparison, side)
+        layers.append(Pixels(image, place, "grey", smooth=soft))
+        layers.append(Pixels(grey, place, "pale", part, soft))
+    layers.append(Pixels(levels, place, palette, part, smooth))
+    layers.append(Pixels(COLOUR_BAR, BAR, palette, part))
     y = HEIGHT - 11
-    zero = "0: picture" if state.view == "overlay" else "0"
-    drawn += [
-        _edge(*box),
-        _edge(*BAR),
+    title = f"{('Left', 'Right')[side]}: {name}"
+    drawn = [
+        text(EDGE, 14, title, 14, letters=letters_in(SIDE, 14)),
+        *(_write_numbers(comparison, side) if comparison.has_numbers else ()),
+        box(place, "gap-edge"),
+        box(BAR, "gap-edge"),
         text(EDGE, y, f"against {_brief(-limit, limit)}"),
         text(WIDTH / 2, y, zero, anchor="middle"),
         text(WIDTH - EDGE, y, f"for {_brief(limit, limit)}", anchor="end"),
@@ -343,45 +304,28 @@ def _finer(levels: np.ndarray) -> np.ndarray:
     return np.asarray(Image.fromarray(levels).resize(size, Image.Resampling.BILINEAR))
 
 
-def _lay(colours: Pixels, picture: Pixels, grey: np.ndarray, strength: int) -> list[Pixels]:
-    """Lay colours over a picture that turns pale below them."""
-    part = strength / 100
-    return [
-        picture,
-        replace(picture, levels=grey, palette="pale", opacity=part),
-        replace(colours, palette="overlay", opacity=part),
-    ]
-
-
-def _edge(x: float, y: float, width: float, height: float) -> str:
-    return element("rect", x=x, y=y, width=width, height=height, class_="gap-edge")
+def _write_numbers(comparison: Comparison, side: int) -> list[str]:
+    """Write the number of each position on its square, black or white as is better to read."""
+    cam, limit = comparison.cams[side], comparison.limit
+    left, top, width, height = comparison.box
+    width, height = width / cam.shape[1], height / cam.shape[0]
+    light = (signed_colours(cam / (limit or 1)) / 255) ** 2.2 @ (0.2126, 0.7152, 0.0722)
+    drawn = []
+    for (row, column), number in np.ndenumerate(cam):
+        x, y = left + column * width, top + row * height
+        drawn.append(box((x, y, width, height), "gap-edge"))
+        if np.isfinite(number):  # else it has a pattern
+            ink = "gap-black" if light[row, column] > 0.18 else "gap-white"  # WCAG's middle
+            words = _brief(number, limit)
+            drawn.append(text(x + width / 2, y + height / 2, words, 12, "middle", ink))
+    return drawn
 
 
 def _brief(value: float, limit: float) -> str:
-    """Write a number in about five characters, with as many decimals as its largest one needs."""
-    if np.isnan(value) or (limit and not 0.01 <= limit < 1e4):
+    """Write a number in five characters, with as many decimals as the largest one needs."""
+    if limit and not 0.05 <= limit < 1e4:
         return shorten_exponent(f"{value:.0e}") if value else "0"
-    decimals = 0 if limit >= 100 else 1 if limit >= 10 else 2 if limit >= 0.1 else 3
-    return format_number(value, decimals, fixed=True)
-
-
-def _write_numbers(comparison: Comparison, side: int) -> list[str]:
-    """Write the number of each position on its square, black or white as is better to read."""
-    cam, limit, size = comparison.cams[side], comparison.limit, comparison.number_size
-    rows, columns = cam.shape
-    left, top, width, height = comparison.box
-    width, height = width / columns, height / rows
-    colours = signed_colours(np.nan_to_num(cam / (limit or 1), posinf=0, neginf=0))
-    light = (colours / 255) ** 2.2 @ (0.2126, 0.7152, 0.0722)
-    drawn = []
-    for row, column in np.ndindex(rows if size else 0, columns):
-        x, y = left + column * width, top + row * height
-        drawn.append(_edge(x, y, width, height))
-        if np.isfinite(cam[row, column]):  # else it has a pattern
-            number = _brief(cam[row, column], limit)
-            ink = "gap-black" if light[row, column] > 0.18 else "gap-white"  # WCAG's middle
-            drawn.append(text(x + width / 2, y + height / 2, number, size, "middle", ink))
-    return drawn
+    return format_number(value, 0 if limit >= 100 else 1 if limit >= 10 else 2, fixed=True)
 
 
 class CamLab(Lab):
@@ -413,8 +357,6 @@ class CamLab(Lab):
         CamLab(picture 0, overlay: 3, 5)
     """
 
-    takes_more = False  # whether pictures may be added
-
     def __init__(
         self,
         model: nn.Module,
@@ -433,7 +375,9 @@ class CamLab(Lab):
             raise ValueError(
                 f"expected a name for each of {self._count} classes, got {len(self._class_names)}"
             )
-        self._explain = lru_cache(PICTURES_REMEMBERED)(self._ask_network)
+        self._explain = lru_cache(PICTURES_REMEMBERED)(
+            lambda n: explain_picture(model, self._head, self._images[n : n + 1])
+        )
         settings.setdefault("right", RANKS[min(2, self._count) - 1])
         super().__init__(CamState(**settings), self._make_controls())
 
@@ -471,7 +415,7 @@ class CamLab(Lab):
         return state
 
     def limits(self, state: CamState) -> dict[str, dict[str, Any]]:
-        """Hide what does nothing in the view on hand."""
+        """Say how many pictures there are, and hide what does nothing in the view on hand."""
         last = len(self._images) - 1
         return {
             "picture": {"high": last, "hidden": last == 0},
@@ -485,9 +429,6 @@ class CamLab(Lab):
             raise ValueError(f"expected logits of the first picture, got {NO_NUMBER} among them")
         return find_cam_head(self._model, as_input(self._model, first))
 
-    def _ask_network(self, picture: int) -> Explanation:
-        return explain_picture(self._model, self._head, self._images[picture : picture + 1])
-
     def _make_controls(self) -> list[Any]:
         named = self._class_names != tuple(map(str, range(self._count)))
         names = [f"{n} {name}" if named else name for n, name in enumerate(self._class_names)]
@@ -495,9 +436,8 @@ class CamLab(Lab):
             *zip(RANK_LABELS[: self._count], RANKS, strict=False),
             *zip(names, range(self._count), strict=True),
         ]
-        pictures = [Slider("picture", "Picture", 0, len(self._images) - 1, main=True)]
         return [
-            *(pictures if len(self._images) > 1 or self.takes_more else []),
+            Slider("picture", "Picture", 0, 0, main=True),
             Choice("left", "Left class", classes),
             Choice("right", "Right class", classes),
             Choice("view", "View", [(view, view) for view in VIEWS], style="radio"),

@@ -18,8 +18,8 @@ import torch
 from torch import nn
 
 from gap_utils.shapes import MisfitError, ShapeTrace, trace_shapes
-from gap_utils.svg import Frame, Panel, element, text
-from gap_utils.values import fit_number, read_whole_number
+from gap_utils.svg import Frame, Panel, box, element, letters_in, text
+from gap_utils.values import fit_number, read_whole_numbers
 from gap_utils.widgets.lab import START_AGAIN, Choice, Lab, Slider
 
 LIMITS = {  # ResNet-50 gives 2,048 maps, RegNetY-128GF 7,392; ImageNet-21k has 21,843 classes
@@ -33,7 +33,7 @@ BYTES = 4  # of one float32 number
 LABELS = {"flatten": "flatten", "linear": "linear", "gap": "GAP", "conv": "1x1 convolution"}
 COSTS = ("parameters", "multiply-adds", "activation bytes")
 # of a panel, in CSS pixels
-WIDTH, HEIGHT, LETTERS = 184, 324, 24  # so many letters of 12 pixels fit its width
+WIDTH, HEIGHT = 184, 324
 BOXES, BOX, STEP = 44, 42, 60  # where the boxes begin, their height, from one to the next
 BARS, BAR = 224, 34  # where the costs begin, from one to the next
 
@@ -42,40 +42,31 @@ BARS, BAR = 224, 34  # where the costs begin, from one to the next
 class HeadState:
     """All that `HeadLab` shows follows from this.
 
-    Attributes:
-        batch, channels, height, width: shape (N, C, H, W) of the features.
-        num_classes: how many numbers a head puts out for a picture.
-        built_for: (C, H, W) that the heads were built for; None builds them for the
-            features on view.
-
     Raises:
         ValueError: if a number is out of its range.
     """
 
+    # batch, channels, height, width: shape (N, C, H, W) of the features
     batch: int = 1
     channels: int = 64
     height: int = 7
     width: int = 7
-    num_classes: int = 10
+    num_classes: int = 10  # how many numbers a head puts out for a picture
+    # (C, H, W) that the heads were built for; None builds them for the features on view
     built_for: tuple[int, int, int] | None = None
 
     def __post_init__(self):
-        for name in LIMITS:
-            object.__setattr__(
-                self, name, read_whole_number(name, getattr(self, name), *LIMITS[name])
-            )
+        read_whole_numbers(self, **LIMITS)
         if self.built_for is not None:
             try:
-                sizes = zip(("channels", "height", "width"), self.built_for, strict=True)
-                built_for = tuple(
-                    read_whole_number("built_for", size, *LIMITS[name]) for name, size in sizes
-                )
+                channels, height, width = self.built_for
+                built = HeadState(channels=channels, height=height, width=width)
             except (TypeError, ValueError) as error:
                 raise ValueError(
                     f"expected built_for to be None or (C, H, W) in the range of the sliders, "
                     f"got {self.built_for!r}"
                 ) from error
-            object.__setattr__(self, "built_for", built_for)
+            object.__setattr__(self, "built_for", built.features[1:])
 
     @property
     def features(self) -> tuple[int, int, int, int]:
@@ -86,17 +77,7 @@ class HeadState:
 def build_heads(
     channels: int, height: int, width: int, num_classes: int
 ) -> dict[str, nn.Sequential]:
-    """Build three heads without numbers, on PyTorch's meta device.
-
-    Args:
-        channels: maps of the features that the heads are for.
-        height: rows of each map.
-        width: columns of each map.
-        num_classes: how many numbers they put out for a picture.
-
-    Returns:
-        Name -> head.
-    """
+    """Build three heads for features (C, H, W), without numbers: on PyTorch's meta device."""
 
     def gap() -> nn.Module:
         return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
@@ -118,24 +99,17 @@ def build_heads(
 
 @dataclass(frozen=True)
 class HeadRun:
-    """What one head does with the features.
+    """What one head does with the features."""
 
-    Attributes:
-        steps: name of each layer -> shape of what it puts out, None where nothing arrives.
-        parameters: numbers that the head learns.
-        multiply_adds: for the whole batch; None if the head breaks.
-        new_bytes: bytes of all that the layers put out, in float32; flatten only looks at
-            the features in another way and adds none. None if the head breaks.
-        broken: the layer that cannot take what arrives; None if there is none.
-        note: a sentence on what breaks or is likely to surprise; may be empty.
-    """
-
+    # name of each layer -> shape of what it puts out, None where nothing arrives
     steps: dict[str, tuple[int, ...] | None]
-    parameters: int
-    multiply_adds: int | None
+    parameters: int  # numbers that the head learns
+    multiply_adds: int | None  # for the whole batch; None if the head breaks
+    # bytes of all that the layers put out, in float32; flatten only looks at the features in
+    # another way and adds none. None if the head breaks
     new_bytes: int | None
-    broken: str | None
-    note: str
+    broken: str | None  # the layer that cannot take what arrives; None if there is none
+    note: str  # a sentence on what breaks or is likely to surprise; may be empty
 
 
 @lru_cache(maxsize=32)  # a page asks for up to sixteen ahead, and again when it gets there
@@ -223,29 +197,27 @@ def describe_weights(state: HeadState) -> str:
 
 def draw_heads(state: HeadState) -> Frame:
     """Draw the layers of the three heads with their shapes, and bars for what they cost."""
-    runs = run_heads(state)
-    costs = zip(*(_costs(run).values() for run in runs.values()), strict=True)
-    most = [max(cost or 1 for cost in of_heads) for of_heads in costs]
-    heads = [_describe_run(*run) for run in runs.items()]
+    runs, notes = run_heads(state), describe_heads(state)
+    most = [max(cost or 1 for cost in of) for of in zip(*map(_costs, runs.values()), strict=True)]
     built = f" Heads built for C, H, W = {state.built_for}." if state.built_for else ""
-    notes = describe_heads(state)
+    heads = " ".join(_describe_run(*run) for run in runs.items())
+    longest = HeadState(channels=4096, height=224, width=224, built_for=(8192, 112, 224))
     return Frame(
         panels=[_head_panel(name, run, state, most) for name, run in runs.items()],
         words=(describe_weights(state), *notes),
         text=f"Features {state.features}, {_bytes(state):,} bytes, {state.num_classes} classes."
-        f"{built} {' '.join(heads)} {' '.join(notes)}",
-        room=_longest_words(),
+        f"{built} {heads} {' '.join(notes)}",
+        room=(describe_weights(longest), *describe_heads(longest)),
     )
-
-
-@lru_cache
-def _longest_words() -> tuple[str, ...]:
-    longest = HeadState(channels=4096, height=224, width=224, built_for=(8192, 112, 224))
-    return (describe_weights(longest), *describe_heads(longest))
 
 
 def _bytes(state: HeadState) -> int:
     return BYTES * prod(state.features)
+
+
+def _costs(run: HeadRun) -> tuple[int | None, ...]:
+    """How much of each of `COSTS`."""
+    return run.parameters, run.multiply_adds, run.new_bytes
 
 
 def _describe_run(name: str, run: HeadRun) -> str:
@@ -253,68 +225,59 @@ def _describe_run(name: str, run: HeadRun) -> str:
         f"{LABELS[layer]} {'does not fit' if layer == run.broken else shape or 'is not reached'}"
         for layer, shape in run.steps.items()
     ]
-    costs = [f"{'no' if n is None else f'{n:,}'} {what}" for what, n in _costs(run).items()]
+    costs = [
+        f"{'no' if cost is None else f'{cost:,}'} {what}"
+        for what, cost in zip(COSTS, _costs(run), strict=True)
+    ]
     return f"{name}: {', '.join(steps + costs)}."
-
-
-def _costs(run: HeadRun) -> dict[str, int | None]:
-    return dict(zip(COSTS, (run.parameters, run.multiply_adds, run.new_bytes), strict=True))
 
 
 def _head_panel(name: str, run: HeadRun, state: HeadState, most: list[int]) -> Panel:
     first, then = name.split(", ")
-    drawn = [text(0, 10, f"{first},", 15), text(0, 29, then, 15)]
-    count = _bytes(state)
-    shown = fit_number(f"{count:,}", count, LETTERS - len("features,  bytes"))
-    label = f"features, {shown} bytes"
-    drawn.append(_box(0, label, str(state.features), "gap-edge"))
+    shown = _fit(_bytes(state), "features,  bytes")
+    drawn = [
+        text(0, 10, f"{first},", 15),
+        text(0, 29, then, 15),
+        _step(0, f"features, {shown} bytes", str(state.features), "gap-edge"),
+    ]
     for place, (layer, shape) in enumerate(run.steps.items(), start=1):
-        has_weights = layer in ("linear", "conv")
+        has_weights, result = layer in ("linear", "conv"), str(shape)
         class_ = "gap-square" if has_weights else "gap-edge"
-        result = str(shape)
         if layer == run.broken:
             class_, result = "gap-mark", "does not fit"
         elif shape is None:
             class_, result = "gap-padding", "nothing arrives"
-        y = BOXES + STEP * place
-        arrow = f"M{WIDTH // 2 - 5} {y - 9}h10l-5 8zm4 -9h2v9h-2z"
+        arrow = f"M{WIDTH // 2 - 5} {BOXES + STEP * place - 9}h10l-5 8zm4 -9h2v9h-2z"
         drawn.append(element("path", d=arrow, class_="gap-dark"))
-        drawn.append(_box(place, LABELS[layer].replace("x", "×"), result, class_, not has_weights))
-    for place, (what, cost) in enumerate(_costs(run).items()):
-        drawn.append(_bar(place, what, cost, (cost or 0) / most[place]))
+        label = LABELS[layer].replace("x", "×")
+        drawn.append(_step(place, label, result, class_, is_round=not has_weights))
+    for place, (what, cost) in enumerate(zip(COSTS, _costs(run), strict=True)):
+        y = BARS + BAR * place
+        drawn += [
+            text(0, y + 8, what),
+            text(WIDTH, y + 8, _fit(cost, f"{what} "), anchor="end"),
+            box((0, y + 18, WIDTH, 8), "gap-pale"),
+            box((0, y + 18, WIDTH * (cost or 0) / most[place], 8), "gap-blue"),
+        ]
     return Panel(WIDTH, HEIGHT, "".join(drawn))
 
 
-def _box(place: int, label: str, result: str, class_: str, is_round: bool = False) -> str:
+def _fit(number: int | None, beside: str) -> str:
+    """Write a number that has a line of the panel with other words."""
+    letters = letters_in(WIDTH) - len(beside)
+    return "–" if number is None else fit_number(f"{number:,}", number, letters)
+
+
+def _step(place: int, label: str, result: str, class_: str, is_round: bool = False) -> str:
     """Draw a step; one without weights has round ends, so that colour is not all that tells."""
     y = BOXES + STEP * place
-    box = element(
-        "rect",
-        x=1.5,
-        y=y,
-        width=WIDTH - 3,
-        height=BOX,
-        rx=BOX / 2 if is_round else None,
-        class_=class_,
-        fill_opacity=0.6 if class_ == "gap-square" else None,
-    )
-    lines = (
-        text(WIDTH / 2, y + 13, label, 12, "middle"),
-        text(WIDTH / 2, y + 29, result, 13, "middle"),
-    )
-    return box + "".join(lines)
-
-
-def _bar(place: int, what: str, cost: int | None, part: float) -> str:
-    """Draw what a head costs, as a part of the largest cost of the three."""
-    y = BARS + BAR * place
-    shown = "–" if cost is None else fit_number(f"{cost:,}", cost, LETTERS - len(what) - 1)
+    opacity = 0.6 if class_ == "gap-square" else None
+    ends = BOX / 2 if is_round else None
     return "".join(
         [
-            text(0, y + 8, what),
-            text(WIDTH, y + 8, shown, anchor="end"),
-            element("rect", x=0, y=y + 18, width=WIDTH, height=8, class_="gap-pale"),
-            element("rect", x=0, y=y + 18, width=WIDTH * part, height=8, class_="gap-blue"),
+            box((1.5, y, WIDTH - 3, BOX), class_, fill_opacity=opacity, rx=ends),
+            text(WIDTH / 2, y + 13, label, 12, "middle"),
+            text(WIDTH / 2, y + 29, result, 13, "middle"),
         ]
     )
 

@@ -15,12 +15,17 @@ import numpy as np
 from torch import Tensor, nn
 
 from gap_utils.svg import (
+    COLOUR_BAR,
     NOTHING,
+    ZERO,
+    Box,
     Frame,
     Panel,
     Pixels,
+    box,
     element,
     grey_levels,
+    letters_in,
     signed_levels,
     text,
 )
@@ -30,7 +35,7 @@ from gap_utils.values import (
     format_number,
     read_labels,
     read_names,
-    read_whole_number,
+    read_whole_numbers,
     shorten_exponent,
 )
 from gap_utils.widgets.lab import START_AGAIN, Choice, Lab, Slider
@@ -40,6 +45,8 @@ from gap_utils.widgets.one_picture import (
     best_class,
     for_showing,
     judge,
+    picture_slider,
+    say_best,
     softmax,
 )
 
@@ -47,6 +54,12 @@ VIEWS = ("all maps", "one map")
 SCALES = ("one for all maps", "each map its own")
 POOLS = ("mean", "max")
 ORDERS = ("index", *POOLS)
+CHOICES = {  # of words: label and words
+    "view": ("View", VIEWS),
+    "scale": ("Colours", SCALES),
+    "pool": ("Bars", POOLS),
+    "sort": ("Sort by", ORDERS),
+}
 ON_A_PAGE = 64  # maps
 WITH_NUMBERS = 16  # so many maps on a page have their numbers written beside them
 # CSS pixels
@@ -55,7 +68,6 @@ WIDTH, MAPS = 300, 280  # of the maps: their panel's width, their height
 GAP, BAR, NUMBERS = 4, 4, 50  # between maps; the bar beside a map; the numbers beside the bar
 COLOURS = (56, 306, 188, 12)  # the colour bar
 PICTURE, ROW, MOST_CLASSES = 184, 22, 5  # side of the picture; of the classes below it
-LETTER = 7.5  # how wide one is at 12 pixels
 LONGEST_WORDS = (
     "layer4.1.relu_1 (MaxPool2d) gives 2048 maps of 28×28. Channel 2047, place 2047 by mean: "
     "mean -12.34, max -12.34. Its mean is the logit of {0}, -12.34. The network says {0} (100%), "
@@ -68,32 +80,21 @@ LONGEST_WORDS = (
 class MapState:
     """All that `MapLab` shows follows from this, the network and the pictures.
 
-    Attributes:
-        picture: which of the pictures.
-        layer: name of the layer; None is the first layer with maps larger than 1×1.
-        place: which map is marked, or shown alone: its place in the order of `sort`.
-        view: "all maps", 64 at a time, or "one map".
-        scale: of the colours, "one for all maps" or "each map its own".
-        pool: what the bar beside a map shows, its "mean" or its "max".
-        sort: order of the maps: "index", or largest "mean" or "max" first.
-
     Raises:
         ValueError: if a setting is not one of these.
     """
 
-    picture: int = 0
-    layer: str | None = None
-    place: int = 0
-    view: str = VIEWS[0]
-    scale: str = SCALES[0]
-    pool: str = POOLS[0]
-    sort: str = ORDERS[0]
+    picture: int = 0  # which of the pictures
+    layer: str | None = None  # name of the layer; None is the first layer with maps larger than 1×1
+    place: int = 0  # which map is marked, or shown alone: its place in the order of `sort`
+    view: str = VIEWS[0]  # "all maps", 64 at a time, or "one map"
+    scale: str = SCALES[0]  # of the colours, "one for all maps" or "each map its own"
+    pool: str = POOLS[0]  # what the bar beside a map shows, its "mean" or its "max"
+    sort: str = ORDERS[0]  # order of the maps: "index", or largest "mean" or "max" first
 
     def __post_init__(self):
-        for name in ("picture", "place"):
-            object.__setattr__(self, name, read_whole_number(name, getattr(self, name), 0))
-        allowed = {"view": VIEWS, "scale": SCALES, "pool": POOLS, "sort": ORDERS}
-        for name, words in allowed.items():
+        read_whole_numbers(self, picture=(0,), place=(0,))
+        for name, (_, words) in CHOICES.items():
             if getattr(self, name) not in words:
                 options = " or ".join(map(repr, words))
                 raise ValueError(f"expected {name} to be {options}, got {getattr(self, name)!r}")
@@ -101,23 +102,14 @@ class MapState:
 
 @dataclass(frozen=True)
 class Shown:
-    """What is on view.
+    """What is on view."""
 
-    Attributes:
-        state: the state it follows from, with its layer.
-        kind: of the layer, such as "ReLU".
-        reading: what the layer gives.
-        image: the picture, shape (H, W), the mean over its channels.
-        label: its class number; None where it is not known.
-        class_names: of the class numbers.
-    """
-
-    state: MapState
-    kind: str
-    reading: Reading
-    image: np.ndarray
-    label: int | None
-    class_names: Sequence[str]
+    state: MapState  # the state it follows from, with its layer
+    kind: str  # of the layer, such as "ReLU"
+    reading: Reading  # what the layer gives
+    image: np.ndarray  # the picture, shape (H, W), the mean over its channels
+    label: int | None  # its class number; None where it is not known
+    class_names: Sequence[str]  # of the class numbers
 
     @cached_property
     def order(self) -> np.ndarray:
@@ -189,13 +181,8 @@ def describe_maps(shown: Shown) -> str:
 
 
 def _verdict(shown: Shown) -> str:
-    best, names = best_class(shown.probabilities), shown.class_names
-    if best is None:
-        return NO_NUMBER
-    said = f"{names[best]} ({shown.probabilities[best]:.0%})"
-    if shown.label is None:
-        return said
-    return f"{said}, {'right' if best == shown.label else f'wrong: it is {names[shown.label]}'}"
+    said = say_best(shown.probabilities, shown.class_names, shown.label)
+    return f"{said}: it is {shown.class_names[shown.label]}" if said.endswith(", wrong") else said
 
 
 def describe_scale(scale: Scale) -> str:
@@ -239,10 +226,10 @@ def _picture_panel(shown: Shown, width: int) -> Panel:
     title = f"picture {shown.state.picture}"
     if shown.label is not None:
         title = shown.class_names[shown.label]
-    drawn = [text(0, 9, title, 13, letters=int(width / LETTER * 12 / 13))]
+    drawn = [text(0, 9, title, 13, letters=letters_in(width, 13))]
     image = _thin_out(shown.image, 224)
     tall, wide = (n * width / max(shown.image.shape) for n in shown.image.shape)
-    box = (width - wide) / 2, TOP + (width - tall) / 2, wide, tall
+    place = (width - wide) / 2, TOP + (width - tall) / 2, wide, tall
     probabilities = shown.probabilities
     if probabilities is not None:
         known = best_class(probabilities) is not None
@@ -254,66 +241,52 @@ def _picture_panel(shown: Shown, width: int) -> Panel:
         for number in np.argsort(-probabilities, kind="stable")[: MOST_CLASSES * known]:
             share = float(probabilities[number])
             drawn += [
-                _box((0, y, width, ROW - 4), "gap-pale"),
-                _box((0, y, width * share, ROW - 4), "gap-grey"),
-                text(4, y + 9, shown.class_names[number], letters=int((width - 44) / LETTER)),
+                box((0, y, width, ROW - 4), "gap-pale"),
+                box((0, y, width * share, ROW - 4), "gap-grey"),
+                text(4, y + 9, shown.class_names[number], letters=letters_in(width - 44)),
                 text(width - 4, y + 9, f"{share:.0%}", anchor="end"),
             ]
             y += ROW
-    return Panel(width, HEIGHT, "".join(drawn), [Pixels(grey_levels(image), box, "grey")])
+    return Panel(width, HEIGHT, "".join(drawn), [Pixels(grey_levels(image), place, "grey")])
 
 
 def _thin_out(maps: np.ndarray, most: int) -> np.ndarray:
     """Leave out rows and columns of maps (..., H, W), evenly, where there are more than so many."""
-    part = min(1, most / max(maps.shape[-2:]))
-    rows, columns = (np.arange(ceil(n * part)) * n // ceil(n * part) for n in maps.shape[-2:])
-    return maps if part == 1 else maps[..., rows[:, None], columns]
+    step = ceil(max(maps.shape[-2:]) / most)
+    return maps[..., ::step, ::step]
+
+
+def _maps_panel(shown: Shown) -> Panel:
+    """The maps with a bar beside each, and the colour bar."""
+    state, reading, channel = shown.state, shown.reading, shown.channel
+    pixels, places = _page(reading, tuple(shown.page.tolist()), state.scale)
+    drawn = [box(place, "gap-edge") for place in places]
+    drawn.append(_draw_bars(shown.numbers, shown.page, places))
+    if state.view == "one map":
+        title = f"map {channel}, bar: {state.pool}"
+        drawn += _explain_map(shown, places[0])
+    else:
+        title = f"bars: {state.pool}"
+        drawn.append(box(places[state.place % ON_A_PAGE], "gap-frame"))
+        if _has_numbers(len(places)):
+            title += "; beside: number, mean, max"
+            drawn += _write_numbers(shown, places)
+    colours = COLOUR_BAR if reading.scale.lowest < 0 else COLOUR_BAR[:, ZERO:]
+    svg = "".join([text(0, 9, title), *drawn, *_explain_colours(shown)])
+    return Panel(WIDTH, HEIGHT, svg, [pixels, Pixels(colours, COLOURS)])
 
 
 @lru_cache(maxsize=2)  # the same while another map is marked
-def draw_page(
-    reading: Reading,
-    channels: tuple[int, ...],
-    scale: str,
-    pool: str,
-    class_names: tuple[str, ...] | None,
-) -> tuple[Pixels, str, list[tuple[float, ...]]]:
-    """Draw maps in rows, as large as there is room.
-
-    Args:
-        reading: what the layer gives.
-        channels: of the maps, in their order.
-        scale: as in `MapState`.
-        pool: as in `MapState`.
-        class_names: where each channel is a class.
-
-    Returns:
-        All maps as one array, with nothing in between; a frame and a bar for each, and their
-        numbers, as SVG; the box of each.
-    """
-    maps = reading.maps[list(channels)]
-    limits = reading.scale.limit
+def _page(reading: Reading, channels: tuple[int, ...], scale: str) -> tuple[Pixels, list[Box]]:
+    """The colours of all maps of a page, and where each map is."""
+    maps, limits = reading.maps[list(channels)], reading.scale.limit
     if scale != SCALES[0]:
         limits = np.array([scale_of(one).limit for one in maps])[:, None, None]
     most = 224 // min(len(maps), 4)
     levels = signed_levels(_thin_out(maps, most), limits)
     if max(levels.shape[1:]) > most:  # numbers with a pattern take two rows and columns
         levels = signed_levels(_thin_out(maps, most // 2), limits)
-    pixels, boxes = _arrange(levels)
-    svg = [_box(box, "gap-edge") for box in boxes]
-    svg.append(_draw_bars(reading.means if pool == "mean" else reading.maxima, channels, boxes))
-    if _has_numbers(len(maps)):
-        step = boxes[1][0] or WIDTH  # from one map to the next
-        letters = int((step - boxes[0][2] - BAR - GAP - 6) / LETTER)
-        for channel, (x, y, width, height) in zip(channels, boxes, strict=True):
-            name = str(channel)
-            if class_names and class_names[channel] != name:
-                name = f"{name} {class_names[channel]}"
-            numbers = reading.means[channel], reading.maxima[channel]
-            lines = [name, *(fit_number(_number(one), one, letters) for one in numbers)]
-            x, y = x + width + BAR + 6, y + height / 2
-            svg += [text(x, y + 14 * n, lines[n + 1], letters=letters) for n in (-1, 0, 1)]
-    return pixels, "".join(svg), boxes
+    return _arrange(levels)
 
 
 def _has_numbers(count: int) -> bool:
@@ -321,15 +294,12 @@ def _has_numbers(count: int) -> bool:
     return 1 < count <= WITH_NUMBERS
 
 
-def _arrange(levels: np.ndarray) -> tuple[Pixels, list[tuple[float, ...]]]:
+def _arrange(levels: np.ndarray) -> tuple[Pixels, list[Box]]:
     """Put maps (C, H, W) into rows, with room beside each for a bar and maybe numbers.
 
     Returns:
         The whole as one array, and the box of each map.
     """
-    # in more and smaller squares, since gaps are whole squares too
-    times = ceil(16 / max(levels.shape[1:]))
-    levels = levels.repeat(times, 1).repeat(times, 2)
     count, height, width = levels.shape
     beside = 2 + BAR + GAP + NUMBERS * _has_numbers(count)
     room = MAPS if count > 1 else MAPS - 16
@@ -342,33 +312,30 @@ def _arrange(levels: np.ndarray) -> tuple[Pixels, list[tuple[float, ...]]]:
     fewest = ceil(count / 6) if _has_numbers(count) else 1  # three lines need their height
     columns = max(range(fewest, count + 1), key=square)
     rows, side = ceil(count / columns), square(columns)
-    across, down = width + ceil(beside / side), height + ceil(GAP / side)
-    side = min(WIDTH / (columns * across), room / (rows * down))
-    # what is left goes between the maps
-    across = int(WIDTH / (columns * side) + 1e-9)
-    if _has_numbers(count):
-        down = int(room / (rows * side) + 1e-9)
-
-    above = (down - height) // 2
+    times = ceil(2 * side / GAP)  # in smaller squares, since gaps are whole squares too
+    levels = levels.repeat(times, 1).repeat(times, 2)
+    height, width, side = height * times, width * times, side / times
+    down, across = int(room / rows / side), int(WIDTH / columns / side)  # from map to map
     cells = np.full((rows * columns, down, across), NOTHING, np.uint8)
+    above = (down - height) // 2
     cells[:count, above : above + height, :width] = levels
     mosaic = cells.reshape(rows, columns, down, across).swapaxes(1, 2)
     mosaic = mosaic.reshape(rows * down, columns * across)
-    squares = [
-        (place % columns * across, place // columns * down + above) for place in range(count)
-    ]
-    boxes = [(x * side, TOP + y * side, width * side, height * side) for x, y in squares]
-    return Pixels(mosaic, (0, TOP, columns * across * side, rows * down * side)), boxes
+    size, step = (width * side, height * side), (across * side, down * side)
+    places = [divmod(number, columns) for number in range(count)]
+    top = TOP + above * side
+    boxes = [(column * step[0], top + row * step[1], *size) for row, column in places]
+    return Pixels(mosaic, (0, TOP, columns * step[0], rows * step[1])), boxes
 
 
-def _draw_bars(numbers: np.ndarray, channels: Sequence[int], boxes: Sequence[tuple]) -> str:
+def _draw_bars(numbers: np.ndarray, channels: Sequence[int], places: Sequence[Box]) -> str:
     """Draw a bar beside each map, all to one scale: up from zero, or down."""
     finite = numbers[np.isfinite(numbers)].astype(float)
     low, high = finite.min(initial=0), finite.max(initial=0)
     numbers = np.nan_to_num(numbers.astype(float), nan=0, posinf=high, neginf=low)
     span = (high - low) or 1.0
     pale, dark = [], []
-    for channel, (x, y, width, height) in zip(channels, boxes, strict=True):
+    for channel, (x, y, width, height) in zip(channels, places, strict=True):
         x += width + 2
         ends = [height * (high - number) / span for number in (0.0, numbers[channel])]
         first = min(*ends, height - 1)  # a bar of nothing is a line
@@ -379,76 +346,57 @@ def _draw_bars(numbers: np.ndarray, channels: Sequence[int], boxes: Sequence[tup
     return "".join(element("path", d="".join(d), class_=class_) for class_, d in paths.items())
 
 
-def _maps_panel(shown: Shown) -> Panel:
-    """The maps, with a frame around the marked one, and the colour bar."""
-    state, reading, channel = shown.state, shown.reading, shown.channel
-    class_names = tuple(shown.class_names) if shown.are_logits else None
-    pixels, page, boxes = draw_page(
-        reading, tuple(shown.page.tolist()), state.scale, state.pool, class_names
-    )
-    if state.view == "one map":
-        title = f"map {channel}, bar: {state.pool}"
-        one = reading.maps[channel]
-        numbers = {"mean": reading.means[channel], "max": one.max(), "min": one.min()}
-        below = ", ".join(f"{name} {_number(number)}" for name, number in numbers.items())
-        mark = _mark_maximum(one, boxes[0])
-        mark += text(0, boxes[0][1] + boxes[0][3] + 10, below, letters=40)
-    else:
-        title = f"bars: {state.pool}"
-        title += "; beside: number, mean, max" * _has_numbers(len(boxes))
-        mark = _box(boxes[state.place % ON_A_PAGE], "gap-frame")
-    colours, bar = _draw_colours(shown)
-    return Panel(WIDTH, HEIGHT, text(0, 9, title) + page + mark + colours, [pixels, *bar])
+def _write_numbers(shown: Shown, places: Sequence[Box]) -> list[str]:
+    """Write beside each map its number, maybe its class, its mean and its maximum."""
+    names, reading = shown.class_names, shown.reading
+    step = places[1][0] or WIDTH  # from one map to the next
+    letters = letters_in(step - places[0][2] - BAR - GAP - 6)
+    drawn = []
+    for channel, (x, y, width, height) in zip(shown.page, places, strict=True):
+        named = shown.are_logits and names[channel] != str(channel)
+        numbers = reading.means[channel], reading.maxima[channel]
+        lines = [f"{channel} {names[channel]}" if named else str(channel)]
+        lines += [fit_number(_number(number), number, letters) for number in numbers]
+        x, y = x + width + BAR + 6, y + height / 2
+        drawn += [text(x, y + 14 * n, lines[n + 1], letters=letters) for n in (-1, 0, 1)]
+    return drawn
 
 
-def _box(box: Sequence[float], class_: str) -> str:
-    names = ("x", "y", "width", "height")
-    return element("rect", **dict(zip(names, box, strict=True)), class_=class_)
+def _explain_map(shown: Shown, place: Box) -> list[str]:
+    """Frame the largest number of the one map, to be seen on every colour, and write below."""
+    numbers, (left, top, width, height) = shown.reading.maps[shown.channel], place
+    row, column = np.unravel_index(numbers.argmax(), numbers.shape)
+    width, tall = width / numbers.shape[1], height / numbers.shape[0]
+    largest = left + column * width, top + row * tall, width, tall
+    mean = shown.reading.means[shown.channel]
+    below = {"mean": mean, "max": numbers.max(), "min": numbers.min()}
+    words = ", ".join(f"{name} {_number(number)}" for name, number in below.items())
+    return [
+        box(largest, "gap-line-black"),
+        box(largest, "gap-line-white"),
+        text(0, top + height + 10, words, letters=letters_in(WIDTH)),
+    ]
 
 
-def _mark_maximum(numbers: np.ndarray, box: tuple) -> str:
-    """Draw a frame around the largest number, to be seen on every colour."""
-    place = np.unravel_index(numbers.argmax(), numbers.shape)
-    left, top, *size = box
-    height, width = size[1] / numbers.shape[0], size[0] / numbers.shape[1]
-    box = left + place[1] * width, top + place[0] * height, width, height
-    return _box(box, "gap-line-black") + _box(box, "gap-line-white")
-
-
-def _draw_colours(shown: Shown) -> tuple[str, list[Pixels]]:
-    """Draw the colour bar of the marked map's scale, and how far numbers go beyond it."""
-    scale = shown.scale
-    left, top, width, height = COLOURS
-    lowest = -scale.limit if shown.reading.scale.lowest < 0 else 0.0
-    part = np.linspace(-1 if lowest < 0 else 0, 1, 126)[None]
-    pixels = [Pixels(signed_levels(part, 1), COLOURS)]
-    whose = "all maps" if shown.state.scale == SCALES[0] else f"map {shown.channel}"
+def _explain_colours(shown: Shown) -> list[str]:
+    """Write at the colour bar where it ends, and whose it is."""
+    limit, (left, top, width, height) = shown.scale.limit, COLOURS
+    lowest = -limit if shown.reading.scale.lowest < 0 else 0.0
     zero = left if lowest == 0 else left + width / 2
-    drawn = [
-        _box(COLOURS, "gap-edge"),
+    whose = "all maps" if shown.state.scale == SCALES[0] else f"map {shown.channel}"
+    return [
+        box(COLOURS, "gap-edge"),
         element("path", d=f"M{zero} {top}v{height + 3}", class_="gap-line-dark"),
         text(left - 4, top + 6, _tick(lowest), anchor="end"),
-        text(left + width + 4, top + 6, _tick(scale.limit)),
+        text(left + width + 4, top + 6, _tick(limit)),
         text(WIDTH / 2, top + 23, f"{whose}, 0 is white", anchor="middle"),
     ]
-    ends = (scale.lowest, "start", 1, 0), (scale.highest, "end", -1, WIDTH - 12)
-    for end, anchor, inwards, x in ends:
-        if abs(end) > scale.limit:
-            levels = signed_levels([[end] * 2] * 2, scale.limit)
-            pixels.append(Pixels(levels, (x, top + 17, 12, 12)))
-            x += 6 + 10 * inwards
-            drawn.append(text(x, top + 23, f"to {_tick(end)}", anchor=anchor))
-    return "".join(drawn), pixels
 
 
 def _tick(value: float) -> str:
     """Write a number at the colour bar in at most six letters."""
     size = fit_number(shorten_exponent(f"{abs(value):.3g}"), abs(value), 5)
     return f"-{size}" if value < 0 else size
-
-
-def _pairs(options: Sequence[str]) -> list[tuple[str, str]]:
-    return [(option, option) for option in options]
 
 
 class MapLab(Lab):
@@ -498,13 +446,13 @@ class MapLab(Lab):
             for name, (kind, size) in self._reader.layers.items()
         ]
         controls = [
-            *([Slider("picture", "Picture", 0, len(images) - 1, main=True)] * (len(images) > 1)),
+            *picture_slider(len(images)),
             *([Choice("layer", "Layer", offered, main=True)] * (len(offered) > 1)),
             Slider("place", "Map", 0, 0, main=True),
-            Choice("view", "View", _pairs(VIEWS)),
-            Choice("scale", "Colours", _pairs(SCALES)),
-            Choice("pool", "Bars", _pairs(POOLS)),
-            Choice("sort", "Sort by", _pairs(ORDERS)),
+            *(
+                Choice(name, label, [(word, word) for word in words])
+                for name, (label, words) in CHOICES.items()
+            ),
             START_AGAIN,
         ]
         super().__init__(MapState(**settings), controls)

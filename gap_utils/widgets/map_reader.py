@@ -6,7 +6,7 @@ The capturing itself is `gap_utils.activations.capture_activations`.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from gap_utils.widgets.one_picture import check_input, find_logits, name_kind, show_picture
 
-BYTES_OF_MAPS = 16e6  # are kept; the oldest are computed again
+READINGS = 4  # are kept: another map is marked of the same; what comes again the page has kept
 # more than so many times the 99th percentile is beyond a scale of colours; among few
 # numbers, none is an exception
 USUAL, SEVERAL, MANY = 0.99, 3, 50
@@ -22,20 +22,14 @@ USUAL, SEVERAL, MANY = 0.99, 3, 50
 
 @dataclass(frozen=True)
 class Scale:
-    """Which numbers the colours stand for.
+    """Which numbers the colours stand for."""
 
-    Attributes:
-        limit: the distance from zero with the darkest colour.
-        lowest, highest: the ends of the finite numbers.
-        beyond: how many of them are further from zero than the limit.
-        others: how many are infinite or no number.
-    """
-
-    limit: float
+    limit: float  # the distance from zero with the darkest colour
+    # lowest, highest: the ends of the finite numbers
     lowest: float
     highest: float
-    beyond: int
-    others: int
+    beyond: int  # how many of them are further from zero than the limit
+    others: int  # how many are infinite or no number
 
 
 def scale_of(maps: np.ndarray) -> Scale:
@@ -62,18 +56,12 @@ def scale_of(maps: np.ndarray) -> Scale:
 
 @dataclass(frozen=True, eq=False)
 class Reading:
-    """What a layer gives for a picture.
+    """What a layer gives for a picture."""
 
-    Attributes:
-        maps: shape (C, H, W), float32.
-        means: of each map, shape (C,).
-        maxima: of each map, shape (C,).
-        logits: what the network gives, shape (K,), K > 1; None where that is another thing.
-    """
-
-    maps: np.ndarray
-    means: np.ndarray
-    maxima: np.ndarray
+    maps: np.ndarray  # shape (C, H, W), float32
+    means: np.ndarray  # of each map, shape (C,)
+    maxima: np.ndarray  # of each map, shape (C,)
+    # what the network gives, shape (K,), K > 1; None where that is another thing
     logits: np.ndarray | None
 
     @cached_property
@@ -94,6 +82,7 @@ class MapReader:
         layers: name -> kind and shape of its maps, such as ("ReLU", (8, 28, 28)), in the
             order of the calls.
         classes: how many logits the network gives; None where that is another thing.
+        read: a function of picture and layer that gives a `Reading`.
 
     Raises:
         ValueError: if there are no pictures, or no layer gives maps (1, C, H, W) for one.
@@ -118,24 +107,13 @@ class MapReader:
                 "expected a layer that gives maps (1, C, H, W), got "
                 + (", ".join(map(layer_name, maps)) or "none")
             )
-        self._kept: dict[tuple[int, str], Reading] = {}
-
-    def read(self, picture: int, layer: str) -> Reading:
-        """Read one layer's maps for a picture, or take them from those that are kept."""
-        key = picture, layer
-        if key not in self._kept:
-            self._kept[key] = self._read(picture, layer)
-            while self._bytes() > BYTES_OF_MAPS and len(self._kept) > 1:
-                del self._kept[next(iter(self._kept))]
-        return self._kept[key]
-
-    def _bytes(self) -> int:
-        return sum(reading.maps.nbytes for reading in self._kept.values())
+        self.read = lru_cache(READINGS)(self._read)
 
     def _run(self, picture: int, layers) -> tuple[dict, object]:
         return show_picture(self._model, self._images[picture : picture + 1], layers)
 
     def _read(self, picture: int, layer: str) -> Reading:
+        """Read one layer's maps for a picture."""
         captured, output = self._run(picture, layer)
         given = captured.get(layer)
         if not _are_maps(given):

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from gap_utils.activations import capture_activations
 from gap_utils.inference import as_input, evaluation_mode
+from gap_utils.widgets.lab import Slider
 
 NO_NUMBER = "no number"
 
@@ -103,11 +104,26 @@ def judge(probabilities: np.ndarray, label: int) -> str:
     return NO_NUMBER if best is None else "right" if best == label else "wrong"
 
 
-def write_share(probability: float, decimals: int = 0) -> str:
-    """Write a probability in percent."""
-    return NO_NUMBER if np.isnan(probability) else f"{probability:.{decimals}%}"
+def say_best(
+    probabilities: np.ndarray, class_names: Sequence[str], label: int | None, decimals: int = 0
+) -> str:
+    """Say what a network says, and whether it is right where that is known.
+
+    Example:
+        >>> say_best(np.array([0.1, 0.9]), ["cat", "cup"], label=0)
+        'cup (90%), wrong'
+    """
+    if (best := best_class(probabilities)) is None:
+        return NO_NUMBER
+    said = f"{class_names[best]} ({probabilities[best]:.{decimals}%})"
+    return said if label is None else f"{said}, {judge(probabilities, label)}"
 
 
 def for_showing(picture: Tensor) -> np.ndarray:
     """Copy a picture as float32; 0 where it is no number or infinite."""
     return picture.detach().float().nan_to_num(0, 0, 0).cpu().numpy()
+
+
+def picture_slider(count: int) -> list[Slider]:
+    """Make the control that chooses one of several pictures; a single one needs none."""
+    return [Slider("picture", "Picture", 0, count - 1, main=True)] * (count > 1)

@@ -39,8 +39,6 @@ class PhotoLab(CamLab):
         PhotoLab(picture 0, overlay: espresso, cup)
     """
 
-    takes_more = True
-
     def __init__(
         self,
         backbone: Backbone,

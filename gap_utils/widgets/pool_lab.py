@@ -10,14 +10,13 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from math import inf
 from typing import Any
 
 import numpy as np
 
 from gap_utils.pooling import MODES, global_average_pool, global_max_pool, pool, windows_along
-from gap_utils.svg import Frame, Panel, element, text
-from gap_utils.values import fit_number, format_number, join_rows, read_whole_number
+from gap_utils.svg import Box, Frame, Panel, box, letters_in, text
+from gap_utils.values import fit_number, format_number, join_rows, read_whole_numbers
 from gap_utils.widgets.lab import START_AGAIN, Button, Choice, Lab, Numbers, Slider
 
 MOST = 999  # numbers beyond it would not fit their squares
@@ -34,6 +33,7 @@ NUMBERS = (
     (5, 3, 6, 2, 7, 8, 1, 9),
 )
 SIDE, TOP = 268, 30  # of a grid: how wide it may be, and where it begins, in CSS pixels
+SHADE = 0.85  # of the largest number's square; ink has to be read on it in the dark theme too
 MODE_LABELS = (("max", "max"), ("average", "avg"), ("min", "min"))
 
 
@@ -41,24 +41,17 @@ MODE_LABELS = (("max", "max"), ("average", "avg"), ("min", "min"))
 class PoolState:
     """All that `PoolLab` shows follows from this.
 
-    Attributes:
-        values: the map, square, 2 to 8 rows of numbers from -999 to 999.
-        mode: "max", "avg" or "min".
-        kernel_size: side of the window, at most the side of the map.
-        stride: step from one window to the next, at most the side of the map.
-        padding: positions added on every side, at most half the kernel size.
-        window: number of the window on view, counted from 1, row by row.
-
     Raises:
         ValueError: if a value is out of its range.
     """
 
+    # the map, square, 2 to 8 rows of numbers from -999 to 999
     values: tuple[tuple[float, ...], ...] = tuple(row[:4] for row in NUMBERS[:4])
-    mode: str = "max"
-    kernel_size: int = 2
-    stride: int = 2
-    padding: int = 0
-    window: int = 1
+    mode: str = "max"  # "max", "avg" or "min"
+    kernel_size: int = 2  # side of the window, at most the side of the map
+    stride: int = 2  # step from one window to the next, at most the side of the map
+    padding: int = 0  # positions added on every side, at most half the kernel size
+    window: int = 1  # number of the window on view, counted from 1, row by row
 
     def __post_init__(self):
         try:
@@ -72,13 +65,9 @@ class PoolState:
         object.__setattr__(self, "values", tuple(map(tuple, values.tolist())))
         if self.mode not in MODES:
             raise ValueError(f'expected mode "max", "avg" or "min", got {self.mode!r}')
-        self._read("kernel_size", 1, self.size)
-        self._read("stride", 1, self.size)
-        self._read("padding", 0)
-        self._read("window", 1, len(self.windows) ** 2)  # raises for too much padding
-
-    def _read(self, name: str, low: int, high: float = inf) -> None:
-        object.__setattr__(self, name, read_whole_number(name, getattr(self, name), low, high))
+        read_whole_numbers(self, kernel_size=(1, self.size), stride=(1, self.size), padding=(0,))
+        # `windows` raises for too much padding
+        read_whole_numbers(self, window=(1, len(self.windows) ** 2))
 
     @property
     def size(self) -> int:
@@ -92,15 +81,10 @@ class PoolState:
 
 
 def nearest_state(state: PoolState, **changes) -> PoolState:
-    """Change a state, pulling the other settings into what is then possible.
+    """Change fields of a state, pulling the others into what is then possible.
 
-    Args:
-        state: where to start.
-        changes: new values of its fields.
-
-    Returns:
-        The new state. A smaller map shrinks kernel and stride, a smaller kernel the
-        padding; a window that is gone becomes the last one.
+    A smaller map shrinks kernel and stride, a smaller kernel the padding; a window that is gone
+    becomes the last one.
     """
     values = changes.get("values", state.values)
     wanted = vars(state) | changes
@@ -114,31 +98,24 @@ def nearest_state(state: PoolState, **changes) -> PoolState:
 
 @dataclass(frozen=True)
 class PoolStep:
-    """The numbers of one window, and those of the whole map.
+    """The numbers of one window, and those of the whole map."""
 
-    Attributes:
-        rows, columns: start and stop of the window; positions outside the map are padding.
-        terms: the numbers that are pooled; an average has a 0 for each padded position.
-        result: the number they give.
-        output: the result of every window, shape (windows, windows).
-        average, maximum, minimum: the three global numbers of the map.
-    """
-
+    # rows, columns: start and stop of the window; positions outside the map are padding
     rows: tuple[int, int]
     columns: tuple[int, int]
+    # the numbers that are pooled; an average has a 0 for each padded position
     terms: tuple[float, ...]
-    result: float
-    output: np.ndarray
+    result: float  # the number they give
+    output: np.ndarray  # the result of every window, shape (windows, windows)
+    # average, maximum, minimum: the three global numbers of the map
     average: float
     maximum: float
     minimum: float
 
 
-@lru_cache(maxsize=4)
 def pool_step(state: PoolState) -> PoolStep:
     """Compute the numbers of the window on view."""
-    x = np.array(state.values)[None, None]
-    output = _output(replace(state, window=1))
+    output, average, maximum, minimum = _pool(replace(state, window=1))
     row, column = divmod(state.window - 1, len(state.windows))
     rows, columns = state.windows[row], state.windows[column]
     inside = range(state.size)
@@ -148,22 +125,20 @@ def pool_step(state: PoolState) -> PoolStep:
         for j in range(*columns)
         if state.mode == "avg" or (i in inside and j in inside)
     ]
-    return PoolStep(
-        rows=rows,
-        columns=columns,
-        terms=tuple(terms),
-        result=float(output[row, column]),
-        output=output,
-        average=global_average_pool(x).item(),
-        maximum=global_max_pool(x).item(),
-        minimum=-global_max_pool(-x).item(),
-    )
+    result = float(output[row, column])
+    return PoolStep(rows, columns, tuple(terms), result, output, average, maximum, minimum)
 
 
-@lru_cache(maxsize=4)
-def _output(state: PoolState) -> np.ndarray:
+@lru_cache(maxsize=4)  # the same for all windows
+def _pool(state: PoolState) -> tuple[np.ndarray, float, float, float]:
+    """Pool the whole map: the output, and the three global numbers."""
     x = np.array(state.values)[None, None]
-    return pool(x, state.kernel_size, state.stride, state.padding, state.mode)[0, 0].numpy()
+    return (
+        pool(x, state.kernel_size, state.stride, state.padding, state.mode)[0, 0].numpy(),
+        global_average_pool(x).item(),
+        global_max_pool(x).item(),
+        -global_max_pool(-x).item(),
+    )
 
 
 def arithmetic(mode: str, terms: Sequence[float], result: float) -> str:
@@ -226,70 +201,63 @@ def draw_pool(state: PoolState) -> Frame:
 
 def _map_panel(state: PoolState, step: PoolStep) -> Panel:
     size, padding = state.size, state.padding
-    side = size + 2 * padding
-    cell = min(67, SIDE / side)
-    padded = f", padding {padding}" if padding else ""
-    drawn = [text(4, 14, f"map {size} × {size}{padded}", 14)]
-    for i in range(side):
-        for j in range(side):
-            row, column = i - padding, j - padding
-            if 0 <= row < size and 0 <= column < size:
-                drawn.append(_square(i, j, cell, state.values[row][column], step))
-            else:
-                zero = 0.0 if state.mode == "avg" else None
-                drawn.append(_square(i, j, cell, zero, step, class_="gap-padding"))
-    rows, columns = ([place + padding for place in places] for places in (step.rows, step.columns))
-    return Panel(SIDE + 8, SIDE + TOP + 8, "".join([*drawn, _mark(rows, columns, cell)]))
+    zero = 0.0 if state.mode == "avg" else np.nan  # no number at all for the others
+    numbers = np.pad(np.array(state.values), padding, constant_values=zero)
+    inside = np.pad(np.ones((size, size), bool), padding)
+    title = f"map {size} × {size}" + (f", padding {padding}" if padding else "")
+    mark = step.rows[0] + padding, step.columns[0] + padding, state.kernel_size
+    return _grid(title, numbers, inside, "gap-padding", mark, step)
 
 
 def _output_panel(state: PoolState, step: PoolStep) -> Panel:
     windows = len(state.windows)
-    cell = min(67, SIDE / windows)
-    drawn = [text(4, 14, f"output {windows} × {windows}", 14)]
-    for place, result in enumerate(step.output.flat):
-        known = place < state.window
-        row, column = divmod(place, windows)
-        class_ = "gap-square" if known else "gap-edge"
-        drawn.append(_square(row, column, cell, result if known else None, step, class_))
-    row, column = divmod(state.window - 1, windows)
-    mark = _mark((row, row + 1), (column, column + 1), cell)
-    return Panel(SIDE + 8, SIDE + TOP + 8, "".join([*drawn, mark]))
+    known = np.arange(windows**2).reshape(windows, windows) < state.window
+    numbers = np.where(known, step.output, np.nan)
+    mark = *divmod(state.window - 1, windows), 1
+    return _grid(f"output {windows} × {windows}", numbers, known, "gap-edge", mark, step)
 
 
-def _square(
-    row: int,
-    column: int,
-    cell: float,
-    number: float | None,
+def _grid(
+    title: str,
+    numbers: np.ndarray,
+    shaded: np.ndarray,
+    other: str,
+    mark: tuple[int, int, int],
     step: PoolStep,
-    class_: str = "gap-square",
-) -> str:
-    """Draw a square, the bluer the larger its number, which is written into it where it fits."""
-    x, y = 4 + column * cell, TOP + row * cell
-    span = step.maximum - step.minimum
-    shade = min(max((number - step.minimum) / span, 0), 1) if span and number is not None else 0
-    opacity = shade if class_ == "gap-square" else None
-    box = element("rect", x=x, y=y, width=cell, height=cell, class_=class_, fill_opacity=opacity)
-    if number is None:
-        return box
-    letters = int((cell - 2) / 7.5)  # at 12 pixels
-    written = fit_number(format_number(number, 4 if cell > 36 else 2), number, letters)
-    if len(written) > letters:
-        written = "…"  # the exact result is under the picture
-    size = round(max(12, min(0.42 * cell, 1.45 * cell / max(len(written), 3))))
-    return box + text(x + cell / 2, y + cell / 2, written, size, "middle")
+) -> Panel:
+    """Draw a square grid of squares.
 
+    Args:
+        title: above it.
+        numbers: written into the squares where they fit; NaN where there is none.
+        shaded: which squares are the bluer the larger their number.
+        other: class of the other squares.
+        mark: row, column and side of the frame around some of them.
+        step: whose smallest number is white and whose largest is blue.
+    """
+    cell = min(67, SIDE / len(numbers))
+    letters = letters_in(cell - 2)
+    parts = (numbers - step.minimum) / (step.maximum - step.minimum or 1)
+    shades = SHADE * np.clip(np.nan_to_num(parts), 0, 1)
 
-def _mark(rows: Sequence[int], columns: Sequence[int], cell: float) -> str:
-    (top, bottom), (left, right) = rows, columns
-    return element(
-        "rect",
-        x=4 + left * cell,
-        y=TOP + top * cell,
-        width=(right - left) * cell,
-        height=(bottom - top) * cell,
-        class_="gap-mark",
-    )
+    def place(row: int, column: int, side: int = 1) -> Box:
+        return 4 + column * cell, TOP + row * cell, side * cell, side * cell
+
+    drawn = [text(4, 14, title, 14)]
+    for (row, column), number in np.ndenumerate(numbers):
+        x, y, *_ = square = place(row, column)
+        if shaded[row, column]:
+            drawn.append(box(square, "gap-square", fill_opacity=shades[row, column]))
+        else:
+            drawn.append(box(square, other))
+        if not np.isnan(number):
+            written = fit_number(format_number(number, 4 if cell > 36 else 2), number, letters)
+            if len(written) > letters:
+                written = "…"  # the exact result is under the picture
+            size = round(max(12, min(0.42 * cell, 1.45 * cell / max(len(written), 3))))
+            drawn.append(text(x + cell / 2, y + cell / 2, written, size, "middle"))
+    drawn.append(box(place(*mark), "gap-mark"))
+    return Panel(SIDE + 8, SIDE + TOP + 8, "".join(drawn))
 
 
 class PoolLab(Lab):
@@ -352,10 +320,9 @@ class PoolLab(Lab):
         numbers, size = values["values"], values["size"]
         if size != len(numbers):
             kept = min(size, len(numbers))
-            larger = [list(row[:size]) for row in NUMBERS[:size]]
-            for row, old in zip(larger, numbers[:kept], strict=False):
-                row[:kept] = old[:kept]
-            numbers = larger
+            larger = np.array(NUMBERS, dtype=float)[:size, :size]
+            larger[:kept, :kept] = np.array(numbers)[:kept, :kept]
+            numbers = larger.tolist()
         changes = {name: value for name, value in values.items() if name != "size"}
         return nearest_state(self.value, **{**changes, "values": numbers})
 

@@ -7,7 +7,7 @@ moving itself is `gap_utils.robustness.shift`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -17,15 +17,17 @@ from gap_utils.data import CLASS_NAMES, Split, load_fashion_mnist
 from gap_utils.models import HEADS, load_trained
 from gap_utils.robustness import shift
 from gap_utils.study import mean_curves
-from gap_utils.svg import Frame, Panel, Pixels, element, text
-from gap_utils.values import check_below, read_labels, read_names, read_whole_number
+from gap_utils.svg import Frame, Panel, Pixels, box, element, letters_in, text
+from gap_utils.values import check_below, read_labels, read_names, read_whole_numbers
 from gap_utils.widgets.lab import START_AGAIN, Button, Lab, Slider
 from gap_utils.widgets.one_picture import (
     best_class,
     check_input,
     for_showing,
     judge,
+    picture_slider,
     read_logits,
+    say_best,
     show_picture,
     softmax,
 )
@@ -37,7 +39,7 @@ READINGS = 32  # kept: a page asks for up to sixteen ahead, and again when it ge
 # colour of each network; its mark has another form too
 COLOURS = ("accent", "blue", "dark")
 # of the panels, in CSS pixels
-HEIGHT, LETTER = 256, 7.44  # how wide a letter of 12 pixels is
+HEIGHT = 256
 SIDE, TOP = 224, 28  # of the canvas that the picture moves on: its side, and where it begins
 TABLE, NAMES, ROWS = 292, 90, 48  # width, that of the class names, where the rows begin
 CURVES, PLOT = 252, (40, 72, 206, 136)  # width; left, top, width and height of the plot
@@ -47,23 +49,17 @@ CURVES, PLOT = 252, (40, 72, 206, 136)  # width; left, top, width and height of 
 class ShiftState:
     """All that `ShiftLab` shows follows from this, the networks and the pictures.
 
-    Attributes:
-        picture: which picture of the split.
-        dx: pixels that it is moved to the right; to the left where negative.
-        dy: pixels that it is moved down; up where negative.
-
     Raises:
         ValueError: if a number is out of its range.
     """
 
-    picture: int = 0
-    dx: int = 0
-    dy: int = 0
+    picture: int = 0  # which picture of the split
+    dx: int = 0  # pixels that it is moved to the right; to the left where negative
+    dy: int = 0  # pixels that it is moved down; up where negative
 
     def __post_init__(self):
         far = -FARTHEST, FARTHEST
-        for name, limits in {"picture": (0,), "dx": far, "dy": far}.items():
-            object.__setattr__(self, name, read_whole_number(name, getattr(self, name), *limits))
+        read_whole_numbers(self, picture=(0,), dx=far, dy=far)
 
     @property
     def distance(self) -> int:
@@ -73,23 +69,16 @@ class ShiftState:
 
 @dataclass(frozen=True)
 class ShiftReading:
-    """What the networks make of a moved picture.
+    """What the networks make of a moved picture."""
 
-    Attributes:
-        state: which picture, and where it is.
-        image: the picture before the move, shape (H, W), from 0 to 1.
-        label: its class number.
-        probabilities: name of each network -> softmax of its logits, shape (K,); all NaN
-            where one would be no number.
-        class_names: of the class numbers.
-        curves: name of each network -> accuracy on many pictures moved by 0, 1, ... pixels.
-    """
-
-    state: ShiftState
-    image: np.ndarray
-    label: int
+    state: ShiftState  # which picture, and where it is
+    image: np.ndarray  # the picture before the move, shape (H, W), from 0 to 1
+    label: int  # its class number
+    # name of each network -> softmax of its logits, shape (K,); all NaN where one would be no
+    # number
     probabilities: Mapping[str, np.ndarray]
-    class_names: Sequence[str]
+    class_names: Sequence[str]  # of the class numbers
+    # name of each network -> accuracy on many pictures moved by 0, 1, ... pixels
     curves: Mapping[str, Sequence[float]]
 
 
@@ -118,19 +107,14 @@ def show_shifted(
 
 def describe_reading(reading: ShiftReading) -> str:
     """Say what the networks say, and how accurate they are at this distance."""
-    said = []
-    for name, probabilities in reading.probabilities.items():
-        verdict = judge(probabilities, reading.label)
-        if (best := best_class(probabilities)) is None:
-            said.append(f"{name} says {verdict}")
-            continue
-        said.append(
-            f"{name} says {reading.class_names[best]} ({probabilities[best]:.0%}), {verdict}"
-        )
+    said = [
+        f"{name} says {say_best(probabilities, reading.class_names, reading.label)}"
+        for name, probabilities in reading.probabilities.items()
+    ]
     words = f"{'; '.join(said)}."
     if reading.curves:
         distance = reading.state.distance
-        at = [f"{name} {accuracies[distance]:.0%}" for name, accuracies in reading.curves.items()]
+        at = [f"{name} {curve[distance]:.0%}" for name, curve in reading.curves.items()]
         words += f" Accuracy on many pictures moved by {distance} px: {', '.join(at)}."
     return words
 
@@ -152,14 +136,24 @@ def draw_shift(reading: ShiftReading) -> Frame:
 
 
 def _longest_words(reading: ShiftReading) -> str:
-    longest = max(reading.class_names, key=len)
-    said = [f"{name} says {longest} (100%), wrong" for name in reading.probabilities]
-    at = [f"{name} 100%" for name in reading.curves]
-    words = f"{'; '.join(said)}."
-    return words + f" Accuracy on many pictures moved by 0 px: {', '.join(at)}." if at else words
+    """What is said where all networks are sure of the class with the longest name, and wrong."""
+    names = max(reading.class_names, key=len), ""
+    sure = dict.fromkeys(reading.probabilities, np.array([1.0, 0.0]))
+    curves = {name: [1.0] * (FARTHEST + 1) for name in reading.curves}
+    return describe_reading(
+        replace(
+            reading,
+            state=ShiftState(),
+            label=1,
+            probabilities=sure,
+            class_names=names,
+            curves=curves,
+        )
+    )
 
 
 def _picture_panel(reading: ShiftReading) -> Panel:
+    """The moved picture on a black canvas, and a frame where it was."""
     state, (height, width) = reading.state, reading.image.shape
     rows, columns = height + 2 * FARTHEST, width + 2 * FARTHEST
     cell = SIDE / max(rows, columns)
@@ -169,27 +163,21 @@ def _picture_panel(reading: ShiftReading) -> Panel:
     levels = np.round(255 * np.clip(reading.image, 0, 1)).astype(np.uint8)
     black = np.zeros((1, 1), np.uint8)
     title = f"picture {state.picture}: {reading.class_names[reading.label]}"
-    drawn = [
-        text(0, 12, title, 14, letters=int(SIDE / LETTER * 12 / 14)),
-        element("rect", x=x, y=y, width=size[0], height=size[1], class_="gap-line-accent"),
+    pixels = [
+        Pixels(black, (left, top, cell * columns, cell * rows), "grey"),
+        Pixels(levels, (x + cell * state.dx, y + cell * state.dy, *size), "grey"),
     ]
-    return Panel(
-        SIDE,
-        HEIGHT,
-        "".join(drawn),
-        [
-            Pixels(black, (left, top, cell * columns, cell * rows), "grey"),
-            Pixels(levels, (x + cell * state.dx, y + cell * state.dy, *size), "grey"),
-        ],
-    )
+    heading = text(0, 12, title, 14, letters=letters_in(SIDE, 14))
+    return Panel(SIDE, HEIGHT, heading + box((x, y, *size), "gap-line-accent"), pixels)
 
 
 def _table_panel(reading: ShiftReading) -> Panel:
+    """The probabilities: a row for each class, a column for each network."""
     row = min(32, (HEIGHT - ROWS) / len(reading.class_names))
     pitch = (TABLE - NAMES) / len(reading.probabilities)
     middles = [ROWS + row * (place + 0.5) for place in range(len(reading.class_names))]
     drawn = [
-        text(8, y, name, letters=int((NAMES - 8) / LETTER))
+        text(8, y, name, letters=letters_in(NAMES - 8))
         for name, y in zip(reading.class_names, middles, strict=True)
     ]
     tip = f"M0 {middles[reading.label] - 5:.2f}l6 5l-6 5z"
@@ -200,29 +188,26 @@ def _table_panel(reading: ShiftReading) -> Panel:
         if best_class(probabilities) is None:
             continue
         for y, probability in zip(middles, probabilities, strict=False):  # some have fewer
-            box = {"x": left, "y": y - 8, "height": 16}
-            bar = {"width": width * probability, "fill_opacity": 0.7}  # letters stand on it
             drawn += [
-                element("rect", **box, width=width, class_="gap-pale"),
-                element("rect", **box, **bar, class_="gap-blue"),
+                box((left, y - 8, width, 16), "gap-pale"),
+                # letters stand on it
+                box((left, y - 8, width * probability, 16), "gap-blue", fill_opacity=0.7),
                 text(left + 4, y, f"{probability:.0%}"),
             ]
     return Panel(TABLE, HEIGHT, "".join(drawn))
 
 
 def _curve_panel(reading: ShiftReading) -> Panel:
+    """How accurate the networks are on pictures moved so far, and a line at this distance."""
     left, top, width, height = PLOT
     distance = reading.state.distance
     at = [left + width * pixels / FARTHEST for pixels in range(FARTHEST + 1)]
     drawn = [text(0, 12, f"accuracy, moved by {distance} px", 14)]
     for level in (0, 0.25, 0.5, 0.75, 1):
         y = top + height * (1 - level)
-        line = f"M{left} {y:.2f}h{width}"
-        drawn.append(element("path", d=line, class_="gap-line-soft"))
+        drawn.append(element("path", d=f"M{left} {y:.2f}h{width}", class_="gap-line-soft"))
         drawn.append(text(left - 6, y, f"{level:.0%}", anchor="end"))
-    drawn += [
-        text(x, top + height + 14, str(pixels), anchor="middle") for pixels, x in enumerate(at)
-    ]
+    drawn += [text(x, top + height + 14, str(n), anchor="middle") for n, x in enumerate(at)]
     drawn.append(text(left + width / 2, HEIGHT - 14, "pixels moved", anchor="middle"))
     here = f"M{at[distance]:.2f} {top}v{height}"
     drawn.append(element("path", d=here, class_="gap-line-dark", stroke_dasharray="5 3"))
@@ -241,8 +226,8 @@ def _curve_panel(reading: ShiftReading) -> Panel:
 
 def _heading(place: int, name: str, result: str, x: float, y: float, width: float) -> str:
     """Write the name of a network behind its mark, and its result below."""
-    letters = int((width - 13) / LETTER)
-    return _mark(place, x + 5, y) + text(x + 13, y, name, letters=letters) + text(x, y + 18, result)
+    name = text(x + 13, y, name, letters=letters_in(width - 13))
+    return _mark(place, x + 5, y) + name + text(x, y + 18, result)
 
 
 def _mark(place: int, x: float, y: float) -> str:
@@ -250,8 +235,9 @@ def _mark(place: int, x: float, y: float) -> str:
     class_ = f"gap-{COLOURS[place]}"
     if place == 0:
         return element("circle", cx=x, cy=y, r=4.5, class_=class_)
-    forms = {1: f"M{x - 4:.2f} {y - 4:.2f}h8v8h-8z", 2: f"M{x - 5:.2f} {y + 4:.2f}h10l-5 -9z"}
-    return element("path", d=forms[place], class_=class_)
+    if place == 1:
+        return box((x - 4, y - 4, 8, 8), class_)
+    return element("path", d=f"M{x - 5:.2f} {y + 4:.2f}h10l-5 -9z", class_=class_)
 
 
 class ShiftLab(Lab):
@@ -302,17 +288,19 @@ class ShiftLab(Lab):
         self._split = load_fashion_mnist().test if split is None else split
         self._curves = {str(name): _read_curve(name, curve) for name, curve in curves.items()}
         self._read_split(class_names)
-        self._reading = lru_cache(READINGS)(self._show_networks)
+        self._reading = lru_cache(READINGS)(
+            lambda state: show_shifted(
+                state, self._models, self._split, self._class_names, self._curves
+            )
+        )
         limits = -FARTHEST, FARTHEST
         controls = [
-            Slider("picture", "Picture", 0, len(self._split) - 1, main=True),
+            *picture_slider(len(self._split)),
             Slider("dx", "Right dx", *limits, main=True),
             Slider("dy", "Down dy", *limits),
             Button("back", "Back to the middle"),
             START_AGAIN,
         ]
-        if len(self._split) == 1:
-            del controls[0]
         super().__init__(ShiftState(**settings), controls)
 
     def _read_split(self, class_names: Sequence[str] | None) -> None:
@@ -356,9 +344,6 @@ class ShiftLab(Lab):
     def press(self, name: str, state: ShiftState) -> ShiftState:
         """Bring the picture back to the middle."""
         return ShiftState(state.picture) if name == "back" else super().press(name, state)
-
-    def _show_networks(self, state: ShiftState) -> ShiftReading:
-        return show_shifted(state, self._models, self._split, self._class_names, self._curves)
 
 
 def _read_curve(name: str, accuracies: Sequence[float]) -> tuple[float, ...]:

@@ -2,12 +2,13 @@
 
 import math
 import warnings
-from unittest.mock import Mock
+from copy import deepcopy
 
 import pytest
 import torch
 from torch import nn
 
+from frames import Page, press
 from gap_utils.data import Split
 from gap_utils.widgets import CamLab, HeadLab, MapLab, ShiftLab
 from small_networks import Call
@@ -51,14 +52,7 @@ def said(lab):
 
 def move(lab, **fields):
     """Do what a page does when a control has moved; return the problem that came back."""
-    lab._widget = Mock()
-    wanted = lab.to_fields(lab.value) | fields
-    message = {"ask": 1, "fields": wanted, "missing": True, "ahead": [], "have": []}
-    try:
-        lab.answer(message, [])
-    finally:
-        sent = [call.args[0] for call in lab._widget.send.call_args_list]
-        lab._widget = None
+    sent = Page(lab).ask(fields=lab.to_fields(lab.value) | fields)
     return next((message["problem"] for message in sent if "problem" in message), "")
 
 
@@ -201,8 +195,12 @@ def test_numbers_that_are_no_picture_are_no_maps(change):
 @every_lab
 def test_a_setting_that_the_lab_has_not(lab_of):
     lab = lab_of(Net(), IMAGES, LABELS)
+    before, frame = lab.value, lab.frame
     with pytest.raises(ValueError, match=r"expected one of picture, .*, got colour"):
         lab.set(colour="red")
+    with pytest.raises(ValueError, match="picture to be below 3, got 5000"):
+        lab.set(picture=5000)
+    assert lab.value == before and lab.frame is frame
 
 
 def test_logits_that_float32_calls_equally_likely():
@@ -245,7 +243,7 @@ def test_what_goes_wrong_behind_a_button_is_said():
     lab = shift_lab(model, dx=1)
     model.shy = True
     with pytest.raises(ValueError, match="where it raises KeyError"):
-        lab.value = lab.press("back", lab.value)
+        press(lab, "back")
     assert lab.value.dx == 1
 
 
@@ -354,6 +352,7 @@ def test_features_that_are_not_there_for_a_later_picture():
         (IMAGES.numpy(), "ndarray"),
         (IMAGES[:, 0], r"\(3, 4, 4\), torch.float32 on cpu"),
         (IMAGES[..., :0], r"\(3, 1, 4, 0\)"),
+        (IMAGES[:0], r"\(0, 1, 4, 4\)"),
         (IMAGES.to("meta"), r"\(3, 1, 4, 4\), torch.float32 on meta"),
         (IMAGES.cfloat(), r"\(3, 1, 4, 4\), torch.complex64"),
     ],
@@ -361,7 +360,7 @@ def test_features_that_are_not_there_for_a_later_picture():
 @every_lab
 def test_what_are_no_pictures(lab_of, images, got):
     with pytest.raises(ValueError, match=f"at least one picture, a tensor .*, got {got}"):
-        lab_of(Net(), images, LABELS)
+        lab_of(Net(), images, LABELS[: len(images)])
 
 
 @every_lab
@@ -383,6 +382,30 @@ def test_labels_and_names_are_read_alike(lab_of):
         with pytest.raises(ValueError, match="a list of class names, got"):
             lab_of(Net(), IMAGES, LABELS, names)
     assert "a b" in said(lab_of(Net(), IMAGES, LABELS, ["a  b\n", "c", "d"]))
+
+
+@every_lab
+def test_the_model_is_left_as_it_was_and_runs_once_for_a_picture(lab_of):
+    model, runs = Net().train(), []
+    model.body.eval()
+    model(IMAGES).sum().backward()
+    modes, before = [module.training for module in model.modules()], deepcopy(model.state_dict())
+    gradients = [parameter.grad.clone() for parameter in model.parameters()]
+    hook = model.register_forward_hook(
+        lambda module, _, given: runs.append((module.training, given.requires_grad))
+    )
+    lab = lab_of(model, IMAGES, LABELS)
+    runs.clear()
+    for picture in (1, 0, 1):
+        lab.set(picture=picture)
+    assert runs == [(False, False)]
+    hook.remove()
+    assert [module.training for module in model.modules()] == modes
+    assert all(torch.equal(numbers, before[name]) for name, numbers in model.state_dict().items())
+    for parameter, gradient in zip(model.parameters(), gradients, strict=True):
+        assert parameter.requires_grad and torch.equal(parameter.grad, gradient)
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+    assert torch.is_grad_enabled()
 
 
 @every_lab
