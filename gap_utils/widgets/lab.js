@@ -180,10 +180,15 @@ export function createLab(host) {
     hand = { control, direction };
     lab.wanted = { ...lab.wanted, [control.name]: value };
     const frame = frames.get(keyOf(lab.wanted));
-    if (frame) show(frame);
-    else if (host.send && !lab.gone) changed();
+    if (frame) return show(frame), afterPaint(ask);
+    if (host.send && !lab.gone) changed();
     else goBack();
     ask();
+  }
+
+  /** Do something when what is on view has been painted. */
+  function afterPaint(action) {
+    requestAnimationFrame(() => setTimeout(action));
   }
 
   function changed() {
@@ -410,9 +415,10 @@ const CONTROLS = {
     return [row, (value, limits) => {
       ({ low, high } = { ...control, ...limits });
       for (const input of [track, typed]) {
-        Object.assign(input, { min: low, max: high }); // before the value, or it is cut
+        if (input.min !== String(low) || input.max !== String(high)) {
+          Object.assign(input, { min: low, max: high, disabled: low === high }); // before the value, or it is cut
+        }
         bring(input, value);
-        input.disabled = low === high;
       }
     }];
   },
@@ -520,10 +526,8 @@ function drawPanel(place, panel, palettes) {
   const { root, svg, below } = place;
   root.style.setProperty("--gap-width", String(panel.width));
   root.style.setProperty("--gap-height", String(panel.height));
-  if (place.panel?.svg !== panel.svg) {
-    svg.setAttribute("viewBox", `0 0 ${panel.width} ${panel.height}`);
-    svg.innerHTML = panel.svg;
-  }
+  svg.setAttribute("viewBox", `0 0 ${panel.width} ${panel.height}`);
+  if (place.panel?.svg !== panel.svg) replaceWhatDiffers(svg, panel.svg);
   while (below.children.length > panel.pixels.length) below.lastChild.remove();
   panel.pixels.forEach((pixels, n) => {
     const canvas = below.children[n] ?? below.appendChild(make("canvas"));
@@ -541,6 +545,18 @@ function drawPanel(place, panel, palettes) {
     });
   });
   place.panel = panel;
+}
+
+/** Letters that stay need not be laid out again, which takes longest. */
+function replaceWhatDiffers(svg, drawn) {
+  const fresh = svg.cloneNode(false);
+  fresh.innerHTML = drawn;
+  const [before, after] = [[...svg.children], [...fresh.children]];
+  before.forEach((element, n) => {
+    if (!after[n]) element.remove();
+    else if (!element.isEqualNode(after[n])) element.replaceWith(after[n]);
+  });
+  svg.append(...after.slice(before.length));
 }
 
 function drawPixels(canvas, { shape: [rows, columns, channels], levels, palette }, palettes) {
@@ -563,12 +579,16 @@ function makePlace() {
   return { root, below: root.children[0], svg: root.children[1], panel: null };
 }
 
-/** Replace the paragraphs of an element, if they have changed. */
+/** Put other words into an element; what stays need not be laid out again. */
+function say(element, words) {
+  if (element.textContent !== words) element.textContent = words;
+}
+
+/** The same with paragraphs. */
 function write(element, paragraphs) {
   const said = paragraphs.filter(Boolean);
-  if (element.dataset.said === said.join("\n")) return;
-  element.dataset.said = said.join("\n");
-  element.replaceChildren(...said.map((words) => make("p", {}, words)));
+  while (element.children.length > said.length) element.lastChild.remove();
+  said.forEach((words, n) => say(element.children[n] ?? element.appendChild(make("p")), words));
 }
 
 /**
@@ -611,7 +631,7 @@ export function attach(el, lab) {
     });
     const stale = keyOf(lab.wanted) !== keyOf(frame.fields);
     const waits = lab.waiting && (stale || lab.progress > 0 || lab.isPressed());
-    status.textContent = waits ? "Waiting for the kernel…" : frame.note ?? "";
+    say(status, waits ? "Waiting for the kernel…" : frame.note ?? "");
     root.classList.toggle("gap-stale", lab.gone || waits);
     write(words, [frame.large, ...frame.words]);
     words.className = [frame.large && "gap-large", frame.verdict && `gap-${frame.verdict}`].filter(Boolean).join(" ");
@@ -619,7 +639,7 @@ export function attach(el, lab) {
     room.className = frame.panels.length ? words.className : "gap-right"; // before there is a verdict, too
     write(problem, [lab.problem]);
     words.classList.toggle("gap-away", Boolean(lab.problem));
-    text.textContent = frame.panels.length ? frame.text : "";
+    say(text, frame.panels.length ? frame.text : "");
   }
 
   follow();

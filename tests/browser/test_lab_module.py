@@ -289,7 +289,7 @@ def test_a_control_taken_in_hand_fetches_both_sides(host):
     for key, place in {"ArrowRight": 6, "ArrowLeft": 5}.items():
         page.keyboard.press(key)
         expect(words(host)).to_have_text(f"Place {place}, count 0.")  # before any answer
-    assert host.open_questions[0]["missing"] is False
+        assert host.open_questions[0]["missing"] is False
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,10 @@ window.stopClock = () => { // time moves when the test says so
   let now = 1000;
   let timers = [];
   performance.now = () => now;
-  window.setTimeout = (action, after) => timers.push({ action, at: now + after });
+  window.setTimeout = (action, after) => {
+    if (after === undefined) action();
+    else timers.push({ action, at: now + after });
+  };
   window.pass = (milliseconds) => {
     now += milliseconds;
     const due = timers.filter(({ at }) => at <= now);
@@ -71,6 +74,10 @@ window.openLab = (opening, hasKernel, without) => {
   return window.hosts.push(host) - 1;
 };
 </script></body></html>"""
+
+
+PAINTED = """() => new Promise((resolve) =>
+    requestAnimationFrame(() => requestAnimationFrame(() => resolve())))"""
 
 
 class _Widget:
@@ -149,13 +156,14 @@ class PageHost:
 
     @property
     def asked(self) -> list[dict[str, Any]]:
-        """All that the page has sent."""
+        """All that the page has sent; some of it is sent when a frame has been painted."""
+        self.page.evaluate(PAINTED)
         return self.run("host => host.asked")
 
     @property
     def open_questions(self) -> list[dict[str, Any]]:
         """What it has sent and has no answer to."""
-        return self.run("(host, n) => host.asked.slice(n)", self._answered)
+        return self.asked[self._answered :]
 
     def think(self) -> list[tuple[dict[str, Any], list[bytes]]]:
         """Let the lab answer the oldest open question; the page gets nothing yet."""
