@@ -24,7 +24,7 @@
  *     one says so in `without`.
  */
 
-const FRAMES_IN_STORE = 24e6; // bytes
+const FRAMES_IN_STORE = 16e6; // bytes
 const LEVELS_IN_STORE = 8e6;
 const SMALL_LEVELS = 4096; // bytes that the kernel sends each time
 const PIECE = 1 << 20; // bytes of a file in one message; a server may refuse 10 MB
@@ -305,7 +305,7 @@ export function createLab(host) {
     if (!pending || message.ask !== pending.ask) return;
     if (message.frame) takeFrame({ ...message.frame, note: message.note }, message.place, arrived);
     if (message.problem) takeProblem(message.problem);
-    if ("done" in message) finish(message.done);
+    if ("done" in message) finish(message.done, message.left ?? 0);
   }
 
   function takeFrame(frame, place, arrived) {
@@ -322,7 +322,8 @@ export function createLab(host) {
     else if (pending.press || pending.keys[0] === keyOf(lab.wanted)) goBack(problem);
   }
 
-  function finish(perFrame) {
+  function finish(perFrame, left) {
+    for (const key of pending.keys.slice(pending.keys.length - left)) tried.delete(key); // no time for them
     timing.cycle = performance.now() - pending.sent;
     timing.frame = perFrame;
     if (pending.keys.length && !pending.press) told = pending.keys[0]; // and not what came by itself since

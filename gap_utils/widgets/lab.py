@@ -25,6 +25,7 @@ from gap_utils.svg import PALETTES, Frame, Pixels, picture_of
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 SMALL = 4096  # bytes of levels that travel each time, since asking for them is no shorter
 LARGEST_FILE = 20_000_000  # bytes
+LONGEST_ANSWER = 0.1  # seconds; what is still ahead then is asked for again, if it is needed
 HERE = Path(__file__).parent
 
 # The picture in the file hides when the lab behind it is alive. Where its kernel is gone,
@@ -253,7 +254,7 @@ class Lab:
             buffers: the piece.
         """
         ask, began = message["ask"], perf_counter()
-        count = 0
+        count = left = 0
         try:
             if "size" in message:
                 self._take_piece(message["size"], message["at"], bytes(buffers[0]))
@@ -271,12 +272,15 @@ class Lab:
                 self._send({"ask": ask, "place": 0, "note": note}, self._state, have)
                 count += 1
             for place, ahead in enumerate(message["ahead"], start=1):
+                if perf_counter() - began > LONGEST_ANSWER:
+                    left = len(message["ahead"]) - place + 1
+                    break
                 try:
                     state = self.complete(self.from_fields(ahead))
                     note = self.note(ahead, state)
                     self._send({"ask": ask, "place": place, "note": note}, state, have)
                     count += 1
-                except ValueError:  # it is said when the learner goes there
+                except Exception:  # it is said when the learner goes there
                     continue
         except Exception as error:  # goes to a log that nobody sees
             kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
@@ -285,7 +289,7 @@ class Lab:
                 raise
         finally:
             took = (perf_counter() - began) * 1000 / max(count, 1)
-            self._widget.send({"ask": ask, "done": took})
+            self._widget.send({"ask": ask, "done": took, "left": left})
 
     def _adopt(self, state: Any) -> None:
         if state != self._state:

@@ -102,10 +102,17 @@ def test_a_frame_in_store_is_only_told(page):
 
 
 def test_what_is_impossible_ahead_is_passed_over(page):
-    ahead = [{"number": n, "size": 2} for n in (9, 10, 11)]
+    ahead = [{"number": n, "size": 2} for n in (7, 9, 10, 11)]
     answers = page.ask(ahead=ahead)
     assert numbers(answers) == [0, 9]
     assert not any("problem" in answer for answer in answers)
+
+
+def test_a_long_answer_ends_and_says_what_is_left(page, monkeypatch):
+    monkeypatch.setattr(lab_module, "LONGEST_ANSWER", -1)
+    answers = page.ask(ahead=[{"number": n, "size": 2} for n in (1, 2, 3)])
+    assert numbers(answers) == [0]  # what is on view comes whatever it takes
+    assert answers[-1]["left"] == 3
 
 
 def test_the_nearest_state_and_why(page):
