@@ -813,6 +813,21 @@ def test_two_views_of_a_lab_go_in_step_and_can_be_taken_away(host):
     assert "Place 0, count 0." in taken_away.text_content()  # nobody tells it any more
     host.run("host => host.detach[1]()")
     expect(host.root).to_have_count(0)
+
+
+def test_a_view_that_is_made_when_jupyter_has_read_the_model_again_shows_what_is_on_view(host):
+    script = """async ({ opening }) => {
+        const widget = (await import("./lab.js")).default();
+        const state = { opening };
+        const model = { get: (name) => state[name], on() {}, send() {} };
+        const el = document.querySelector("main");
+        await widget.initialize({ model });
+        await widget.render({ model, el });
+        state.opening = { ...opening }; // as after a connection that was lost
+        await widget.render({ model, el });
+        return el.querySelectorAll(":scope > .gap-lab").length;
+    }"""
+    assert host.run(script) == 2
     move(host, 3)  # with nobody to see it
     assert host.shown["place"] == 3
 
