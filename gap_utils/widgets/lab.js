@@ -318,8 +318,10 @@ export function createLab(host) {
   }
 
   function takeProblem(problem) {
-    if (!pending.keys.length) endUpload(), lab.refuse(problem); // it was a piece of a file
-    else if (pending.press || pending.keys[0] === keyOf(lab.wanted)) goBack(problem);
+    if (!pending.keys.length) {
+      if (upload?.at) endUpload(); // it was a piece of this file, and not of one before it
+      lab.refuse(problem);
+    } else if (pending.press || pending.keys[0] === keyOf(lab.wanted)) goBack(problem);
   }
 
   function finish(perFrame) {

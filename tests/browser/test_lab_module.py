@@ -645,6 +645,16 @@ def test_another_file_takes_the_place_of_one_on_its_way(host, upload):
     assert host.lab.received == [b"text, another"]
 
 
+def test_a_file_that_is_refused_does_not_take_the_next_one_with_it(host, upload):
+    upload(b"no text")
+    host.wait_for_question()
+    upload(b"text, another")
+    host.answer()
+    host.wait_for_question()
+    host.settle()
+    assert host.lab.received == [b"text, another"]
+
+
 def test_a_kernel_that_goes_in_the_middle_of_a_file(host, upload):
     upload(b"text" + bytes(2**20))
     host.wait_for_question()
