@@ -850,6 +850,7 @@ def question():
         "The average of a map": "It is one number for each map.",
         "The largest number of a map, wherever it is": "That is another pooling.",
         "The map itself": "Nothing would be pooled.",
+        "a" * 300: "It is no word.",  # nor is there a place to break it
     }
     return Question("What does global average pooling keep?", answers, "The average of a map")
 
