@@ -46,6 +46,8 @@ def read_names(class_names: Sequence[str] | None, count: int) -> tuple[str, ...]
     if isinstance(class_names, str | Mapping | Set) or not isinstance(class_names, Iterable):
         raise ValueError(f"expected a list of class names, got {class_names!r}")
     names = tuple(" ".join(str(name).split()) for name in class_names)
+    # names of folders may hold bytes that are no letters, and no message to a page has them
+    names = tuple(name.encode(errors="replace").decode() for name in names)
     if len(names) < count:
         raise ValueError(f"expected a name for each of {count} classes, got {len(names)}")
     return names

@@ -318,8 +318,10 @@ export function createLab(host) {
   }
 
   function takeProblem(problem) {
-    if (!pending.keys.length) endUpload(), lab.refuse(problem); // it was a piece of a file
-    else if (pending.press || pending.keys[0] === keyOf(lab.wanted)) goBack(problem);
+    if (!pending.keys.length) {
+      if (upload?.at) endUpload(); // it was a piece of this file, and not of one before it
+      lab.refuse(problem);
+    } else if (pending.press || pending.keys[0] === keyOf(lab.wanted)) goBack(problem);
   }
 
   function finish(perFrame, left) {
@@ -655,18 +657,18 @@ export function mount(el, host) {
   return attach(el, createLab(host));
 }
 
-const labs = new WeakMap(); // what a model opens with -> its lab, so that all views show the same
-
-/** The live host, as anywidget wants it. */
-export default {
-  initialize({ model }) {
-    const opening = model.get("opening");
-    const send = (message, buffers) => model.send(message, undefined, buffers);
-    const listen = (onMessage, onDoubt) => {
-      model.on("msg:custom", onMessage);
-      model.on("comm_live_update", onDoubt);
-    };
-    labs.set(opening, createLab({ opening, send, listen }));
-  },
-  render: ({ model, el }) => attach(el, labs.get(model.get("opening"))),
+/** The live host, as anywidget wants it: all views of a model show the same lab. */
+export default () => {
+  let lab; // not by what the model opens with, which is another after a connection was lost
+  return {
+    initialize({ model }) {
+      const send = (message, buffers) => model.send(message, undefined, buffers);
+      const listen = (onMessage, onDoubt) => {
+        model.on("msg:custom", onMessage);
+        model.on("comm_live_update", onDoubt);
+      };
+      lab = createLab({ opening: model.get("opening"), send, listen });
+    },
+    render: ({ el }) => attach(el, lab),
+  };
 };

@@ -266,9 +266,10 @@ class Lab:
             state = self.from_fields(wanted)
             if "press" in message:
                 state = self.press(message["press"], state)
-            self._adopt(self.complete(state))
+            state = self.complete(state)
+            note = "" if "press" in message else self.note(wanted, state)
+            self._adopt(state)  # last of what may fail: the page then stays where it is
             if message["missing"]:
-                note = "" if "press" in message else self.note(wanted, self._state)
                 self._send({"ask": ask, "place": 0, "note": note}, self._state, have)
                 count += 1
             for place, ahead in enumerate(message["ahead"], start=1):

@@ -86,8 +86,8 @@ class PhotoLab(CamLab):
         return super().from_fields({k: v for k, v in values.items() if k != "photos"})
 
     def _prepare(self, photo: Image.Image | Tensor) -> Tensor:
-        if isinstance(photo, Tensor):
-            return photo.cpu()
+        if isinstance(photo, Tensor) and not photo.is_meta:
+            return photo.detach().cpu()
         return self._backbone.preprocess(photo, *self._square)
 
     def _find_head(self) -> CamHead:

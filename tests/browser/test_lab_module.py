@@ -663,6 +663,16 @@ def test_another_file_takes_the_place_of_one_on_its_way(host, upload):
     assert host.lab.received == [b"text, another"]
 
 
+def test_a_file_that_is_refused_does_not_take_the_next_one_with_it(host, upload):
+    upload(b"no text")
+    host.wait_for_question()
+    upload(b"text, another")
+    host.answer()
+    host.wait_for_question()
+    host.settle()
+    assert host.lab.received == [b"text, another"]
+
+
 def test_a_kernel_that_goes_in_the_middle_of_a_file(host, upload):
     upload(b"text" + bytes(2**20))
     host.wait_for_question()
@@ -831,6 +841,21 @@ def test_two_views_of_a_lab_go_in_step_and_can_be_taken_away(host):
     assert "Place 0, count 0." in taken_away.text_content()  # nobody tells it any more
     host.run("host => host.detach[1]()")
     expect(host.root).to_have_count(0)
+
+
+def test_a_view_that_is_made_when_jupyter_has_read_the_model_again_shows_what_is_on_view(host):
+    script = """async ({ opening }) => {
+        const widget = (await import("./lab.js")).default();
+        const state = { opening };
+        const model = { get: (name) => state[name], on() {}, send() {} };
+        const el = document.querySelector("main");
+        await widget.initialize({ model });
+        await widget.render({ model, el });
+        state.opening = { ...opening }; // as after a connection that was lost
+        await widget.render({ model, el });
+        return el.querySelectorAll(":scope > .gap-lab").length;
+    }"""
+    assert host.run(script) == 2
     move(host, 3)  # with nobody to see it
     assert host.shown["place"] == 3
 
@@ -843,6 +868,7 @@ def question():
         "The average of a map": "It is one number for each map.",
         "The largest number of a map, wherever it is": "That is another pooling.",
         "The map itself": "Nothing would be pooled.",
+        "a" * 300: "It is no word.",  # nor is there a place to break it
     }
     return Question("What does global average pooling keep?", answers, "The average of a map")
 

@@ -167,6 +167,7 @@ class PageHost:
 
     def think(self) -> list[tuple[dict[str, Any], list[bytes]]]:
         """Let the lab answer the oldest open question; the page gets nothing yet."""
+        self.wait_for_question()  # it may be sent when a frame has been painted
         message, piece = self.run(
             "async (host, n) => [host.asked[n], await host.piece(n)]", self._answered
         )

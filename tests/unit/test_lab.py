@@ -136,6 +136,13 @@ def test_an_error_is_said_with_its_name_and_raised_for_the_log(page):
     assert page.lab.value == Count(0)
 
 
+def test_an_error_in_a_note_leaves_the_state_too(page, monkeypatch):
+    monkeypatch.setattr(page.lab, "note", lambda wanted, state: wanted["place"])
+    with pytest.raises(KeyError):
+        page.ask(fields={"number": 3, "size": 2})
+    assert (page.lab.value, page.lab.text) == (Count(0), "All: The number is 0.")
+
+
 def test_a_button(page):
     page.ask(fields={"number": 3, "size": 2})
     assert numbers(page.ask(press="reset", fields={"number": 3, "size": 2})) == [0]

@@ -180,8 +180,9 @@ def test_tensors_among_the_photographs():
     assert explained(lab).logits.tolist() == [0.5, 8, -1]
     lab.set(picture=1)
     assert explained(lab).logits.tolist() == [8.5, 0, -1]
-    lab.add(BLUE)
+    lab.add(backbone.preprocess(BLUE).requires_grad_())
     assert explained(lab).logits.tolist() == [0.5, 0, 7]
+    assert not lab._images.requires_grad  # nothing is kept of how it was made
 
 
 def test_one_photograph_in_place_of_a_list():
@@ -211,6 +212,7 @@ def test_one_photograph_in_place_of_a_list():
         (np.zeros((40, 40, 3), np.uint8), "a Pillow picture in RGB, .* got ndarray"),
         ([np.zeros((40, 40, 3), np.uint8)], "a Pillow picture in RGB, .* got ndarray"),
         (["cat.jpg"], "a Pillow picture in RGB, .* got str"),
+        (torch.zeros(3, 32, 32, device="meta"), "a Pillow picture in RGB, .* got Tensor"),
         (RED.convert("L"), "a Pillow picture in RGB, .* got L"),
         (torch.tensor(1.0), r"a tensor \(N, C, H, W\), got"),
         (torch.zeros(32, 32), r"a tensor \(N, C, H, W\), got"),

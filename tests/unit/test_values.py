@@ -46,6 +46,7 @@ def test_a_refusal_says_what_else_is_allowed():
         (["a", "b"], ("a", "b")),
         (("a  b\nc", 7, "more"), ("a b c", "7", "more")),
         (np.array(["a", "b"]), ("a", "b")),
+        (["caf\udce9", "\ud800"], ("caf?", "?")),
         ((name for name in "ab"), ("a", "b")),
     ],
 )
