@@ -407,7 +407,8 @@ class MapLab(Lab):
 
     Args:
         model: a network that takes pictures; in evaluation mode while it is read, and left
-            as it was. After more training, make a new lab: this one keeps what it has read.
+            as it was. After more training, make a new lab: this one and its page
+            keep what they have read.
         images: shape (N, C, H, W).
         labels: class numbers of the pictures, shape (N,); None if they are not known.
         class_names: of the class numbers; when None, the numbers themselves.

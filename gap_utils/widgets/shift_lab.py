@@ -245,7 +245,7 @@ class ShiftLab(Lab):
 
     Args:
         models: name -> network for pictures of the size in `split`; three at most. When
-            None: the three that ship.
+            None: the three that ship. After more training, make a new lab.
         split: the pictures, of up to ten classes; when None, the test part that ships.
         class_names: of the class numbers; when None, those of Fashion-MNIST for the part that
             ships and the numbers for another.
