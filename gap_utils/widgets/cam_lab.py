@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
+from math import ceil
 from typing import Any
 
 import numpy as np
@@ -61,8 +62,8 @@ SHARPEST = 224  # longest side of a picture for showing, in pixels
 MOST_NUMBERS = 8  # rows or columns of a map whose numbers are written out
 # CSS pixels
 SIDE, EDGE, TOP = 272, 4, 28  # of a map: how wide it may be, and where it begins
-BAR = (EDGE, TOP + SIDE + 8, SIDE, 18)  # of colours: left, top, width, height
-WIDTH, HEIGHT = SIDE + 2 * EDGE, BAR[1] + BAR[3] + 22
+BAR = 18  # how high the bar of colours is
+WIDTH = SIDE + 2 * EDGE
 
 
 @dataclass(frozen=True)
@@ -186,7 +187,7 @@ class Comparison:
         """Left and upper edge, width and height of a map, which is as long as the picture."""
         rows, columns = self.explanation.grey.shape
         width, height = (max(1.0, SIDE * n / max(rows, columns)) for n in (columns, rows))
-        return EDGE + (SIDE - width) / 2, TOP + (SIDE - height) / 2, width, height
+        return EDGE + (SIDE - width) / 2, TOP, width, height
 
     @property
     def has_numbers(self) -> bool:
@@ -281,19 +282,20 @@ def _panel(comparison: Comparison, side: int) -> Panel:
         layers.append(Pixels(image, place, "grey", smooth=soft))
         layers.append(Pixels(grey, place, "pale", part, soft))
     layers.append(Pixels(levels, place, palette, part, smooth))
-    layers.append(Pixels(COLOUR_BAR, BAR, palette, part))
-    y = HEIGHT - 11
+    bar = EDGE, TOP + ceil(place[3]) + 8, SIDE, BAR
+    layers.append(Pixels(COLOUR_BAR, bar, palette, part))
+    y = bar[1] + BAR + 11
     title = f"{('Left', 'Right')[side]}: {name}"
     drawn = [
         text(EDGE, 14, title, 14, letters=letters_in(SIDE, 14)),
         *(_write_numbers(comparison, side) if comparison.has_numbers else ()),
         box(place, "gap-edge"),
-        box(BAR, "gap-edge"),
+        box(bar, "gap-edge"),
         text(EDGE, y, f"against {_brief(-limit, limit)}"),
         text(WIDTH / 2, y, zero, anchor="middle"),
         text(WIDTH - EDGE, y, f"for {_brief(limit, limit)}", anchor="end"),
     ]
-    return Panel(WIDTH, HEIGHT, "".join(drawn), layers)
+    return Panel(WIDTH, y + 11, "".join(drawn), layers)
 
 
 def _finer(levels: np.ndarray) -> np.ndarray:

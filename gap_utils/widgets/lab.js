@@ -504,12 +504,14 @@ function search(lab, control) {
   const input = field("input", { type: "text", list: id, autocomplete: "off" });
   const list = make("datalist", { id }, ...control.options.map(([label]) => make("option", { value: label })));
   const labels = control.options.map(([label]) => label.toLowerCase());
-  input.addEventListener("focus", () => input.select()); // so that typing begins a new name
+  const begin = () => input.matches(":focus") && input.select(); // so that typing begins a new name
+  input.addEventListener("focus", begin);
   input.addEventListener("change", () => {
     const typed = input.value.trim().toLowerCase();
     const place = [labels.indexOf(typed), labels.findIndex((label) => typed && label.includes(typed))].find((at) => at >= 0);
     if (place === undefined) lab.refuse(`${control.label}: no name holds “${input.value}”.`);
     else lab.move(control, control.options[place][1]);
+    begin();
   });
   return [make("div", {}, labelled(control, input), list), (value) => {
     bring(input, control.options[placeOf(control, value)]?.[0] ?? "");

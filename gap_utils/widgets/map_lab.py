@@ -263,7 +263,7 @@ def _maps_panel(shown: Shown) -> Panel:
     drawn = [box(place, "gap-edge") for place in places]
     drawn.append(_draw_bars(shown.numbers, shown.page, places))
     if state.view == "one map":
-        title = f"map {channel}, bar: {state.pool}"
+        title = f"map {channel}, bar: {state.pool}; framed: max"
         drawn += _explain_map(shown, places[0])
     else:
         title = f"bars: {state.pool}"
@@ -383,13 +383,13 @@ def _explain_colours(shown: Shown) -> list[str]:
     limit, (left, top, width, height) = shown.scale.limit, COLOURS
     lowest = -limit if shown.reading.scale.lowest < 0 else 0.0
     zero = left if lowest == 0 else left + width / 2
-    whose = "all maps" if shown.state.scale == SCALES[0] else f"map {shown.channel}"
+    whose = "all maps," if shown.state.scale == SCALES[0] else f"map {shown.channel} only:"
     return [
         box(COLOURS, "gap-edge"),
         element("path", d=f"M{zero} {top}v{height + 3}", class_="gap-line-dark"),
         text(left - 4, top + 6, _tick(lowest), anchor="end"),
         text(left + width + 4, top + 6, _tick(limit)),
-        text(WIDTH / 2, top + 23, f"{whose}, 0 is white", anchor="middle"),
+        text(WIDTH / 2, top + 23, f"{whose} 0 is white", anchor="middle"),
     ]
 
 

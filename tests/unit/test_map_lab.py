@@ -277,7 +277,7 @@ def test_the_colour_bar_says_where_it_ends_and_whose_it_is():
 
     two = [[-1.0, 4.0]], [[-3.0, 1.0]]
     assert said(*two, place=1) == (["-4", "4", "all maps, 0 is white"], [0, 250])
-    assert said(*two, place=1, scale=SCALES[1])[0] == ["-3", "3", "map 1, 0 is white"]
+    assert said(*two, place=1, scale=SCALES[1])[0] == ["-3", "3", "map 1 only: 0 is white"]
     assert said([[1.0, 4.0, torch.nan]]) == (["0", "4", "all maps, 0 is white"], [125, 250])
     assert said([[0.0, 0.0]])[0][:2] == ["0", "0"]
     assert said([[-1.23456e-7, 0.0]])[0][:2] == ["-1e-7", "1e-7"]
