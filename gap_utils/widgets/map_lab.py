@@ -261,7 +261,7 @@ def _maps_panel(shown: Shown) -> Panel:
     state, reading, channel = shown.state, shown.reading, shown.channel
     pixels, places = _page(reading, tuple(shown.page.tolist()), state.scale)
     drawn = [box(place, "gap-edge") for place in places]
-    drawn.append(_draw_bars(shown.numbers, shown.page, places))
+    drawn.append(_draw_bars(shown.numbers, reading.scale.limit / 50, shown.page, places))
     if state.view == "one map":
         title = f"map {channel}, bar: {state.pool}; framed: max"
         drawn += _explain_map(shown, places[0])
@@ -328,12 +328,14 @@ def _arrange(levels: np.ndarray) -> tuple[Pixels, list[Box]]:
     return Pixels(mosaic, (0, TOP, columns * step[0], rows * step[1])), boxes
 
 
-def _draw_bars(numbers: np.ndarray, channels: Sequence[int], places: Sequence[Box]) -> str:
-    """Draw a bar beside each map, all to one scale: up from zero, or down."""
+def _draw_bars(
+    numbers: np.ndarray, least: float, channels: Sequence[int], places: Sequence[Box]
+) -> str:
+    """Draw a bar beside each map, all to one scale, up from zero or down; `least` is never long."""
     finite = numbers[np.isfinite(numbers)].astype(float)
     low, high = finite.min(initial=0), finite.max(initial=0)
     numbers = np.nan_to_num(numbers.astype(float), nan=0, posinf=high, neginf=low)
-    span = (high - low) or 1.0
+    span = max(high - low, least) or 1.0
     pale, dark = [], []
     for channel, (x, y, width, height) in zip(channels, places, strict=True):
         x += width + 2
