@@ -32,17 +32,14 @@ class Picture:
     def __repr__(self) -> str:
         return self.text
 
-    def html(self) -> str:
-        """Write an <img> element; JupyterLab shows no alternative text of a bare PNG."""
-        return (
-            f'<img width="{self.width}" height="{self.height}" alt="{escape(self.text)}" '
-            f'src="data:image/png;base64,{b64encode(self.png).decode()}">'
-        )
-
     def _repr_mimebundle_(self, include=None, exclude=None):
         size = {"width": self.width, "height": self.height, "alt": self.text}
         png = b64encode(self.png).decode()
-        data = {"image/png": png, "text/html": self.html(), "text/plain": self.text}
+        html = (  # JupyterLab shows no alternative text of a bare PNG
+            f'<img width="{self.width}" height="{self.height}" alt="{escape(self.text)}" '
+            f'src="data:image/png;base64,{png}">'
+        )
+        data = {"image/png": png, "text/html": html, "text/plain": self.text}
         return data, {"image/png": size}
 
 

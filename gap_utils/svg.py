@@ -280,7 +280,7 @@ def shorten(words: str, letters: int) -> str:
 
 
 def picture_of(frame: Frame) -> Picture:
-    """Make the PNG of a frame that is stored in a notebook: light, and of one width everywhere."""
+    """Make the PNG of a frame that a notebook stores: light, and the same on every machine."""
     import matplotlib
     import resvg_py
 
@@ -305,13 +305,13 @@ def picture_of(frame: Frame) -> Picture:
         width=(width := width + 2 * MARGIN),
         height=height,
     )
-    fonts = Path(matplotlib.get_data_path()) / "fonts/ttf"
+    font = Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf"
     png = resvg_py.svg_to_bytes(
         svg_string=svg,
         zoom=SCALE,
         background="white",
         skip_system_fonts=True,
-        font_files=[str(fonts / "DejaVuSans.ttf"), str(fonts / "DejaVuSans-Bold.ttf")],
+        font_files=[str(font)],
         font_family="DejaVu Sans",
     )
     return Picture(bytes(png), frame.text, width, height)

@@ -12,7 +12,7 @@
  * @typedef {{width: number, height: number, svg: string, pixels: Pixels[]}} Panel
  * @typedef {{fields: Fields, limits: Object<string, any>, panels: Panel[], words: string[],
  *            large: string, room: string[], verdict: string, text: string, note?: string,
- *            levels?: Object<string, any>, size?: number}} Frame
+ *            levels?: Object<string, any>}} Frame
  * @typedef {{kind: string, name: string, label: string, [more: string]: any}} Control
  * @typedef {{opening: {name: string, controls: Control[], palettes: Object<string, any>,
  *                      frames: Frame[]},

@@ -58,7 +58,7 @@ class Choice:
 
     Attributes:
         options: label and value of each.
-        style: "list", "buttons" or "radio".
+        style: "list" or "radio", all of them in view.
     """
 
     name: str
@@ -217,11 +217,10 @@ class Lab:
 
     def _still(self) -> tuple[dict[str, str], dict[str, Any]]:
         """What a page without a kernel shows."""
-        shown, data, metadata = f"<pre>{escape(repr(self))}</pre>", {}, {}
+        data, metadata = {"text/html": f"<pre>{escape(repr(self))}</pre>"}, {}
         if self._frame.panels:
-            picture = picture_of(self._frame)
-            shown, (data, metadata) = picture.html(), picture._repr_mimebundle_()
-        data["text/html"] = f'<div class="gap-still">{shown}</div>{STILL_STYLE}'
+            data, metadata = picture_of(self._frame)._repr_mimebundle_()
+        data["text/html"] = f'<div class="gap-still">{data["text/html"]}</div>{STILL_STYLE}'
         return {**data, "text/plain": repr(self)}, metadata
 
     # what the page asks for

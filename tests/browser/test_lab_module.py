@@ -653,18 +653,10 @@ def test_what_is_done_while_a_file_is_on_its_way_comes_after_it(host, upload):
     expect(words(host)).to_have_text("Place 6, count 2.")
 
 
-def test_another_file_takes_the_place_of_one_on_its_way(host, upload):
-    upload(b"text" + bytes(2**20))
-    host.wait_for_question()
-    upload(b"text, another")
-    host.answer()
-    host.wait_for_question()
-    host.settle()
-    assert host.lab.received == [b"text, another"]
-
-
-def test_a_file_that_is_refused_does_not_take_the_next_one_with_it(host, upload):
-    upload(b"no text")
+# one that is on its way, and one that is refused
+@pytest.mark.parametrize("first", [b"text" + bytes(2**20), b"no text"], ids=["large", "refused"])
+def test_another_file_takes_the_place_of_the_first(host, upload, first):
+    upload(first)
     host.wait_for_question()
     upload(b"text, another")
     host.answer()
