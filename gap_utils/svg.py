@@ -7,6 +7,7 @@ or five elements, and a reader knows them from any page on SVG.
 
 from __future__ import annotations
 
+import json
 import re
 from base64 import b64encode
 from collections.abc import Sequence
@@ -126,6 +127,10 @@ def signed_levels(values: np.ndarray, limit: float | np.ndarray) -> np.ndarray:
     return levels
 
 
+def _digest(data: bytes, of: np.ndarray) -> str:
+    return blake2b(data, digest_size=9, key=str(of.shape).encode()).hexdigest()
+
+
 @dataclass(frozen=True, eq=False)
 class Pixels:
     """Squares of colour at a place in a panel, under what is drawn there."""
@@ -145,13 +150,32 @@ class Pixels:
     @cached_property
     def digest(self) -> str:
         """A name that equal levels share, so that they travel once."""
-        return blake2b(self.data, digest_size=9, key=str(self.levels.shape).encode()).hexdigest()
+        return _digest(self.data, self.levels)
 
     def colours(self) -> np.ndarray:
         """Red, green, blue and alpha, shape (rows, columns, 4)."""
         if self.levels.ndim == 2:
             return PALETTES[self.palette][self.levels]
         return np.dstack([self.levels, np.full(self.levels.shape[:2], 255, np.uint8)])
+
+
+@dataclass(frozen=True, eq=False)
+class Readout:
+    """Numbers that are read out where one points at a panel."""
+
+    numbers: np.ndarray  # shape (n, rows, columns)
+    box: Box  # where they are, in the panel's units
+    names: Sequence[str] = ("",)  # what each of the n is
+
+    @cached_property
+    def data(self) -> bytes:
+        """The numbers as float32, lowest byte first."""
+        return np.ascontiguousarray(self.numbers, "<f4").tobytes()
+
+    @cached_property
+    def digest(self) -> str:
+        """A name that equal numbers share, so that they travel once."""
+        return _digest(self.data, self.numbers)
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,6 +186,8 @@ class Panel:
     height: int  # in CSS pixels
     svg: str  # elements, as `element` and `text` write them
     pixels: Sequence[Pixels] = ()  # drawn below them, the first at the bottom
+    readout: Readout | None = None
+    alone: bool = False  # whether no other panel stands beside it
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,6 +198,8 @@ class Frame:
     words: Sequence[str]  # sentences below the panels, a paragraph each
     text: str  # all that the panels show, in words and numbers
     large: str = ""  # one line in large letters above the words; may be empty
+    # the same line in pieces: the words of each, and its link, as for `element`
+    pieces: Sequence[tuple[str, str]] = ()
     # the longest of `large` and `words` that are to be expected; they keep the place, so that
     # nothing jumps
     room: Sequence[str] = ()
@@ -180,6 +208,12 @@ class Frame:
 
 def element(name: str, *inside: str, **attributes: object) -> str:
     """Write an SVG element.
+
+    An element of a live lab can be touched, if it says so. `data_set={"window": 3}`: a click
+    sets these fields. `data_drag={"dx": ("x", 8)}`: pulling it changes a field by one for so
+    many units. `data_focus="values"`: a click lets one type the next number of that control,
+    the first such element is the first number. `data_link="t1 w2"`: pointing at it lights up
+    all elements that have one of these words.
 
     Args:
         name: such as "rect".
@@ -213,6 +247,8 @@ def box(place: Box, class_: str, **more: object) -> str:
 def _attribute(value: object) -> str:
     if isinstance(value, float | np.floating):
         return f"{round(float(value), 2) + 0.0:.10g}"  # turns -0.0 into 0.0
+    if isinstance(value, dict):
+        value = json.dumps(value, ensure_ascii=False)
     return _escape(str(value))
 
 
@@ -257,6 +293,19 @@ def text(
         text_anchor=None if anchor == "start" else anchor,
         class_=class_,
         dy=".36em",  # dominant-baseline is not known to all who draw SVG
+    )
+
+
+def heading(y: float, words: str, hint: str, x: float = 0) -> str:
+    """Write a title of a panel, and behind it what can be done there, for those who can.
+
+    Example:
+        >>> heading(9, "map", "type into it").count("<tspan")
+        1
+    """
+    more = element("tspan", f" {_escape(hint)}", font_size=12, class_="gap-live", dx=8)
+    return element(
+        "text", _escape(words), more, x=x, y=y, font_size=14, class_="gap-ink", dy=".36em"
     )
 
 

@@ -25,7 +25,6 @@ from gap_utils.svg import (
     Panel,
     Pixels,
     box,
-    grey_levels,
     letters_in,
     shorten,
     signed_colours,
@@ -46,7 +45,7 @@ from gap_utils.widgets.lab import START_AGAIN, Choice, Lab, Slider, Toggle
 from gap_utils.widgets.one_picture import (
     NO_NUMBER,
     check_input,
-    for_showing,
+    image_of,
     name_kind,
     read_logits,
     say_best,
@@ -58,7 +57,6 @@ RANKS = ("top 1", "top 2", "top 3", "top 4", "top 5")
 RANK_LABELS = ("most likely", *(f"{n} most likely" for n in ("2nd", "3rd", "4th", "5th")))
 VIEWS = ("map", "overlay", "contributions")
 PICTURES_REMEMBERED = 32  # with all their maps, so that the network is not asked again
-SHARPEST = 224  # longest side of a picture for showing, in pixels
 MOST_NUMBERS = 8  # rows or columns of a map whose numbers are written out
 # CSS pixels
 SIDE, EDGE, TOP = 272, 4, 28  # of a map: how wide it may be, and where it begins
@@ -150,16 +148,7 @@ def explain_picture(model: nn.Module, head: CamHead, picture: Tensor) -> Explana
             f"expected a network whose logits are mean(CAM) + bias for every picture; with the "
             f"maps of {layer!r} they are not for this one"
         )
-    return Explanation(_image_of(picture[0]), logits, cams, head.bias.numpy())
-
-
-def _image_of(picture: Tensor) -> np.ndarray:
-    """Stretch a picture (C, H, W) to 0 to 255; where it is not of three colours, in grey."""
-    values = for_showing(picture)
-    values = values.transpose(1, 2, 0) if len(values) == 3 else values.mean(0)
-    image = Image.fromarray(grey_levels(values))
-    image.thumbnail((SHARPEST, SHARPEST))
-    return np.asarray(image)
+    return Explanation(image_of(picture[0]), logits, cams, head.bias.numpy())
 
 
 @dataclass(frozen=True, eq=False)

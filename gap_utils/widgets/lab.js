@@ -9,9 +9,12 @@
  * @typedef {Object<string, any>} Fields  what the controls show, by name
  * @typedef {{digest: string, shape: number[], box: number[], palette: string, opacity: number,
  *            smooth: boolean, levels?: Uint8Array}} Pixels
- * @typedef {{width: number, height: number, svg: string, pixels: Pixels[]}} Panel
+ * @typedef {{digest: string, shape: number[], box: number[], names: string[],
+ *            levels?: Uint8Array}} Readout
+ * @typedef {{width: number, height: number, svg: string, pixels: Pixels[], readout?: Readout,
+ *            alone: boolean}} Panel
  * @typedef {{fields: Fields, limits: Object<string, any>, panels: Panel[], words: string[],
- *            large: string, room: string[], verdict: string, text: string, note?: string,
+ *            large: string[][], room: string[], verdict: string, text: string, note?: string,
  *            levels?: Object<string, any>}} Frame
  * @typedef {{kind: string, name: string, label: string, [more: string]: any}} Control
  * @typedef {{opening: {name: string, controls: Control[], palettes: Object<string, any>,
@@ -33,7 +36,9 @@ const SLOWEST = 100;
 const AHEAD = { least: 2, most: 16 }; // frames
 const SLOW_FRAME = 50; // milliseconds
 const PATIENCE = 400; // milliseconds without an answer
-const LONG_LIST = 60; // options; of more, one types a part of the name
+const LONG_LIST = 30; // options; for more there is a field to find one
+const BEAT = 800; // milliseconds from step to step of what plays
+const FEW = 12; // changed lines of text; where more change, none is made to stand out
 const GONE = "The kernel behind this lab is gone. Run its cell again to go on.";
 
 /** @type {(fields: Fields) => string} */
@@ -45,6 +50,12 @@ const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
 /** The place of a value among the options of a choice. */
 const placeOf = ({ options }, value) =>
   options.findIndex((option) => JSON.stringify(option[1]) === JSON.stringify(value));
+
+/** @type {(fields: Fields) => string} */
+const namesOf = (fields) => Object.keys(fields).join();
+
+/** How far a slider goes, and what else is said of a control, with the frame on view. */
+const boundsOf = (lab, control) => ({ ...control, ...lab.frame.limits[control.name] });
 
 /** The place of a control's value among those that it can have. */
 const rank = (control, value) => (control.kind === "choice" ? placeOf(control, value) : Number(value));
@@ -94,15 +105,17 @@ export function createLab(host) {
   );
   const views = new Set();
   const timing = { cycle: 30, frame: 0, interval: FASTEST, moved: 0 };
-  /** @type {{control: Control, direction: number} | null} */
-  let hand = null; // the control in use
+  const controls = Object.fromEntries(opening.controls.map((control) => [control.name, control]));
+  /** @type {{names: string[], way: number} | null} */
+  let hand = null; // the controls in use; which way a single one goes
   let tried = new Set(); // what was asked for ahead of need, so that it is asked for once
   let pending = null; // the question that is not answered yet; one at a time
   let told = ""; // what the kernel knows to be on view
   let upload = null; // a file on its way; no question comes between its pieces
   let asked = Math.floor(Math.random() * 1e9); // answers go to all pages that a kernel has
-  /** @type {{press?: string, control?: Control, value?: any}[]} */
+  /** @type {{press?: string, changes?: Fields}[]} */
   let later = []; // what buttons say while a question is under way, and what was moved after that
+  let playing = null;
 
   const lab = {
     opening,
@@ -113,14 +126,15 @@ export function createLab(host) {
     waiting: false,
     gone: false,
     progress: 0,
+    /** @type {Control | undefined} */ slider: opening.controls.find(({ kind }) => kind === "slider"), // used last
 
-    /** Go where a control points; after what the buttons pressed before it say. */
-    move(control, value) {
+    /** Go where controls point; after what the buttons pressed before it say. */
+    move(changes) {
       lab.problem = "";
-      if (!pending?.press && !later.length) return go(control, value);
-      if (later.at(-1)?.control === control) later.pop();
-      later.push({ control, value });
-      lab.wanted = { ...lab.wanted, [control.name]: value };
+      if (!pending?.press && !later.length) return go(changes);
+      if (namesOf(later.at(-1)?.changes ?? {}) === namesOf(changes)) later.pop();
+      later.push({ changes });
+      lab.wanted = { ...lab.wanted, ...changes };
       changed();
     },
 
@@ -137,12 +151,45 @@ export function createLab(host) {
     isPressed: () => Boolean(pending?.press) || later.length > 0,
 
     /** A control is about to be used: fetch what is on both sides of it. */
-    takeInHand(control) {
-      if (hand?.control === control) return;
-      hand = { control, direction: 0 };
+    takeInHand({ name }) {
+      if (hand?.names.join() === name) return;
+      hand = { names: [name], way: 0 };
       tried = new Set();
       timing.interval = FASTEST;
       ask();
+    },
+
+    /** This slider is the one to play. */
+    choose(control) {
+      if (lab.slider === control || control?.kind !== "slider") return;
+      lab.slider = control;
+      playing = null;
+      changed();
+    },
+
+    isPlaying: () => playing !== null,
+
+    /** Step the slider used last from here to its end, at the end from its beginning; or stop. */
+    play() {
+      const mine = playing ? null : {};
+      playing = mine;
+      lab.problem = "";
+      if (mine) step(valueAfter(lab.slider, 1) ?? boundsOf(lab, lab.slider).low);
+      else changed();
+
+      function step(value) {
+        if (value !== lab.wanted[lab.slider.name]) go({ [lab.slider.name]: value });
+        changed();
+        setTimeout(beat, BEAT);
+      }
+
+      function beat() {
+        if (playing !== mine) return;
+        if (isStale()) return void setTimeout(beat, BEAT); // until its frame is on view
+        const value = valueAfter(lab.slider, 1);
+        if (value !== undefined && !lab.problem && views.size) step(value);
+        else (playing = null), changed();
+      }
     },
 
     /** Say why something cannot be; what is on its way still comes. */
@@ -170,15 +217,17 @@ export function createLab(host) {
   host.listen?.(receive, () => post({ fields: lab.wanted, missing: false, ahead: [], have: [] }, [keyOf(lab.wanted)]));
   return lab;
 
-  function go(control, value) {
-    const before = rank(control, lab.wanted[control.name]);
-    const direction = Math.sign(rank(control, value) - before);
+  function go(changes) {
+    const names = Object.keys(changes).filter((name) => name in controls);
+    const single = names.length === 1 && controls[names[0]];
+    const way = single ? Math.sign(rank(single, changes[single.name]) - rank(single, lab.wanted[single.name])) : 0;
     const now = performance.now();
-    if (hand?.control === control) timing.interval = clamp(now - timing.moved, FASTEST, SLOWEST);
+    const same = hand?.names.join() === names.join();
+    if (same) timing.interval = clamp(now - timing.moved, FASTEST, SLOWEST);
     timing.moved = now;
-    if (hand?.control !== control || hand.direction !== direction) tried = new Set();
-    hand = { control, direction };
-    lab.wanted = { ...lab.wanted, [control.name]: value };
+    if (!same || hand.way !== way) tried = new Set();
+    hand = { names, way };
+    lab.wanted = { ...lab.wanted, ...changes };
     const frame = frames.get(keyOf(lab.wanted));
     if (frame) return show(frame), afterPaint(ask);
     if (host.send && !lab.gone) changed();
@@ -191,6 +240,10 @@ export function createLab(host) {
     requestAnimationFrame(() => setTimeout(action));
   }
 
+  function isStale() {
+    return keyOf(lab.wanted) !== keyOf(lab.frame.fields);
+  }
+
   function changed() {
     for (const view of views) view();
   }
@@ -198,7 +251,7 @@ export function createLab(host) {
   function show(frame) {
     lab.frame = frame;
     lab.wanted = { ...frame.fields };
-    for (const { control, value } of later) if (control) lab.wanted[control.name] = value;
+    for (const { changes } of later) Object.assign(lab.wanted, changes);
     changed();
   }
 
@@ -215,10 +268,10 @@ export function createLab(host) {
     let size = 2 * (frame.text.length + 400);
     for (const panel of frame.panels) {
       size += 2 * panel.svg.length;
-      for (const pixels of panel.pixels) {
-        pixels.levels = fresh[pixels.digest] ?? levels.get(pixels.digest); // the store may be too small
-        if (!pixels.levels) return null;
-        size += pixels.levels.length;
+      for (const part of panel.readout ? [...panel.pixels, panel.readout] : panel.pixels) {
+        part.levels = fresh[part.digest] ?? levels.get(part.digest); // the store may be too small
+        if (!part.levels) return null;
+        size += part.levels.length;
       }
     }
     frames.put(key, frame, size);
@@ -227,28 +280,28 @@ export function createLab(host) {
     return frame;
   }
 
-  /** Fields that a few more steps of the control in hand would lead to. */
+  /** Fields that a few more steps of the controls in hand would lead to. */
   function neighbours() {
-    if (!hand || timing.moved + 5000 < performance.now() && hand.direction) return [];
-    const { control, direction } = hand;
+    if (!hand || timing.moved + 5000 < performance.now() && hand.way) return [];
+    const { names, way } = hand;
     const needed = Math.ceil((2 * timing.cycle) / timing.interval) + 1;
     const most = timing.frame > SLOW_FRAME ? AHEAD.least : clamp(needed, AHEAD.least, AHEAD.most);
-    const now = rank(control, lab.wanted[control.name]);
     const steps = Array.from({ length: most }, (_, n) => n + 1);
     return steps
-      .flatMap((step) => (direction ? [direction * step] : [step, -step]))
-      .map((step) => valueAt(control, now + step))
-      .filter((value) => value !== undefined)
-      .map((value) => ({ ...lab.wanted, [control.name]: value }))
+      .flatMap((step) => (way ? [way * step] : [step, -step]))
+      .flatMap((step) => names.map((name) => [name, valueAfter(controls[name], step)]))
+      .filter(([, value]) => value !== undefined)
+      .map(([name, value]) => ({ ...lab.wanted, [name]: value }))
       .filter((fields) => !frames.has(keyOf(fields)) && !tried.has(keyOf(fields)))
       .slice(0, most);
   }
 
-  /** The value at a place; undefined where there is none. */
-  function valueAt(control, place) {
+  /** The value so many steps from here; undefined where there is none. */
+  function valueAfter(control, step) {
+    const place = rank(control, lab.wanted[control.name]) + step;
     if (control.kind === "choice") return control.options[place]?.[1];
     if (control.kind === "toggle") return place === 0 || place === 1 ? place === 1 : undefined;
-    const { low, high } = { ...control, ...lab.frame.limits[control.name] };
+    const { low, high } = boundsOf(lab, control);
     return control.kind === "slider" && place >= low && place <= high ? place : undefined;
   }
 
@@ -338,8 +391,8 @@ export function createLab(host) {
   /** Do what came while a question was under way. */
   function goOn() {
     while (later.length && !pending) {
-      const { press, control, value } = later.shift();
-      if (press === undefined) go(control, value);
+      const { press, changes } = later.shift();
+      if (press === undefined) go(changes);
       else ask(press);
     }
     ask();
@@ -401,18 +454,19 @@ function bring(input, value) {
 
 /**
  * Controls: each gives its element, and a function that brings it in line with the fields.
- * @type {Object<string, (lab: any, control: Control) => [HTMLElement, (value: any, limits: any) => void]>}
+ * @type {Object<string, (lab: any, control: Control, set: (value: any) => void) =>
+ *   [HTMLElement, (value: any, limits: any) => void]>}
  */
 const CONTROLS = {
-  slider(lab, control) {
+  slider(lab, control, set) {
     const track = field("input", { type: "range", step: 1 });
     const typed = field("input", { type: "number", step: 1, "aria-label": `${control.label}, as a number` });
     const row = make("div", {}, labelled(control, track), typed);
     let { low, high } = control;
-    track.addEventListener("input", () => lab.move(control, Number(track.value)));
+    track.addEventListener("input", () => set(Number(track.value)));
     typed.addEventListener("change", () => {
       const number = Number(typed.value);
-      if (typed.value !== "" && Number.isInteger(number) && number >= low && number <= high) lab.move(control, number);
+      if (typed.value !== "" && Number.isInteger(number) && number >= low && number <= high) set(number);
       else lab.refuse(`${control.label} goes from ${low} to ${high}, by whole numbers.`);
     });
     return [row, (value, limits) => {
@@ -426,18 +480,18 @@ const CONTROLS = {
     }];
   },
 
-  choice(lab, control) {
-    if (control.style === "radio") return radio(lab, control);
-    if (control.options.length > LONG_LIST) return search(lab, control);
+  choice(lab, control, set) {
+    if (control.style === "radio") return radio(control, set);
+    if (control.options.length > LONG_LIST) return search(lab, control, set);
     const list = field("select");
     list.append(...control.options.map(([label], place) => make("option", { value: place }, label)));
-    list.addEventListener("change", () => lab.move(control, control.options[list.value][1]));
+    list.addEventListener("change", () => set(control.options[list.value][1]));
     return [make("div", {}, labelled(control, list)), (value) => (list.value = String(placeOf(control, value)))];
   },
 
-  toggle(lab, control) {
+  toggle(lab, control, set) {
     const box = field("input", { type: "checkbox" });
-    box.addEventListener("change", () => lab.move(control, box.checked));
+    box.addEventListener("change", () => set(box.checked));
     const label = make("label", { class: "gap-toggle" }, box, make("span", {}, control.label));
     return [make("div", {}, label), (value) => (box.checked = value)];
   },
@@ -445,11 +499,15 @@ const CONTROLS = {
   button(lab, control) {
     const button = field("button", { type: "button" });
     button.append(control.label);
-    button.addEventListener("click", () => lab.press(control.name));
-    return [make("div", {}, button), () => {}];
+    let idle = false; // it keeps the focus then, which a disabled one would lose
+    button.addEventListener("click", () => idle || lab.press(control.name));
+    return [make("div", {}, button), (_, limits) => {
+      idle = Boolean(limits.idle);
+      button.setAttribute("aria-disabled", String(idle));
+    }];
   },
 
-  numbers(lab, control) {
+  numbers(lab, control, set) {
     const grid = make("div", { class: "gap-numbers", role: "group", "aria-label": control.label });
     let side = 0;
     grid.addEventListener("change", () => {
@@ -459,9 +517,9 @@ const CONTROLS = {
       const bad = inputs[numbers.findIndex((number) => !(number >= low && number <= high))];
       const name = bad?.getAttribute("aria-label");
       if (bad) return lab.refuse(`Expected a number from ${low} to ${high} in ${name}, got ${bad.value || "another thing"}.`);
-      lab.move(control, Array.from({ length: side }, (_, row) => numbers.slice(row * side, (row + 1) * side)));
+      set(Array.from({ length: side }, (_, row) => numbers.slice(row * side, (row + 1) * side)));
     });
-    return [make("div", {}, make("span", {}, control.label), grid), (rows) => {
+    return [grid, (rows) => {
       if (rows.length !== side) fill(grid, control, (side = rows.length));
       const inputs = grid.querySelectorAll("input");
       rows.flat().forEach((number, place) => bring(inputs[place], number));
@@ -484,37 +542,51 @@ const CONTROLS = {
 };
 
 /** All answers in view, of which one is chosen. */
-function radio(lab, control) {
-  const set = make("fieldset", {}, make("legend", {}, control.label));
+function radio(control, set) {
+  const fieldset = make("fieldset", {}, make("legend", {}, control.label));
   const group = `gap-${Math.random().toString(36).slice(2)}`;
   const inputs = control.options.map(([label, value]) => {
     const input = field("input", { type: "radio", name: group });
-    input.addEventListener("change", () => lab.move(control, value));
-    set.append(make("label", {}, input, make("span", {}, label)));
+    input.addEventListener("change", () => set(value));
+    fieldset.append(make("label", {}, input, make("span", {}, label)));
     return input;
   });
-  return [make("div", { class: "gap-radio" }, set), (value) => {
+  return [make("div", { class: "gap-radio" }, fieldset), (value) => {
     inputs.forEach((input, place) => (input.checked = place === placeOf(control, value)));
   }];
 }
 
-/** A field to type a part of a name into, for lists that are too long to look through. */
-function search(lab, control) {
-  const id = `gap-${Math.random().toString(36).slice(2)}`;
-  const input = field("input", { type: "text", list: id, autocomplete: "off" });
-  const list = make("datalist", { id }, ...control.options.map(([label]) => make("option", { value: label })));
-  const labels = control.options.map(([label]) => label.toLowerCase());
-  const begin = () => input.matches(":focus") && input.select(); // so that typing begins a new name
-  input.addEventListener("focus", begin);
-  input.addEventListener("change", () => {
-    const typed = input.value.trim().toLowerCase();
-    const place = [labels.indexOf(typed), labels.findIndex((label) => typed && label.includes(typed))].find((at) => at >= 0);
-    if (place === undefined) lab.refuse(`${control.label}: no name holds “${input.value}”.`);
-    else lab.move(control, control.options[place][1]);
-    begin();
+/** A list that is too long to look through, and a field to find a name in it. */
+function search(lab, control, set) {
+  const part = field("input", { type: "search", placeholder: "find", "aria-label": `${control.label}, find by name` });
+  const list = field("select");
+  const options = control.options.map(([label], place) => make("option", { value: place }, label));
+  const matches = () => {
+    const typed = part.value.trim().toLowerCase();
+    return options.filter(({ label }) => label.toLowerCase().includes(typed));
+  };
+  const narrow = () => {
+    const chosen = options[Number(list.value)];
+    list.replaceChildren(...options.filter(Set.prototype.has, new Set([...matches(), chosen])));
+    list.value = chosen.value;
+  };
+  list.append(...options);
+  part.addEventListener("input", narrow);
+  part.addEventListener("keydown", ({ key }) => {
+    if (key !== "Enter") return;
+    const found = matches();
+    const typed = part.value.trim().toLowerCase();
+    const best = found.find(({ label }) => label.toLowerCase() === typed) ?? found[0];
+    if (best) set(control.options[best.value][1]);
+    else lab.refuse(`${control.label}: no name holds “${part.value}”.`);
   });
-  return [make("div", {}, labelled(control, input), list), (value) => {
-    bring(input, control.options[placeOf(control, value)]?.[0] ?? "");
+  list.addEventListener("change", () => set(control.options[list.value][1]));
+  return [make("div", { class: "gap-search" }, labelled(control, list), part), (value) => {
+    const place = String(placeOf(control, value));
+    if (list.value === place) return;
+    if (!options[place]?.parentNode) list.replaceChildren(...options);
+    list.value = place;
+    narrow();
   }];
 }
 
@@ -528,23 +600,21 @@ function fill(grid, { low, high }, side) {
 /** Show a panel in its place; what has not changed is left alone. */
 function drawPanel(place, panel, palettes) {
   if (place.panel === panel) return;
-  const { root, svg, below } = place;
+  const { root, svg, over, below } = place;
   root.style.setProperty("--gap-width", String(panel.width));
   root.style.setProperty("--gap-height", String(panel.height));
-  svg.setAttribute("viewBox", `0 0 ${panel.width} ${panel.height}`);
-  if (place.panel?.svg !== panel.svg) replaceWhatDiffers(svg, panel.svg);
+  for (const layer of [svg, over]) layer.setAttribute("viewBox", `0 0 ${panel.width} ${panel.height}`);
+  if (panel.readout) over.setAttribute("tabindex", "0");
+  else over.removeAttribute("tabindex");
+  if (place.panel?.svg !== panel.svg) change(svg, panel.svg);
   while (below.children.length > panel.pixels.length) below.lastChild.remove();
   panel.pixels.forEach((pixels, n) => {
     const canvas = below.children[n] ?? below.appendChild(make("canvas"));
-    const [left, top, width, height] = pixels.box;
     const drawn = `${pixels.digest} ${pixels.palette}`;
     if (canvas.dataset.drawn !== drawn) drawPixels(canvas, pixels, palettes);
     canvas.dataset.drawn = drawn;
     Object.assign(canvas.style, {
-      left: `${(100 * left) / panel.width}%`,
-      top: `${(100 * top) / panel.height}%`,
-      width: `${(100 * width) / panel.width}%`,
-      height: `${(100 * height) / panel.height}%`,
+      ...placeOn(panel, pixels.box),
       opacity: pixels.opacity,
       imageRendering: pixels.smooth ? "auto" : "pixelated",
     });
@@ -552,16 +622,38 @@ function drawPanel(place, panel, palettes) {
   place.panel = panel;
 }
 
-/** Letters that stay need not be laid out again, which takes longest. */
-function replaceWhatDiffers(svg, drawn) {
+/** Where a box of a panel is, as CSS. */
+const placeOn = ({ width, height }, [x, y, wide, high]) => ({
+  left: `${(100 * x) / width}%`,
+  top: `${(100 * y) / height}%`,
+  width: `${(100 * wide) / width}%`,
+  height: `${(100 * high) / height}%`,
+});
+
+/** Change what differs, and leave the rest: what moves can be seen moving, and letters are laid out once. */
+function change(svg, drawn) {
   const fresh = svg.cloneNode(false);
   fresh.innerHTML = drawn;
   const [before, after] = [[...svg.children], [...fresh.children]];
+  const renewed = [];
   before.forEach((element, n) => {
     if (!after[n]) element.remove();
-    else if (!element.isEqualNode(after[n])) element.replaceWith(after[n]);
+    else if (element.isEqualNode(after[n])) return;
+    else if (element.tagName !== after[n].tagName || element.innerHTML !== after[n].innerHTML) {
+      element.replaceWith(after[n]);
+      if (element.tagName === "text" && after[n].tagName === "text") renewed.push(after[n]);
+    } else copyAttributes(element, after[n]);
   });
   svg.append(...after.slice(before.length));
+  if (renewed.length > FEW || matchMedia("(prefers-reduced-motion: reduce)").matches) return;
+  for (const element of renewed) element.animate({ opacity: [0.2, 1] }, 300);
+}
+
+function copyAttributes(element, other) {
+  for (const { name } of [...element.attributes]) if (!other.hasAttribute(name)) element.removeAttribute(name);
+  for (const { name, value } of other.attributes) {
+    if (element.getAttribute(name) !== value) element.setAttribute(name, value);
+  }
 }
 
 function drawPixels(canvas, { shape: [rows, columns, channels], levels, palette }, palettes) {
@@ -577,11 +669,15 @@ function drawPixels(canvas, { shape: [rows, columns, channels], levels, palette 
   canvas.getContext("2d").putImageData(image, 0, 0);
 }
 
-/** Make the place of a panel. */
+/** Make the place of a panel; what is over it shows what is pointed at. */
 function makePlace() {
   const root = make("div", { class: "gap-panel" });
-  root.innerHTML = '<div class="gap-pixels"></div><svg aria-hidden="true"></svg>'; // the frame's text says it in order
-  return { root, below: root.children[0], svg: root.children[1], panel: null };
+  // the frame's text says in order what is drawn, and controls do what a touch does
+  root.innerHTML = `<div class="gap-pixels"></div><svg aria-hidden="true"></svg>
+    <svg class="gap-over" role="application" aria-label="Squares: arrow keys read their numbers"></svg>`;
+  const over = root.children[2];
+  over.dataset.lmSuppressShortcuts = "true";
+  return { root, below: root.children[0], svg: root.children[1], over, panel: null };
 }
 
 /** Put other words into an element; what stays need not be laid out again. */
@@ -589,11 +685,201 @@ function say(element, words) {
   if (element.textContent !== words) element.textContent = words;
 }
 
-/** The same with paragraphs. */
-function write(element, paragraphs) {
+/** The same with paragraphs, below others that are written already. */
+function write(element, paragraphs, first = []) {
   const said = paragraphs.filter(Boolean);
-  while (element.children.length > said.length) element.lastChild.remove();
-  said.forEach((words, n) => say(element.children[n] ?? element.appendChild(make("p")), words));
+  if (first.length && element.firstChild !== first[0]) element.prepend(...first);
+  while (element.children.length > first.length + said.length) element.lastChild.remove();
+  said.forEach((words, n) => say(element.children[first.length + n] ?? element.appendChild(make("p")), words));
+}
+
+/** Write a line in pieces; those with a link can be pointed at. */
+function writePieces(line, pieces) {
+  const written = JSON.stringify(pieces);
+  if (line.dataset.pieces === written) return;
+  line.dataset.pieces = written;
+  line.replaceChildren(...pieces.map(([words, link]) => (link ? make("span", { "data-link": link }, words) : words)));
+}
+
+/** The button that steps a slider by itself, as wide as the longest of its labels. */
+function makePlayButton(lab) {
+  const sliders = lab.opening.controls.filter(({ kind }) => kind === "slider");
+  const label = make("span", { class: "gap-play-label" });
+  const button = field("button", { type: "button" });
+  button.append(label, ...sliders.map((slider) => make("span", { "aria-hidden": "true" }, `▶ Play ${slider.label}`)));
+  button.addEventListener("click", () => button.getAttribute("aria-disabled") === "true" || lab.play());
+  return [make("div", { class: "gap-control gap-play", hidden: "" }, button), () => {
+    button.parentElement.hidden = !lab.slider;
+    if (!lab.slider) return;
+    const { label: name, low, high, hidden } = boundsOf(lab, lab.slider);
+    say(label, lab.isPlaying() ? "⏸ Stop" : `▶ Play ${name}`);
+    button.setAttribute("aria-disabled", String(Boolean(hidden) || low === high));
+  }];
+}
+
+/**
+ * Let the picture be touched: what an element may say of that is told in svg.py, at `element`.
+ * @returns {() => void} shows what is pointed at in the frame on view
+ */
+function makeTouchable(root, lab, places, focusOn) {
+  const bubble = make("div", { class: "gap-bubble", "aria-hidden": "true" });
+  const spoken = make("p", { class: "gap-hidden", "aria-live": "polite" });
+  root.append(spoken);
+  let links = [];
+  let square = null; // of a readout: row and column
+  let pointed = null; // the place with that square
+  let pull = null;
+  let lit = []; // elements
+  const touched = ({ target }, name) => target.closest?.(`[data-${name}]`);
+  const told = (element, name) => JSON.parse(element.dataset[name]);
+
+  root.addEventListener("pointerover", (event) => light(touched(event, "link")));
+  root.addEventListener("focusin", (event) => light(touched(event, "link")));
+  root.addEventListener("pointermove", (event) => (pull ? drag(event) : readAt(event)));
+  root.addEventListener("pointerleave", ({ pointerType }) => {
+    if (pointerType === "mouse") light(null), read(null); // a tap stays
+  });
+  root.addEventListener("pointerdown", (event) => {
+    light(touched(event, "link"));
+    readAt(event);
+    const element = touched(event, "drag");
+    if (!element || pull || event.button) return;
+    const { pointerId: id, clientX: x, clientY: y } = event;
+    const svg = element.ownerSVGElement;
+    pull = { id, x, y, by: told(element, "drag"), scale: svg.getScreenCTM().a, start: lab.wanted, svg };
+    svg.setPointerCapture(id);
+    svg.classList.add("gap-pulled");
+    event.preventDefault(); // no text is marked meanwhile
+  });
+  for (const end of ["pointerup", "pointercancel"]) {
+    root.addEventListener(end, ({ pointerId }) => {
+      if (pull?.id !== pointerId) return;
+      pull.svg.classList.remove("gap-pulled");
+      pull = null;
+    });
+  }
+  root.addEventListener("click", (event) => {
+    const [set, focus] = [touched(event, "set"), touched(event, "focus")];
+    if (set) {
+      const fields = told(set, "set");
+      lab.move(fields);
+      focusOn(Object.keys(fields)[0]);
+    }
+    if (!focus) return;
+    const all = [...root.querySelectorAll(`[data-focus="${focus.dataset.focus}"]`)];
+    focusOn(focus.dataset.focus, all.indexOf(focus));
+  });
+  root.addEventListener("keydown", (event) => {
+    const place = places.find(({ over }) => over === event.target);
+    const [down, right] = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key] ?? [];
+    if (event.key === "Escape") read(null);
+    if (!place || down === undefined) return;
+    event.preventDefault();
+    const [, rows, columns] = place.panel.readout.shape;
+    const [row, column] = square ? [square[0] + down, square[1] + right] : [0, 0];
+    read(place, [clamp(row, 0, rows - 1), clamp(column, 0, columns - 1)]);
+    say(spoken, bubble.innerText);
+  });
+
+  return show;
+
+  function drag({ pointerId, clientX, clientY }) {
+    if (pointerId !== pull.id) return;
+    const moved = { x: (clientX - pull.x) / pull.scale, y: (clientY - pull.y) / pull.scale };
+    const fields = Object.entries(pull.by).map(([name, [axis, units]]) => {
+      const { low, high } = boundsOf(lab, lab.opening.controls.find((control) => control.name === name));
+      return [name, clamp(pull.start[name] + Math.round(moved[axis] / units), low, high)];
+    });
+    if (fields.some(([name, value]) => lab.wanted[name] !== value)) lab.move(Object.fromEntries(fields));
+  }
+
+  /** Light up what has a link with an element. */
+  function light(element) {
+    const named = element?.dataset.link.split(" ") ?? [];
+    if (named.join() === links.join()) return;
+    links = named;
+    show();
+  }
+
+  function readAt({ target, clientX, clientY }) {
+    const place = places.find((one) => one.panel.readout && one.root.contains(target));
+    if (!place) return read(null);
+    const { box: [x, y, width, height], shape: [, rows, columns] } = place.panel.readout;
+    const at = new DOMPoint(clientX, clientY).matrixTransform(place.svg.getScreenCTM().inverse());
+    const [row, column] = [Math.floor((rows * (at.y - y)) / height), Math.floor((columns * (at.x - x)) / width)];
+    const inside = row >= 0 && row < rows && column >= 0 && column < columns;
+    read(inside ? place : null, [row, column]);
+  }
+
+  function read(place, at = null) {
+    if (!place && !square) return;
+    if (place && pointed === place && String(at) === String(square)) return;
+    [pointed, square] = place ? [place, at] : [null, null];
+    show();
+  }
+
+  function show() {
+    for (const element of lit) element.classList.remove("gap-lit");
+    const names = links.map((link) => `[data-link~="${link}"]`).join();
+    lit = names ? [...root.querySelectorAll(names)] : [];
+    for (const element of lit) element.classList.add("gap-lit");
+    for (const { svg, over, panel } of places) {
+      const boxes = lit.filter((element) => element.tagName === "rect" && svg.contains(element)).map(boxOf);
+      const same = square && panel.readout && String(panel.readout.shape) === String(pointed.panel.readout?.shape);
+      if (same) boxes.push(squareOf(panel.readout, square));
+      over.innerHTML = boxes.map(outline).join("");
+    }
+    const { readout } = pointed?.panel ?? {};
+    bubble.remove();
+    if (!readout || square[0] >= readout.shape[1] || square[1] >= readout.shape[2]) return;
+    bubble.replaceChildren(...linesOf(readout, square).map((line) => make("div", { dir: "auto" }, line)));
+    const [x, y, width, height] = squareOf(readout, square);
+    const [left, top] = [(x + width / 2) / pointed.panel.width, y / pointed.panel.height];
+    const below = top < 0.3; // there is more room on that side
+    Object.assign(bubble.style, {
+      left: `${100 * left}%`,
+      top: `${100 * (below ? (y + height) / pointed.panel.height : top)}%`,
+      transform: `translate(${-100 * left}%, ${below ? "8px" : "calc(-100% - 8px)"})`,
+    });
+    pointed.root.append(bubble);
+  }
+}
+
+const boxOf = (rect) => ["x", "y", "width", "height"].map((name) => Number(rect.getAttribute(name)));
+
+function squareOf({ box: [x, y, width, height], shape: [, rows, columns] }, [row, column]) {
+  return [x + (column * width) / columns, y + (row * height) / rows, width / columns, height / rows];
+}
+
+/** Draw a frame that is seen on every colour. */
+function outline([x, y, width, height]) {
+  const place = `x="${x}" y="${y}" width="${width}" height="${height}"`;
+  return `<rect ${place} class="gap-outline-below"/><rect ${place} class="gap-outline"/>`;
+}
+
+/** Say where a square is, and the numbers there. */
+function linesOf({ shape: [, rows, columns], names, levels }, [row, column]) {
+  const numbers = new Float32Array(levels.slice().buffer); // they may lie anywhere in what arrived
+  const said = names.map((name, n) => {
+    const number = numbers[(n * rows + row) * columns + column];
+    const written = Number.isNaN(number) ? "no number" : String(Number(number.toPrecision(4))).replace("-", "−");
+    return name ? `${name}: ${written}` : written;
+  });
+  return [`row ${row}, column ${column}`, ...said];
+}
+
+/** Put fields to type over the squares that they are for. */
+function placeFields(grid, name, places) {
+  const place = places.find(({ svg }) => svg.querySelector(`[data-focus="${name}"]`)) ?? places[0];
+  if (!place) return;
+  if (grid.parentElement !== place.root) place.root.append(grid);
+  const boxes = [...place.svg.querySelectorAll(`[data-focus="${name}"]`)].map(boxOf);
+  if (grid.dataset.boxes === String(boxes)) return;
+  grid.dataset.boxes = String(boxes);
+  const letters = (box) => `max(13px, ${(100 * 0.36 * box[3]) / place.panel.width}cqw)`;
+  boxes.forEach((box, n) => {
+    Object.assign(grid.children[n].style, { ...placeOn(place.panel, box), fontSize: letters(box) });
+  });
 }
 
 /**
@@ -605,23 +891,39 @@ function write(element, paragraphs) {
 export function attach(el, lab) {
   const { controls, name } = lab.opening;
   const made = controls.map((control) => {
-    const [root, bringInLine] = CONTROLS[control.kind](lab, control);
+    const [root, bringInLine] = CONTROLS[control.kind](lab, control, (value) => lab.move({ [control.name]: value }));
     root.classList.add("gap-control", `gap-${control.kind}`);
+    root.addEventListener("focusin", () => lab.choose(control));
     for (const event of ["focusin", "pointerenter"]) root.addEventListener(event, () => lab.takeInHand(control));
     return { control, root, bringInLine };
   });
   const rootsOf = (test) => made.filter(({ control }) => test(control)).map(({ root }) => root);
-  const panels = make("div", { class: "gap-panels" }, ...rootsOf(({ kind }) => kind === "numbers"));
+  const grids = made.filter(({ control }) => control.kind === "numbers");
+  const [play, bringPlayInLine] = makePlayButton(lab);
+  const [strips, panels] = [make("div", { class: "gap-panels" }), make("div", { class: "gap-panels" })];
   const status = make("p", { class: "gap-status", role: "status" });
   const room = make("div", { "aria-hidden": "true" });
+  const large = make("p");
   const words = make("div", { "aria-live": "polite" });
   const problem = make("div", { class: "gap-problem", role: "alert" });
   const text = make("p", { class: "gap-hidden" });
   const root = make("div", { class: "gap-lab", role: "group", "aria-label": name },
-    make("div", { class: "gap-main" }, ...rootsOf(({ main }) => main)),
-    make("div", { class: "gap-more" }, ...rootsOf(({ main, kind }) => !main && kind !== "numbers")),
-    status, panels, make("div", { class: "gap-words" }, room, words, problem), text);
+    make("div", { class: "gap-body" },
+      make("div", { class: "gap-controls" },
+        make("div", { class: "gap-main" }, ...rootsOf(({ main }) => main)),
+        make("div", { class: "gap-more" }, play, ...rootsOf(({ main, kind }) => !main && kind !== "numbers"))),
+      make("div", { class: "gap-view" },
+        status, strips, panels, make("div", { class: "gap-words" }, room, words, problem))),
+    text);
   const places = [];
+  const showPointed = makeTouchable(root, lab, places, focusOn);
+
+  /** Go on with the keyboard where the pointer has been. */
+  function focusOn(name, n = 0) {
+    const field = made.find(({ control }) => control.name === name)?.root.querySelectorAll("input")[n];
+    if (["range", "number"].includes(field?.type)) field.focus({ preventScroll: true });
+    if (field?.type === "number") field.select();
+  }
 
   function follow() {
     const { frame } = lab;
@@ -630,16 +932,22 @@ export function attach(el, lab) {
       bringInLine(lab.wanted[control.name], limits);
       place.classList.toggle("gap-away", Boolean(limits.hidden));
     }
+    bringPlayInLine();
     frame.panels.forEach((panel, n) => {
-      if (!places[n]) panels.append((places[n] = makePlace()).root);
+      if (!places[n]) (panel.alone ? strips : panels).append((places[n] = makePlace()).root);
       drawPanel(places[n], panel, lab.palettes);
     });
+    for (const { control, root: grid } of grids) placeFields(grid, control.name, places);
+    showPointed();
     const stale = keyOf(lab.wanted) !== keyOf(frame.fields);
     const waits = lab.waiting && (stale || lab.progress > 0 || lab.isPressed());
     say(status, waits ? "Waiting for the kernel…" : frame.note ?? "");
     root.classList.toggle("gap-stale", lab.gone || waits);
-    write(words, [frame.large, ...frame.words]);
-    words.className = [frame.large && "gap-large", frame.verdict && `gap-${frame.verdict}`].filter(Boolean).join(" ");
+    root.classList.toggle("gap-plain", !frame.panels.length);
+    if (frame.large.length) writePieces(large, frame.large);
+    else large.remove();
+    write(words, frame.words, frame.large.length ? [large] : []);
+    words.className = [frame.large.length && "gap-large", frame.verdict && `gap-${frame.verdict}`].filter(Boolean).join(" ");
     write(room, frame.room);
     room.className = frame.panels.length ? words.className : "gap-right"; // before there is a verdict, too
     write(problem, [lab.problem]);

@@ -20,7 +20,7 @@ import traitlets
 from IPython import get_ipython
 from IPython.display import display
 
-from gap_utils.svg import PALETTES, Frame, Pixels, picture_of
+from gap_utils.svg import PALETTES, Frame, Panel, Pixels, Readout, picture_of
 
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 SMALL = 4096  # bytes of levels that travel each time, since asking for them is no shorter
@@ -80,7 +80,7 @@ class Toggle:
 
 @dataclass(frozen=True)
 class Numbers:
-    """A square grid of numbers to type over."""
+    """A square grid of numbers to type over, where the picture has elements to focus it."""
 
     name: str
     label: str
@@ -151,7 +151,11 @@ class Lab:
         return type(self._start)(**values)
 
     def limits(self, state: Any) -> dict[str, dict[str, Any]]:
-        """Say what of the controls depends on the state, by name: `high`, `hidden`."""
+        """Say what of the controls depends on the state, by name.
+
+        Such as `high` of a slider, whether it is `hidden`, or that a button is `idle`, as it
+        would change nothing.
+        """
         return {}
 
     def note(self, wanted: dict[str, Any], state: Any) -> str:
@@ -315,36 +319,52 @@ class Lab:
         have.update(digest for digest, levels in buffers.items() if len(levels) > SMALL)
         self._widget.send({**message, "frame": data, "levels": [*buffers]}, [*buffers.values()])
 
-    def _as_data(self, state: Any) -> tuple[dict[str, Any], list[Pixels]]:
-        """Turn the frame of a state into what JSON can say, and the levels that it needs."""
+    def _as_data(self, state: Any) -> tuple[dict[str, Any], list[Pixels | Readout]]:
+        """Turn the frame of a state into what JSON can say, and the bytes that it needs."""
         frame = self._frame if state == self._state else self.draw(state)
-        panels = []
-        for panel in frame.panels:
-            pixels = [
-                {
-                    "digest": pixels.digest,
-                    "shape": pixels.levels.shape,
-                    "box": [*map(float, pixels.box)],
-                    "palette": pixels.palette,
-                    "opacity": float(pixels.opacity),
-                    "smooth": pixels.smooth,
-                }
-                for pixels in panel.pixels
-            ]
-            panels.append(
-                {"width": panel.width, "height": panel.height, "svg": panel.svg, "pixels": pixels}
-            )
         data = {
             "fields": self.to_fields(state),
-            "limits": self.limits(state),
-            "panels": panels,
+            "limits": self.limits(state) | {"reset": {"idle": state == self._start}},
+            "panels": [*map(_panel_as_data, frame.panels)],
             "words": frame.words,
-            "large": frame.large,
+            "large": frame.pieces or [(frame.large, "")] * bool(frame.large),
             "room": frame.room,
             "verdict": frame.verdict,
             "text": frame.text,
         }
-        return data, [pixels for panel in frame.panels for pixels in panel.pixels]
+        return data, [
+            found
+            for panel in frame.panels
+            for found in (*panel.pixels, *filter(None, [panel.readout]))
+        ]
+
+
+def _panel_as_data(panel: Panel) -> dict[str, Any]:
+    pixels = [
+        {
+            "digest": pixels.digest,
+            "shape": pixels.levels.shape,
+            "box": [*map(float, pixels.box)],
+            "palette": pixels.palette,
+            "opacity": float(pixels.opacity),
+            "smooth": pixels.smooth,
+        }
+        for pixels in panel.pixels
+    ]
+    readout = panel.readout and {
+        "digest": panel.readout.digest,
+        "shape": panel.readout.numbers.shape,
+        "box": [*map(float, panel.readout.box)],
+        "names": [*panel.readout.names],
+    }
+    return {
+        "width": panel.width,
+        "height": panel.height,
+        "svg": panel.svg,
+        "pixels": pixels,
+        "readout": readout,
+        "alone": panel.alone,
+    }
 
 
 class _Widget(anywidget.AnyWidget):

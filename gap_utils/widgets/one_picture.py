@@ -4,18 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import replace
+from functools import lru_cache
 from math import inf
 from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image, ImageOps
 from torch import Tensor, nn
 
 from gap_utils.activations import capture_activations
 from gap_utils.inference import as_input, evaluation_mode
+from gap_utils.svg import Frame, Panel, Pixels, box, element, grey_levels
 from gap_utils.widgets.lab import Slider
 
 NO_NUMBER = "no number"
+# of the row of small pictures: how many, and the size of each and of the arrows, in CSS pixels
+IN_A_ROW, THUMBNAIL, ARROW = 11, 32, 16
+ROW = 2 * ARROW + IN_A_ROW * THUMBNAIL
 
 
 def check_input(model: Any, images: Any) -> None:
@@ -122,6 +129,76 @@ def say_best(
 def for_showing(picture: Tensor) -> np.ndarray:
     """Copy a picture as float32; 0 where it is no number or infinite."""
     return picture.detach().float().nan_to_num(0, 0, 0).cpu().numpy()
+
+
+class Strip:
+    """Small pictures in a row, to choose one by looking.
+
+    Args:
+        images: shape (N, C, H, W).
+    """
+
+    def __init__(self, images: Tensor):
+        self._images = images
+        self._row = lru_cache(4)(self._read_row)
+
+    def above(self, frame: Frame, picture: int) -> Frame:
+        """Put the row with that picture above a frame; a single picture needs none."""
+        count = len(self._images)
+        if count == 1:
+            return frame
+        first = picture // IN_A_ROW * IN_A_ROW
+        last = min(first + IN_A_ROW, count) - 1
+        boxes = [
+            (ARROW + THUMBNAIL * n + 2, 2, THUMBNAIL - 4, THUMBNAIL - 4)
+            for n in range(last - first + 1)
+        ]
+        drawn = [
+            box(place, "gap-edge", data_set={"picture": first + n}) for n, place in enumerate(boxes)
+        ]
+        drawn.append(box(boxes[picture - first], "gap-mark"))
+        if first > 0:
+            drawn += _arrow(2, -1, first - 1)
+        if last + 1 < count:
+            drawn += _arrow(ROW - 2, 1, last + 1)
+        levels = self._row(first)
+        x, y, _, height = boxes[0]
+        pixels = Pixels(levels, (x - 2, y - 2, THUMBNAIL * len(boxes), height + 4), "grey")
+        panel = Panel(ROW, THUMBNAIL, "".join(drawn), [pixels], alone=True)
+        return replace(frame, panels=[panel, *frame.panels])
+
+    def _read_row(self, first: int) -> np.ndarray:
+        """Put the pictures from `first` on side by side, each in a square with an edge."""
+        squares = []
+        for picture in self._images[first : first + IN_A_ROW]:
+            image = Image.fromarray(image_of(picture))
+            image = ImageOps.pad(image, (2 * THUMBNAIL - 8,) * 2, Image.Resampling.BOX)
+            squares.append(np.asarray(ImageOps.expand(image, 4)))
+        return np.concatenate(squares, axis=1)
+
+
+def _arrow(tip: float, way: int, picture: int) -> list[str]:
+    """Draw an arrow that leads to a picture of the next row."""
+    middle, length = THUMBNAIL / 2, way * (ARROW - 5)
+    shape = f"M{tip} {middle}l{-length} -7v14z"
+    place = (tip - length if way > 0 else tip) - 2, 0, ARROW - 1, THUMBNAIL
+    return [
+        element("path", d=shape, class_="gap-dark"),
+        box(place, "gap-unseen", data_set={"picture": picture}),
+    ]
+
+
+def image_of(picture: Tensor, sharpest: int = 224) -> np.ndarray:
+    """Stretch a picture (C, H, W) to 0 to 255; where it is not of three colours, in grey.
+
+    Returns:
+        uint8, shape (H, W, 3) or (H, W), at most so many pixels a side.
+    """
+    values = for_showing(picture)
+    values = values.transpose(1, 2, 0) if len(values) == 3 else values.mean(0)
+    image = Image.fromarray(grey_levels(values))
+    image.thumbnail((sharpest, sharpest))
+    return np.asarray(image)
 
 
 def picture_slider(count: int) -> list[Slider]:

@@ -7,15 +7,16 @@ arithmetic itself is in `gap_utils.pooling`.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import product
 from typing import Any
 
 import numpy as np
 
 from gap_utils.pooling import MODES, global_average_pool, global_max_pool, pool, windows_along
-from gap_utils.svg import Box, Frame, Panel, box, letters_in, text
+from gap_utils.svg import Box, Frame, Panel, box, heading, letters_in, text
 from gap_utils.values import fit_number, format_number, join_rows, read_whole_numbers
 from gap_utils.widgets.lab import START_AGAIN, Button, Choice, Lab, Numbers, Slider
 
@@ -105,6 +106,7 @@ class PoolStep:
     columns: tuple[int, int]
     # the numbers that are pooled; an average has a 0 for each padded position
     terms: tuple[float, ...]
+    positions: tuple[tuple[int, int], ...]  # row and column of each of them
     result: float  # the number they give
     output: np.ndarray  # the result of every window, shape (windows, windows)
     # average, maximum, minimum: the three global numbers of the map
@@ -119,14 +121,14 @@ def pool_step(state: PoolState) -> PoolStep:
     row, column = divmod(state.window - 1, len(state.windows))
     rows, columns = state.windows[row], state.windows[column]
     inside = range(state.size)
-    terms = [
-        state.values[i][j] if i in inside and j in inside else 0.0
+    terms = {
+        (i, j): state.values[i][j] if i in inside and j in inside else 0.0
         for i in range(*rows)
         for j in range(*columns)
         if state.mode == "avg" or (i in inside and j in inside)
-    ]
-    result = float(output[row, column])
-    return PoolStep(rows, columns, tuple(terms), result, output, average, maximum, minimum)
+    }
+    result, global_ = float(output[row, column]), (average, maximum, minimum)
+    return PoolStep(rows, columns, (*terms.values(),), (*terms,), result, output, *global_)
 
 
 @lru_cache(maxsize=4)  # the same for all windows
@@ -150,13 +152,25 @@ def arithmetic(mode: str, terms: Sequence[float], result: float) -> str:
         >>> arithmetic("max", [2, -3], 2)
         'max(2, -3) = 2'
     """
+    return "".join(words for words, _ in _cut(mode, terms, result, [""] * len(terms)))
+
+
+def _cut(
+    mode: str, terms: Sequence[float], result: float, links: Sequence[str]
+) -> list[tuple[str, str]]:
+    """Write the same in pieces, each term with its link."""
     numbers = [format_number(term) for term in terms]
     shown = format_number(result)
     equals = "=" if abs(float(shown) - result) < 1e-9 else "≈"
-    if mode != "avg":
-        return f"{mode}({', '.join(numbers)}) {equals} {shown}"
-    sum_ = " + ".join(f"({number})" if number.startswith("-") else number for number in numbers)
-    return f"({sum_}) / {len(numbers)} {equals} {shown}"
+    begin, between, end = f"{mode}(", ", ", ")"
+    if mode == "avg":
+        begin, between, end = "(", " + ", f") / {len(numbers)}"
+        numbers = [f"({number})" if number.startswith("-") else number for number in numbers]
+    pieces = [(begin, "")]
+    for piece in zip(numbers, links, strict=True):
+        pieces += [piece, (between, "")]
+    pieces[-1] = f"{end} {equals} {shown}", ""
+    return pieces
 
 
 def describe_window(state: PoolState, step: PoolStep) -> str:
@@ -182,7 +196,9 @@ def describe_globals(step: PoolStep) -> str:
 def draw_pool(state: PoolState) -> Frame:
     """Draw the map with the window on it, and the output as far as it has come."""
     step = pool_step(state)
-    sum_ = arithmetic(state.mode, step.terms, step.result)
+    links = [_link(*position) for position in step.positions]
+    pieces = _cut(state.mode, step.terms, step.result, links)
+    sum_ = "".join(piece for piece, _ in pieces)
     words = describe_globals(step), describe_window(state, step)
     results = [format_number(number) for number in step.output.flat]
     results[state.window :] = "?" * (len(results) - state.window)
@@ -195,8 +211,14 @@ def draw_pool(state: PoolState) -> Frame:
         text=f"Map {rows}. {words[1]}. {sum_}. "
         f"Output so far {join_rows(np.reshape(results, step.output.shape))}. {words[0]}.",
         large=sum_,
+        pieces=pieces,
         room=(arithmetic("avg", [longest] * state.size**2, step.average), *words),
     )
+
+
+def _link(row: int, column: int) -> str:
+    """Name what lights up together: a number of the map, and the same in the arithmetic."""
+    return f"term{row},{column}"
 
 
 def _map_panel(state: PoolState, step: PoolStep) -> Panel:
@@ -205,59 +227,84 @@ def _map_panel(state: PoolState, step: PoolStep) -> Panel:
     numbers = np.pad(np.array(state.values), padding, constant_values=zero)
     inside = np.pad(np.ones((size, size), bool), padding)
     title = f"map {size} × {size}" + (f", padding {padding}" if padding else "")
-    mark = step.rows[0] + padding, step.columns[0] + padding, state.kernel_size
-    return _grid(title, numbers, inside, "gap-padding", mark, step)
+    grid = _Grid(len(numbers))
+
+    def touch(row: int, column: int) -> dict[str, Any]:
+        position = row - padding, column - padding
+        link = _link(*position) if position in step.positions else None
+        return {"data_link": link, "data_focus": "values" if inside[row, column] else None}
+
+    drawn = [grid.draw(numbers, inside, "gap-padding", step, touch)]
+    for number, (rows, columns) in enumerate(product(state.windows, repeat=2), start=1):
+        window = grid.box(rows[0] + padding, columns[0] + padding, state.kernel_size)
+        drawn.append(box(window, "gap-unseen", data_link=f"window{number}"))
+    mark = grid.box(step.rows[0] + padding, step.columns[0] + padding, state.kernel_size)
+    return grid.panel(title, "type into it", "".join(drawn), mark)
 
 
 def _output_panel(state: PoolState, step: PoolStep) -> Panel:
     windows = len(state.windows)
     known = np.arange(windows**2).reshape(windows, windows) < state.window
     numbers = np.where(known, step.output, np.nan)
-    mark = *divmod(state.window - 1, windows), 1
-    return _grid(f"output {windows} × {windows}", numbers, known, "gap-edge", mark, step)
+    grid = _Grid(windows)
+
+    def touch(row: int, column: int) -> dict[str, Any]:
+        number = row * windows + column + 1
+        return {"data_link": f"window{number}", "data_set": {"window": number}}
+
+    drawn = grid.draw(numbers, known, "gap-edge", step, touch)
+    mark = grid.box(*divmod(state.window - 1, windows))
+    return grid.panel(f"output {windows} × {windows}", "click a square", drawn, mark)
 
 
-def _grid(
-    title: str,
-    numbers: np.ndarray,
-    shaded: np.ndarray,
-    other: str,
-    mark: tuple[int, int, int],
-    step: PoolStep,
-) -> Panel:
-    """Draw a square grid of squares.
+class _Grid:
+    """A square of so many squares a side, as a panel."""
 
-    Args:
-        title: above it.
-        numbers: written into the squares where they fit; NaN where there is none.
-        shaded: which squares are the bluer the larger their number.
-        other: class of the other squares.
-        mark: row, column and side of the frame around some of them.
-        step: whose smallest number is white and whose largest is blue.
-    """
-    cell = min(67, SIDE / len(numbers))
-    letters = letters_in(cell - 2)
-    parts = (numbers - step.minimum) / (step.maximum - step.minimum or 1)
-    shades = SHADE * np.clip(np.nan_to_num(parts), 0, 1)
+    def __init__(self, side: int):
+        self.cell = min(67, SIDE / side)
 
-    def place(row: int, column: int, side: int = 1) -> Box:
-        return 4 + column * cell, TOP + row * cell, side * cell, side * cell
+    def box(self, row: int, column: int, side: int = 1) -> Box:
+        """Where some squares are, or one."""
+        return 4 + column * self.cell, TOP + row * self.cell, side * self.cell, side * self.cell
 
-    drawn = [text(4, 14, title, 14)]
-    for (row, column), number in np.ndenumerate(numbers):
-        x, y, *_ = square = place(row, column)
-        if shaded[row, column]:
-            drawn.append(box(square, "gap-square", fill_opacity=shades[row, column]))
-        else:
-            drawn.append(box(square, other))
-        if not np.isnan(number):
-            written = fit_number(format_number(number, 4 if cell > 36 else 2), number, letters)
-            if len(written) > letters:
-                written = "…"  # the exact result is under the picture
-            size = round(max(12, min(0.42 * cell, 1.45 * cell / max(len(written), 3))))
-            drawn.append(text(x + cell / 2, y + cell / 2, written, size, "middle"))
-    drawn.append(box(place(*mark), "gap-mark"))
-    return Panel(SIDE + 8, SIDE + TOP + 8, "".join(drawn))
+    def draw(
+        self,
+        numbers: np.ndarray,
+        shaded: np.ndarray,
+        other: str,
+        step: PoolStep,
+        touch: Callable[[int, int], dict[str, Any]],
+    ) -> str:
+        """Draw the squares.
+
+        Args:
+            numbers: written into the squares where they fit; NaN where there is none.
+            shaded: which squares are the bluer the larger their number.
+            other: class of the other squares.
+            step: whose smallest number is white and whose largest is blue.
+            touch: row and column of a square -> how it can be touched.
+        """
+        cell, letters = self.cell, letters_in(self.cell - 2)
+        parts = (numbers - step.minimum) / (step.maximum - step.minimum or 1)
+        shades = SHADE * np.clip(np.nan_to_num(parts), 0, 1)
+        drawn = []
+        for (row, column), number in np.ndenumerate(numbers):
+            x, y, *_ = square = self.box(row, column)
+            is_shaded = shaded[row, column]
+            class_, opacity = ("gap-square", shades[row, column]) if is_shaded else (other, None)
+            drawn.append(box(square, class_, fill_opacity=opacity, **touch(row, column)))
+            if not np.isnan(number):
+                written = fit_number(format_number(number, 4 if cell > 36 else 2), number, letters)
+                if len(written) > letters:
+                    written = "…"  # the exact result is under the picture
+                size = round(max(12, min(0.42 * cell, 1.45 * cell / max(len(written), 3))))
+                drawn.append(text(x + cell / 2, y + cell / 2, written, size, "middle"))
+        return "".join(drawn)
+
+    def panel(self, title: str, hint: str, drawn: str, mark: Box) -> Panel:
+        """Put a title above, say what can be done, and frame what is on view."""
+        svg = heading(14, title, hint, 4) + drawn + box(mark, "gap-mark")
+        return Panel(SIDE + 8, SIDE + TOP + 8, svg)
 
 
 class PoolLab(Lab):
@@ -294,7 +341,7 @@ class PoolLab(Lab):
             Button("roll", "Roll one column"),
             Button("shuffle", "Shuffle"),
             START_AGAIN,
-            Numbers("values", "The map: change any number", -MOST, MOST),
+            Numbers("values", "The map", -MOST, MOST),
         ]
         super().__init__(PoolState(values, **settings), controls)
 
@@ -327,12 +374,13 @@ class PoolLab(Lab):
         return nearest_state(self.value, **{**changes, "values": numbers})
 
     def limits(self, state: PoolState) -> dict[str, dict[str, Any]]:
-        """Say how far kernel, stride, padding and window go."""
+        """Say how far kernel, stride, padding and window go, and what would change nothing."""
         return {
             "kernel_size": {"high": state.size},
             "stride": {"high": state.size},
             "padding": {"high": state.kernel_size // 2},
             "window": {"high": len(state.windows) ** 2},
+            **{name: {"idle": self.press(name, state) == state} for name in ("global", "roll")},
         }
 
     def note(self, wanted: dict[str, Any], state: PoolState) -> str:

@@ -21,6 +21,7 @@ from gap_utils.svg import Frame, Panel, Pixels, box, element, letters_in, text
 from gap_utils.values import check_below, read_labels, read_names, read_whole_numbers
 from gap_utils.widgets.lab import START_AGAIN, Button, Lab, Slider
 from gap_utils.widgets.one_picture import (
+    Strip,
     best_class,
     check_input,
     for_showing,
@@ -293,6 +294,7 @@ class ShiftLab(Lab):
                 state, self._models, self._split, self._class_names, self._curves
             )
         )
+        self._strip = Strip(self._split.images)
         limits = -FARTHEST, FARTHEST
         controls = [
             *picture_slider(len(self._split)),
@@ -339,7 +341,7 @@ class ShiftLab(Lab):
 
     def draw(self, state: ShiftState) -> Frame:
         """Show the moved picture to the networks, and draw what they say."""
-        return draw_shift(self._reading(state))
+        return self._strip.above(draw_shift(self._reading(state)), state.picture)
 
     def press(self, name: str, state: ShiftState) -> ShiftState:
         """Bring the picture back to the middle."""
