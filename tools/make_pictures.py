@@ -1,8 +1,8 @@
-"""Make the moving picture of PoolLab and put it into the first lesson.
+"""Make the moving picture of PoolLab that the README and the first lesson show.
 
     python -m tools.make_pictures
 
-It writes docs/pool_lab.gif, which the README shows, and the same bytes into the lesson.
+It writes docs/pool_lab.gif, its width into the README, and both into the lesson.
 """
 
 from __future__ import annotations
@@ -16,11 +16,13 @@ from pathlib import Path
 import nbformat
 from PIL import Image
 
+from gap_utils.figures import SCALE
 from gap_utils.svg import Frame, picture_of
 from gap_utils.widgets import PoolLab
 
 ROOT = Path(__file__).parent.parent
 MOVING = ROOT / "docs" / "pool_lab.gif"
+README = ROOT / "README.md"
 LESSON = ROOT / "notebooks" / "00_start_here.ipynb"
 EACH, LAST = 1000, 4000  # how long a frame stays, in milliseconds
 PLAYS = 3  # then it rests: what moves for ever beside a text disturbs those who read it
@@ -64,14 +66,23 @@ def moving_picture(frames: Sequence[Frame]) -> bytes:
     return gif.getvalue()
 
 
+def put(text: str, old: str, new: str, width: int) -> str:
+    """Write the picture's address, `old` as a pattern, and its width into a text with an <img>."""
+    return re.sub(f'src="{old}" width=".*?"', f'src="{new}" width="{width}"', text)
+
+
 def main() -> None:
-    """Write the picture to its two places."""
+    """Write the picture, and show it in README and lesson."""
     gif = moving_picture(story())
+    width = Image.open(BytesIO(gif)).width // SCALE
     MOVING.write_bytes(gif)
+    address = MOVING.relative_to(ROOT).as_posix()
+    readme = README.read_text(encoding="utf-8")
+    README.write_text(put(readme, address, address, width), encoding="utf-8")
     lesson = nbformat.read(LESSON, as_version=4)
     cell = next(cell for cell in lesson.cells if IN_A_TEXT in cell.source)
     data = IN_A_TEXT + b64encode(gif).decode()
-    cell.source = re.sub(f'{IN_A_TEXT}[^"]*', data, cell.source)
+    cell.source = put(cell.source, f'{IN_A_TEXT}[^"]*', data, width)
     nbformat.write(lesson, LESSON)
     print(f"{MOVING.name}: {len(gif):,} bytes")
 

@@ -14,8 +14,8 @@ from PIL import Image, ImageSequence
 
 from gap_utils.figures import SCALE
 from gap_utils.svg import picture_of
-from make_pictures import IN_A_TEXT, LESSON, MOVING, moving_picture, story
-from nbval_pictures import ROOT, TOLERANCE, pinned_versions
+from make_pictures import IN_A_TEXT, LESSON, MOVING, README, moving_picture, story
+from nbval_pictures import TOLERANCE, pinned_versions
 
 AGAIN = "make the pictures again: python -m tools.make_pictures"
 
@@ -23,7 +23,7 @@ AGAIN = "make the pictures again: python -m tools.make_pictures"
 def test_readme_and_lesson_show_the_same_picture_at_its_size():
     lesson = nbformat.read(LESSON, as_version=4)
     (cell,) = (cell for cell in lesson.cells if IN_A_TEXT in cell.source)
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    readme = README.read_text(encoding="utf-8")
     gif = MOVING.read_bytes()
     width = Image.open(BytesIO(gif)).width // SCALE
     form = r'<img src="{}" width="(\d+)" alt="(.+)">'
