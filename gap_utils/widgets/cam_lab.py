@@ -24,8 +24,9 @@ from gap_utils.svg import (
     Frame,
     Panel,
     Pixels,
+    Readout,
     box,
-    letters_in,
+    heading,
     shorten,
     signed_colours,
     signed_levels,
@@ -44,6 +45,7 @@ from gap_utils.values import (
 from gap_utils.widgets.lab import START_AGAIN, Choice, Lab, Slider, Toggle
 from gap_utils.widgets.one_picture import (
     NO_NUMBER,
+    Strip,
     check_input,
     image_of,
     name_kind,
@@ -276,7 +278,7 @@ def _panel(comparison: Comparison, side: int) -> Panel:
     y = bar[1] + BAR + 11
     title = f"{('Left', 'Right')[side]}: {name}"
     drawn = [
-        text(EDGE, 14, title, 14, letters=letters_in(SIDE, 14)),
+        heading(14, title, "point at a square", SIDE, EDGE),
         *(_write_numbers(comparison, side) if comparison.has_numbers else ()),
         box(place, "gap-edge"),
         box(bar, "gap-edge"),
@@ -284,7 +286,9 @@ def _panel(comparison: Comparison, side: int) -> Panel:
         text(WIDTH / 2, y, zero, anchor="middle"),
         text(WIDTH - EDGE, y, f"for {_brief(limit, limit)}", anchor="end"),
     ]
-    return Panel(WIDTH, y + 11, "".join(drawn), layers)
+    names = [comparison.class_names[number] for number in comparison.classes]
+    readout = Readout(comparison.cams, place, names)
+    return Panel(WIDTH, y + 11, "".join(drawn), layers, readout)
 
 
 def _finer(levels: np.ndarray) -> np.ndarray:
@@ -357,7 +361,7 @@ class CamLab(Lab):
         **settings,
     ):
         check_input(model, images)
-        self._model, self._images = model, images
+        self._model, self._images, self._strip = model, images, Strip(images)
         self._head = self._find_head()
         self._count = len(self._head.bias)  # of the classes
         self._labels = None if labels is None else read_labels(labels, len(images), self._count)
@@ -391,7 +395,7 @@ class CamLab(Lab):
 
     def draw(self, state: CamState) -> Frame:
         """Draw both maps."""
-        return draw_cam(self.compare(state))
+        return self._strip.put_above(draw_cam(self.compare(state)), state.picture)
 
     def complete(self, state: CamState) -> CamState:
         """Raise ValueError if there is no such picture or class."""

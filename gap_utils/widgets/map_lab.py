@@ -22,6 +22,7 @@ from gap_utils.svg import (
     Frame,
     Panel,
     Pixels,
+    Readout,
     box,
     element,
     grey_levels,
@@ -42,6 +43,7 @@ from gap_utils.widgets.lab import START_AGAIN, Choice, Lab, Slider
 from gap_utils.widgets.map_reader import MapReader, Reading, Scale, layer_name, scale_of
 from gap_utils.widgets.one_picture import (
     NO_NUMBER,
+    Strip,
     best_class,
     for_showing,
     judge,
@@ -63,10 +65,12 @@ CHOICES = {  # of words: label and words
 ON_A_PAGE = 64  # maps
 WITH_NUMBERS = 16  # so many maps on a page have their numbers written beside them
 # CSS pixels
-HEIGHT, TOP = 338, 20  # of both panels; where picture and maps begin
+HEIGHT, TOP = 354, 36  # of both panels; where picture and maps begin
 WIDTH, MAPS = 300, 280  # of the maps: their panel's width, their height
 GAP, BAR, NUMBERS = 4, 4, 50  # between maps; the bar beside a map; the numbers beside the bar
-COLOURS = (56, 306, 188, 12)  # the colour bar
+COLOURS = (56, 322, 188, 12)  # the colour bar
+BACK = (WIDTH - 70, 13, 70, 22)  # leads from one map to all
+MOST_NUMBERS = 128**2  # of one map that can be read out where one points; squares of 2 pixels
 PICTURE, ROW, MOST_CLASSES = 184, 22, 5  # side of the picture; of the classes below it
 LONGEST_WORDS = (
     "layer4.1.relu_1 (MaxPool2d) gives 2048 maps of 28×28. Channel 2047, place 2047 by mean: "
@@ -246,6 +250,9 @@ def _picture_panel(shown: Shown, width: int) -> Panel:
                 text(4, y + 9, shown.class_names[number], letters=letters_in(width - 44)),
                 text(width - 4, y + 9, f"{share:.0%}", anchor="end"),
             ]
+            if shown.are_logits:
+                place = int(np.flatnonzero(shown.order == number)[0])
+                drawn.append(_touch((0, y, width, ROW - 4), number, {"place": place}))
             y += ROW
     return Panel(width, HEIGHT, "".join(drawn), [Pixels(grey_levels(image), place, "grey")])
 
@@ -262,18 +269,47 @@ def _maps_panel(shown: Shown) -> Panel:
     pixels, places = _page(reading, tuple(shown.page.tolist()), state.scale)
     drawn = [box(place, "gap-edge") for place in places]
     drawn.append(_draw_bars(shown.numbers, reading.scale.limit / 50, shown.page, places))
+    readout = None
     if state.view == "one map":
-        title = f"map {channel}, bar: {state.pool}; framed: max"
+        title, hint = f"map {channel}, bar: {state.pool}; framed: max", ""
         drawn += _explain_map(shown, places[0])
+        if len(reading.maps) > 1:
+            drawn += _draw_back()
+        if reading.maps[channel].size <= MOST_NUMBERS:
+            hint, readout = "point at a square", Readout(reading.maps[[channel]], places[0])
     else:
-        title = f"bars: {state.pool}"
+        title, hint = f"bars: {state.pool}", "click a map to mark it, again: it alone"
         drawn.append(box(places[state.place % ON_A_PAGE], "gap-frame"))
         if _has_numbers(len(places)):
             title += "; beside: number, mean, max"
             drawn += _write_numbers(shown, places)
+        drawn += _touch_maps(shown, places)
     colours = COLOUR_BAR if reading.scale.lowest < 0 else COLOUR_BAR[:, ZERO:]
-    svg = "".join([text(0, 9, title), *drawn, *_explain_colours(shown)])
-    return Panel(WIDTH, HEIGHT, svg, [pixels, Pixels(colours, COLOURS)])
+    above = text(0, 9, title) + text(0, 25, hint, class_="gap-live")
+    svg = "".join([above, *drawn, *_explain_colours(shown)])
+    return Panel(WIDTH, HEIGHT, svg, [pixels, Pixels(colours, COLOURS)], readout)
+
+
+def _touch(place: Box, channel: int, fields: dict[str, Any]) -> str:
+    """Let a place be clicked on, and light up with all that is of the same channel."""
+    return box(place, "gap-unseen", data_link=f"map{channel}", data_set=fields)
+
+
+def _touch_maps(shown: Shown, places: Sequence[Box]) -> list[str]:
+    """Let a click mark a map, and another on it show it alone."""
+    first = shown.state.place // ON_A_PAGE * ON_A_PAGE
+    fields = [{"place": first + n} for n in range(len(places))]
+    fields[shown.state.place - first] = {"view": VIEWS[1]}
+    return [*map(_touch, places, shown.page, fields)]
+
+
+def _draw_back() -> list[str]:
+    x, y, width, height = BACK
+    return [
+        box(BACK, "gap-edge gap-live", rx=4),
+        text(x + width / 2, y + height / 2, VIEWS[0], anchor="middle", class_="gap-live"),
+        box(BACK, "gap-unseen", rx=4, data_set={"view": VIEWS[0]}),
+    ]
 
 
 @lru_cache(maxsize=2)  # the same while another map is marked
@@ -440,7 +476,7 @@ class MapLab(Lab):
         **settings,
     ):
         self._reader = MapReader(model, images, layers)
-        self._images = images
+        self._images, self._strip = images, Strip(images)
         known = self._reader.classes
         self._labels = None if labels is None else read_labels(labels, len(images), known or inf)
         self._class_names = read_names(class_names, known or max(self._labels or [-1]) + 1)
@@ -482,7 +518,8 @@ class MapLab(Lab):
 
     def draw(self, state: MapState) -> Frame:
         """Draw picture and maps; without classes below it, the picture is larger."""
-        return draw_maps(self.shown(state), PICTURE if self._reader.classes else WIDTH)
+        frame = draw_maps(self.shown(state), PICTURE if self._reader.classes else WIDTH)
+        return self._strip.put_above(frame, state.picture)
 
     def complete(self, state: MapState) -> MapState:
         """Begin at the first layer that is not pooled yet; refuse what this lab has not."""

@@ -142,7 +142,7 @@ class Strip:
         self._images = images
         self._row = lru_cache(4)(self._read_row)
 
-    def above(self, frame: Frame, picture: int) -> Frame:
+    def put_above(self, frame: Frame, picture: int) -> Frame:
         """Put the row with that picture above a frame; a single picture needs none."""
         count = len(self._images)
         if count == 1:
@@ -150,22 +150,21 @@ class Strip:
         first = picture // IN_A_ROW * IN_A_ROW
         last = min(first + IN_A_ROW, count) - 1
         boxes = [
-            (ARROW + THUMBNAIL * n + 2, 2, THUMBNAIL - 4, THUMBNAIL - 4)
-            for n in range(last - first + 1)
+            (THUMBNAIL * n + 2, 2, THUMBNAIL - 4, THUMBNAIL - 4) for n in range(last - first + 1)
         ]
         drawn = [
             box(place, "gap-edge", data_set={"picture": first + n}) for n, place in enumerate(boxes)
         ]
         drawn.append(box(boxes[picture - first], "gap-mark"))
         if first > 0:
-            drawn += _arrow(2, -1, first - 1)
+            drawn += _arrow(ROW - 2 * ARROW, -1, first - 1)
         if last + 1 < count:
-            drawn += _arrow(ROW - 2, 1, last + 1)
+            drawn += _arrow(ROW - ARROW, 1, last + 1)
         levels = self._row(first)
         x, y, _, height = boxes[0]
         pixels = Pixels(levels, (x - 2, y - 2, THUMBNAIL * len(boxes), height + 4), "grey")
-        panel = Panel(ROW, THUMBNAIL, "".join(drawn), [pixels], alone=True)
-        return replace(frame, panels=[panel, *frame.panels])
+        panel = Panel(ROW, THUMBNAIL, "".join(drawn), [pixels], above=True)
+        return replace(frame, panels=[*frame.panels, panel])
 
     def _read_row(self, first: int) -> np.ndarray:
         """Put the pictures from `first` on side by side, each in a square with an edge."""
@@ -177,11 +176,11 @@ class Strip:
         return np.concatenate(squares, axis=1)
 
 
-def _arrow(tip: float, way: int, picture: int) -> list[str]:
-    """Draw an arrow that leads to a picture of the next row."""
-    middle, length = THUMBNAIL / 2, way * (ARROW - 5)
-    shape = f"M{tip} {middle}l{-length} -7v14z"
-    place = (tip - length if way > 0 else tip) - 2, 0, ARROW - 1, THUMBNAIL
+def _arrow(left: float, way: int, picture: int) -> list[str]:
+    """Draw an arrow that leads to a picture of another row."""
+    middle, half = left + ARROW / 2, way * (ARROW / 2 - 2)
+    shape = f"M{middle + half} {THUMBNAIL / 2}l{-2 * half} -7v14z"
+    place = left, 0, ARROW, THUMBNAIL
     return [
         element("path", d=shape, class_="gap-dark"),
         box(place, "gap-unseen", data_set={"picture": picture}),

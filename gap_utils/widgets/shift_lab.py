@@ -341,7 +341,7 @@ class ShiftLab(Lab):
 
     def draw(self, state: ShiftState) -> Frame:
         """Show the moved picture to the networks, and draw what they say."""
-        return self._strip.above(draw_shift(self._reading(state)), state.picture)
+        return self._strip.put_above(draw_shift(self._reading(state)), state.picture)
 
     def press(self, name: str, state: ShiftState) -> ShiftState:
         """Bring the picture back to the middle."""
