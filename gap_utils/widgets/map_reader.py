@@ -12,7 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gap_utils.widgets.one_picture import check_input, find_logits, name_kind, show_picture
+from gap_utils.widgets.one_picture import (
+    Epochs,
+    check_input,
+    find_logits,
+    name_kind,
+    show_picture,
+)
 
 READINGS = 4  # are kept: another map is marked of the same; what comes again the page has kept
 # more than so many times the 99th percentile is beyond a scale of colours; among few
@@ -77,20 +83,23 @@ class MapReader:
         model: any module that takes pictures; left as it was.
         images: shape (N, C, H, W).
         layers: as in `capture_activations`; when None, all modules without children.
+        run: as in `Epochs`.
 
     Attributes:
+        epochs: the network at each epoch of the run.
         layers: name -> kind and shape of its maps, such as ("ReLU", (8, 28, 28)), in the
             order of the calls.
         classes: how many logits the network gives; None where that is another thing.
-        read: a function of picture and layer that gives a `Reading`.
+        read: a function of picture, layer and maybe epoch that gives a `Reading`.
 
     Raises:
-        ValueError: if there are no pictures, or no layer gives maps (1, C, H, W) for one.
+        ValueError: if there are no pictures, no layer gives maps (1, C, H, W) for one, or the
+            run is not one of this network.
     """
 
-    def __init__(self, model: nn.Module, images: Tensor, layers=None):
+    def __init__(self, model: nn.Module, images: Tensor, layers=None, run=None):
         check_input(model, images)
-        self._model, self._images = model, images
+        self.epochs, self._images = Epochs(model, run), images
         if layers is None:
             layers = [name for name, module in model.named_modules() if not any(module.children())]
         maps, output = self._run(0, layers)
@@ -109,12 +118,13 @@ class MapReader:
             )
         self.read = lru_cache(READINGS)(self._read)
 
-    def _run(self, picture: int, layers) -> tuple[dict, object]:
-        return show_picture(self._model, self._images[picture : picture + 1], layers)
+    def _run(self, picture: int, layers, epoch: int | None = None) -> tuple[dict, object]:
+        model = self.epochs.at(epoch)
+        return show_picture(model, self._images[picture : picture + 1], layers)
 
-    def _read(self, picture: int, layer: str) -> Reading:
+    def _read(self, picture: int, layer: str, epoch: int | None = None) -> Reading:
         """Read one layer's maps for a picture."""
-        captured, output = self._run(picture, layer)
+        captured, output = self._run(picture, layer, epoch)
         given = captured.get(layer)
         if not _are_maps(given):
             raise ValueError(
