@@ -42,13 +42,16 @@ from gap_utils.values import (
 from gap_utils.widgets.lab import START_AGAIN, Choice, Lab, Slider
 from gap_utils.widgets.map_reader import MapReader, Reading, Scale, layer_name, scale_of
 from gap_utils.widgets.one_picture import (
+    NEXT_WRONG,
     NO_NUMBER,
     Strip,
     best_class,
     for_showing,
     judge,
+    next_wrong,
     picture_slider,
     say_best,
+    say_epoch,
     softmax,
 )
 
@@ -95,9 +98,13 @@ class MapState:
     scale: str = SCALES[0]  # of the colours, "one for all maps" or "each map its own"
     pool: str = POOLS[0]  # what the bar beside a map shows, its "mean" or its "max"
     sort: str = ORDERS[0]  # order of the maps: "index", or largest "mean" or "max" first
+    # how many epochs of the lab's run the network has behind it; None for all, or without a run
+    epoch: int | None = None
 
     def __post_init__(self):
         read_whole_numbers(self, picture=(0,), place=(0,))
+        if self.epoch is not None:
+            read_whole_numbers(self, epoch=(0,))
         for name, (_, words) in CHOICES.items():
             if getattr(self, name) not in words:
                 options = " or ".join(map(repr, words))
@@ -114,6 +121,7 @@ class Shown:
     image: np.ndarray  # the picture, shape (H, W), the mean over its channels
     label: int | None  # its class number; None where it is not known
     class_names: Sequence[str]  # of the class numbers
+    epochs: int | None = None  # how many the run has; None without one
 
     @cached_property
     def order(self) -> np.ndarray:
@@ -126,7 +134,15 @@ class Shown:
     @property
     def numbers(self) -> np.ndarray:
         """What the bars show: the mean or the maximum of each channel's map."""
-        return self.reading.means if self.state.pool == "mean" else self.reading.maxima
+        return self._pooled(self.reading)
+
+    @property
+    def last_numbers(self) -> np.ndarray:
+        """The same after the last epoch, where there are epochs; the bars share their scale."""
+        return self._pooled(self.reading.last or self.reading)
+
+    def _pooled(self, reading: Reading) -> np.ndarray:
+        return reading.means if self.state.pool == "mean" else reading.maxima
 
     @property
     def channel(self) -> int:
@@ -171,8 +187,10 @@ def describe_maps(shown: Shown) -> str:
     state, reading, channel = shown.state, shown.reading, shown.channel
     count, height, width = reading.maps.shape
     place = "" if state.sort == "index" else f", place {state.place} by {state.sort}"
+    when = say_epoch(state.epoch, shown.epochs)
+    layer = state.layer or ("the whole model" if when else "The whole model")
     said = (
-        f"{state.layer or 'The whole model'} ({shown.kind}) gives {count} maps of "
+        f"{when}{layer} ({shown.kind}) gives {count} maps of "
         f"{height}×{width}. Channel {channel}{place}: mean {_number(reading.means[channel])}, "
         f"max {_number(reading.maxima[channel])}."
     )
@@ -222,6 +240,7 @@ def draw_maps(shown: Shown, width: int = PICTURE) -> Frame:
     )
     longest = max(shown.class_names, key=len, default="")[:40]
     room = [line.format(longest) for line in LONGEST_WORDS]
+    room[0] = say_epoch(shown.epochs, shown.epochs) + room[0]
     return Frame([_picture_panel(shown, width), _maps_panel(shown)], words, said.strip(), room=room)
 
 
@@ -251,8 +270,8 @@ def _picture_panel(shown: Shown, width: int) -> Panel:
                 text(width - 4, y + 9, f"{share:.0%}", anchor="end"),
             ]
             if shown.are_logits:
-                place = int(np.flatnonzero(shown.order == number)[0])
-                drawn.append(_touch((0, y, width, ROW - 4), number, {"place": place}))
+                rank = int(np.flatnonzero(shown.order == number)[0])
+                drawn.append(_touch((0, y, width, ROW - 4), number, {"place": rank}))
             y += ROW
     return Panel(width, HEIGHT, "".join(drawn), [Pixels(grey_levels(image), place, "grey")])
 
@@ -268,7 +287,7 @@ def _maps_panel(shown: Shown) -> Panel:
     state, reading, channel = shown.state, shown.reading, shown.channel
     pixels, places = _page(reading, tuple(shown.page.tolist()), state.scale)
     drawn = [box(place, "gap-edge") for place in places]
-    drawn.append(_draw_bars(shown.numbers, reading.scale.limit / 50, shown.page, places))
+    drawn.append(_draw_bars(shown, places))
     readout = None
     if state.view == "one map":
         title, hint = f"map {channel}, bar: {state.pool}; framed: max", ""
@@ -364,16 +383,15 @@ def _arrange(levels: np.ndarray) -> tuple[Pixels, list[Box]]:
     return Pixels(mosaic, (0, TOP, columns * step[0], rows * step[1])), boxes
 
 
-def _draw_bars(
-    numbers: np.ndarray, least: float, channels: Sequence[int], places: Sequence[Box]
-) -> str:
-    """Draw a bar beside each map, all to one scale, up from zero or down; `least` is never long."""
-    finite = numbers[np.isfinite(numbers)].astype(float)
-    low, high = finite.min(initial=0), finite.max(initial=0)
-    numbers = np.nan_to_num(numbers.astype(float), nan=0, posinf=high, neginf=low)
-    span = max(high - low, least) or 1.0
+def _draw_bars(shown: Shown, places: Sequence[Box]) -> str:
+    """Draw a bar beside each map, all to one scale, up from zero or down."""
+    scaled = shown.last_numbers[np.isfinite(shown.last_numbers)].astype(float)
+    low, high = scaled.min(initial=0), scaled.max(initial=0)
+    numbers = np.nan_to_num(shown.numbers.astype(float), nan=0, posinf=high, neginf=low)
+    numbers = np.clip(numbers, low, high)
+    span = max(high - low, shown.reading.scale.limit / 50) or 1.0  # next to nothing stays short
     pale, dark = [], []
-    for channel, (x, y, width, height) in zip(channels, places, strict=True):
+    for channel, (x, y, width, height) in zip(shown.page, places, strict=True):
         x += width + 2
         ends = [height * (high - number) / span for number in (0.0, numbers[channel])]
         first = min(*ends, height - 1)  # a bar of nothing is a line
@@ -421,7 +439,9 @@ def _explain_colours(shown: Shown) -> list[str]:
     limit, (left, top, width, height) = shown.scale.limit, COLOURS
     lowest = -limit if shown.reading.scale.lowest < 0 else 0.0
     zero = left if lowest == 0 else left + width / 2
-    whose = "all maps," if shown.state.scale == SCALES[0] else f"map {shown.channel} only:"
+    whose = "all maps," if shown.state.epoch is None else "all maps and epochs,"
+    if shown.state.scale != SCALES[0]:
+        whose = f"map {shown.channel} only:"
     return [
         box(COLOURS, "gap-edge"),
         element("path", d=f"M{zero} {top}v{height + 3}", class_="gap-line-dark"),
@@ -446,19 +466,22 @@ class MapLab(Lab):
     Args:
         model: a network that takes pictures; in evaluation mode while it is read, and left
             as it was. After more training, make a new lab: this one and its page
-            keep what they have read.
+            keep what they have read. With a run only its weights are read.
         images: shape (N, C, H, W).
         labels: class numbers of the pictures, shape (N,); None if they are not known.
         class_names: of the class numbers; when None, the numbers themselves.
         layers: which to offer, as in `capture_activations`; when None, all modules without
             children that give maps.
-        picture, layer, place, view, scale, pool, sort: as in `MapState`.
+        run: what `fit(model, ..., keep_epochs=True)` returned, to look at the network before
+            training and after each epoch.
+        picture, layer, place, view, scale, pool, sort, epoch: as in `MapState`.
 
     Attributes:
         value: the `MapState` on view; it can be set. `lab.set(place=3)` changes single fields.
 
     Raises:
-        ValueError: if pictures, labels and names do not fit, or a setting is not possible.
+        ValueError: if pictures, labels and names do not fit, a setting is not possible, or the
+            run has no weights or is that of another network.
 
     Example:
         >>> import torch
@@ -473,9 +496,10 @@ class MapLab(Lab):
         labels: Sequence[int] | Tensor | None = None,
         class_names: Sequence[str] | None = None,
         layers=None,
+        run=None,
         **settings,
     ):
-        self._reader = MapReader(model, images, layers)
+        self._reader = MapReader(model, images, layers, run)
         self._images, self._strip = images, Strip(images)
         known = self._reader.classes
         self._labels = None if labels is None else read_labels(labels, len(images), known or inf)
@@ -486,12 +510,14 @@ class MapLab(Lab):
         ]
         controls = [
             *picture_slider(len(images)),
+            *self._reader.epochs.slider(),
             *([Choice("layer", "Layer", offered, main=True)] * (len(offered) > 1)),
             Slider("place", "Map", 0, 0, main=True),
             *(
                 Choice(name, label, [(word, word) for word in words])
                 for name, (label, words) in CHOICES.items()
             ),
+            *([NEXT_WRONG] * bool(known and self._labels and len(images) > 1)),
             START_AGAIN,
         ]
         super().__init__(MapState(**settings), controls)
@@ -499,9 +525,10 @@ class MapLab(Lab):
     def __repr__(self) -> str:
         state = self.value
         kind, _ = self._reader.layers[state.layer]
-        count, height, width = self._reader.read(state.picture, state.layer).maps.shape
+        count, height, width = self._read(state).maps.shape
+        when = "" if state.epoch is None else f"epoch {state.epoch} of {self._reader.epochs.last}, "
         return (
-            f"MapLab(picture {state.picture}, {layer_name(state.layer)} ({kind}): "
+            f"MapLab(picture {state.picture}, {when}{layer_name(state.layer)} ({kind}): "
             f"{count} maps of {height}×{width})"
         )
 
@@ -510,10 +537,11 @@ class MapLab(Lab):
         return Shown(
             state,
             self._reader.layers[state.layer][0],
-            self._reader.read(state.picture, state.layer),
+            self._read(state),
             for_showing(self._images[state.picture]).mean(0),
             None if self._labels is None else self._labels[state.picture],
             self._class_names,
+            self._reader.epochs.last,
         )
 
     def draw(self, state: MapState) -> Frame:
@@ -527,6 +555,7 @@ class MapLab(Lab):
         if state.layer is None:
             names = [name for name, (_, size) in layers.items() if size[1:] > (1, 1)]
             state = replace(state, layer=(names or [*layers])[0])
+        state = replace(state, epoch=self._reader.epochs.complete(state.epoch))
         check_below("picture", state.picture, len(self._images))
         if state.layer not in [*layers]:  # it may be anything
             names = ", ".join(map(repr, layers))
@@ -534,9 +563,20 @@ class MapLab(Lab):
         check_below("place", state.place, self._count(state))
         return state
 
+    def press(self, name: str, state: MapState) -> MapState:
+        """Go to the next picture that the network gets wrong."""
+        if name != NEXT_WRONG.name:
+            return super().press(name, state)
+        models = [self._reader.epochs.at(state.epoch)]
+        picture = next_wrong(models, self._images, self._labels, state.picture)
+        return self.from_fields({**self.to_fields(state), "picture": picture})
+
+    def _read(self, state: MapState) -> Reading:
+        return self._reader.read(state.picture, state.layer, state.epoch)
+
     def _count(self, state: MapState) -> int:
         """How many maps the layer gives for the picture."""
-        return len(self._reader.read(state.picture, state.layer).maps)
+        return len(self._read(state).maps)
 
     def from_fields(self, values: dict[str, Any]) -> MapState:
         """Mark the last map where the layer has fewer than the place asked for."""
@@ -546,7 +586,7 @@ class MapLab(Lab):
 
     def limits(self, state: MapState) -> dict[str, dict[str, Any]]:
         """Say how many maps there are, and hide what makes no difference."""
-        count, *size = self._reader.read(state.picture, state.layer).maps.shape
+        count, *size = self._read(state).maps.shape
         single = {"hidden": count == 1}
         return {
             "place": {"high": count - 1, **single},
