@@ -48,8 +48,11 @@ from gap_utils.widgets.one_picture import (
     NO_NUMBER,
     Epochs,
     Strip,
+    best_class,
     check_input,
+    draw_verdict,
     image_of,
+    judge,
     name_kind,
     next_wrong,
     read_logits,
@@ -67,6 +70,7 @@ MOST_NUMBERS = 8  # rows or columns of a map whose numbers are written out
 # CSS pixels
 SIDE, EDGE, TOP = 272, 4, 28  # of a map: how wide it may be, and where it begins
 BAR = 18  # how high the bar of colours is
+VERDICT = 76  # how wide "right" or "wrong" is
 WIDTH = SIDE + 2 * EDGE
 
 
@@ -272,7 +276,7 @@ def draw_cam(comparison: Comparison) -> Frame:
 def _panel(comparison: Comparison, side: int) -> Panel:
     """Draw a map with its class above and the scale below; its numbers are in the words."""
     state, cam, limit = comparison.state, comparison.cams[side], comparison.limit
-    place, name = comparison.box, comparison.class_names[comparison.classes[side]]
+    place, bar = comparison.box, (EDGE, TOP + ceil(comparison.box[3]) + 8, SIDE, BAR)
     levels, layers = signed_levels(cam, limit), []
     smooth = state.smooth and state.view != "contributions" and levels.shape == cam.shape
     if smooth:
@@ -282,15 +286,14 @@ def _panel(comparison: Comparison, side: int) -> Panel:
         palette, part, zero = "overlay", state.strength / 100, "0: picture"
         image, grey = comparison.explanation.image, comparison.explanation.grey
         soft = 2 * max(grey.shape) > SIDE  # fewer pixels are shown as squares
-        layers.append(Pixels(image, place, "grey", smooth=soft))
-        layers.append(Pixels(grey, place, "pale", part, soft))
+        usual = np.uint8([[grey.mean()]])  # so that 0 looks alike on the bar
+        layers += [Pixels(image, place, "grey", smooth=soft), Pixels(usual, bar, "grey")]
+        layers += [Pixels(grey, place, "pale", part, soft), Pixels(usual, bar, "pale", part)]
     layers.append(Pixels(levels, place, palette, part, smooth))
-    bar = EDGE, TOP + ceil(place[3]) + 8, SIDE, BAR
     layers.append(Pixels(COLOUR_BAR, bar, palette, part))
     y = bar[1] + BAR + 11
-    title = f"{('Left', 'Right')[side]}: {name}"
     drawn = [
-        heading(14, title, "point at a square", SIDE, EDGE),
+        _write_title(comparison, side),
         *(_write_numbers(comparison, side) if comparison.has_numbers else ()),
         box(place, "gap-edge"),
         box(bar, "gap-edge"),
@@ -301,6 +304,18 @@ def _panel(comparison: Comparison, side: int) -> Panel:
     names = [comparison.class_names[number] for number in comparison.classes]
     readout = Readout(comparison.cams, place, names)
     return Panel(WIDTH, y + 11, "".join(drawn), layers, readout)
+
+
+def _write_title(comparison: Comparison, side: int) -> str:
+    """Write the class, and at what the network says whether that is right."""
+    number, label = comparison.classes[side], comparison.label
+    probabilities = comparison.explanation.probabilities
+    width, verdict = SIDE, ""
+    if label is not None and number == best_class(probabilities):
+        place = WIDTH - EDGE - VERDICT, 4, VERDICT, 20
+        width, verdict = SIDE - VERDICT - 8, draw_verdict(place, judge(probabilities, label))
+    title = f"{('Left', 'Right')[side]}: {comparison.class_names[number]}"
+    return heading(14, title, "point at a square", width, EDGE) + verdict
 
 
 def _finer(levels: np.ndarray) -> np.ndarray:

@@ -46,6 +46,7 @@ from gap_utils.widgets.one_picture import (
     NO_NUMBER,
     Strip,
     best_class,
+    draw_verdict,
     for_showing,
     judge,
     next_wrong,
@@ -72,11 +73,11 @@ HEIGHT, TOP = 354, 36  # of both panels; where picture and maps begin
 WIDTH, MAPS = 300, 280  # of the maps: their panel's width, their height
 GAP, BAR, NUMBERS = 4, 4, 50  # between maps; the bar beside a map; the numbers beside the bar
 COLOURS = (56, 322, 188, 12)  # the colour bar
-BACK = (WIDTH - 70, 13, 70, 22)  # leads from one map to all
+BACK = (WIDTH - 70, 15, 70, 20)  # leads from one map to all
 MOST_NUMBERS = 128**2  # of one map that can be read out where one points; squares of 2 pixels
 PICTURE, ROW, MOST_CLASSES = 184, 22, 5  # side of the picture; of the classes below it
 LONGEST_WORDS = (
-    "layer4.1.relu_1 (MaxPool2d) gives 2048 maps of 28×28. Channel 2047, place 2047 by mean: "
+    "layer4.1.relu_1 (MaxPool2d) gives 2048 maps of 28×28. Map 2047, place 2047 by mean: "
     "mean -12.34, max -12.34. Its mean is the logit of {0}, -12.34. The network says {0} (100%), "
     "wrong: it is {0}.",
     "The colours end at ±12.34. Numbers beyond it have a white corner: 12, as far as -123.45.",
@@ -191,7 +192,7 @@ def describe_maps(shown: Shown) -> str:
     layer = state.layer or ("the whole model" if when else "The whole model")
     said = (
         f"{when}{layer} ({shown.kind}) gives {count} maps of "
-        f"{height}×{width}. Channel {channel}{place}: mean {_number(reading.means[channel])}, "
+        f"{height}×{width}. Map {channel}{place}: mean {_number(reading.means[channel])}, "
         f"max {_number(reading.maxima[channel])}."
     )
     if shown.are_logits:
@@ -236,7 +237,7 @@ def draw_maps(shown: Shown, width: int = PICTURE) -> Frame:
     words = describe_maps(shown), describe_scale(shown.scale)
     said = (
         f"Picture {state.picture}{name}. {words[0]} "
-        f"Mean and max of each map shown, by channel: {'; '.join(rows)}. {words[1]}"
+        f"Mean and max of each map shown: {'; '.join(rows)}. {words[1]}"
     )
     longest = max(shown.class_names, key=len, default="")[:40]
     room = [line.format(longest) for line in LONGEST_WORDS]
@@ -256,11 +257,12 @@ def _picture_panel(shown: Shown, width: int) -> Panel:
     probabilities = shown.probabilities
     if probabilities is not None:
         known = best_class(probabilities) is not None
-        verdict = "the network says" if known else f"it says {NO_NUMBER}"
-        if known and shown.label is not None:
-            verdict = f"the network is {judge(probabilities, shown.label)}"
+        said = "the network says" if known else f"it says {NO_NUMBER}"
         y = TOP + width + 24
-        drawn.append(text(0, y - 12, verdict))
+        if known and shown.label is not None:
+            said, judged = "the network is", judge(probabilities, shown.label)
+            drawn.append(draw_verdict((width - 82, y - 22, 82, 20), judged))
+        drawn.append(text(0, y - 12, said))
         for number in np.argsort(-probabilities, kind="stable")[: MOST_CLASSES * known]:
             share = float(probabilities[number])
             drawn += [
@@ -271,7 +273,7 @@ def _picture_panel(shown: Shown, width: int) -> Panel:
             ]
             if shown.are_logits:
                 rank = int(np.flatnonzero(shown.order == number)[0])
-                drawn.append(_touch((0, y, width, ROW - 4), number, {"place": rank}))
+                drawn.append(box((0, y, width, ROW - 4), "gap-unseen", **_touch(number, rank)))
             y += ROW
     return Panel(width, HEIGHT, "".join(drawn), [Pixels(grey_levels(image), place, "grey")])
 
@@ -286,40 +288,39 @@ def _maps_panel(shown: Shown) -> Panel:
     """The maps with a bar beside each, and the colour bar."""
     state, reading, channel = shown.state, shown.reading, shown.channel
     pixels, places = _page(reading, tuple(shown.page.tolist()), state.scale)
-    drawn = [box(place, "gap-edge") for place in places]
+    touches = _touch_maps(shown) if state.view == VIEWS[0] else [{}]
+    drawn = [box(place, "gap-edge", **touch) for place, touch in zip(places, touches, strict=True)]
     drawn.append(_draw_bars(shown, places))
     readout = None
     if state.view == "one map":
         title, hint = f"map {channel}, bar: {state.pool}; framed: max", ""
         drawn += _explain_map(shown, places[0])
-        if len(reading.maps) > 1:
-            drawn += _draw_back()
+        drawn += _draw_back()
         if reading.maps[channel].size <= MOST_NUMBERS:
             hint, readout = "point at a square", Readout(reading.maps[[channel]], places[0])
     else:
         title, hint = f"bars: {state.pool}", "click a map to mark it, again: it alone"
         drawn.append(box(places[state.place % ON_A_PAGE], "gap-frame"))
         if _has_numbers(len(places)):
-            title += "; beside: number, mean, max"
+            title += "; beside: map, mean, max"
             drawn += _write_numbers(shown, places)
-        drawn += _touch_maps(shown, places)
     colours = COLOUR_BAR if reading.scale.lowest < 0 else COLOUR_BAR[:, ZERO:]
     above = text(0, 9, title) + text(0, 25, hint, class_="gap-live")
     svg = "".join([above, *drawn, *_explain_colours(shown)])
     return Panel(WIDTH, HEIGHT, svg, [pixels, Pixels(colours, COLOURS)], readout)
 
 
-def _touch(place: Box, channel: int, fields: dict[str, Any]) -> str:
-    """Let a place be clicked on, and light up with all that is of the same channel."""
-    return box(place, "gap-unseen", data_link=f"map{channel}", data_set=fields)
+def _touch(channel: int, place: int) -> dict[str, Any]:
+    """Let a click mark a map; and light up with all that is of the same channel."""
+    return {"data_link": f"map{channel}", "data_set": {"place": place}}
 
 
-def _touch_maps(shown: Shown, places: Sequence[Box]) -> list[str]:
-    """Let a click mark a map, and another on it show it alone."""
+def _touch_maps(shown: Shown) -> list[dict[str, Any]]:
+    """Let a click mark a map of the page, and another on it show it alone."""
     first = shown.state.place // ON_A_PAGE * ON_A_PAGE
-    fields = [{"place": first + n} for n in range(len(places))]
-    fields[shown.state.place - first] = {"view": VIEWS[1]}
-    return [*map(_touch, places, shown.page, fields)]
+    touches = [_touch(channel, first + n) for n, channel in enumerate(shown.page)]
+    touches[shown.state.place - first]["data_set"] = {"view": VIEWS[1]}
+    return touches
 
 
 def _draw_back() -> list[str]:
@@ -512,7 +513,7 @@ class MapLab(Lab):
             *picture_slider(len(images)),
             *self._reader.epochs.slider(),
             *([Choice("layer", "Layer", offered, main=True)] * (len(offered) > 1)),
-            Slider("place", "Map", 0, 0, main=True),
+            Slider("place", "Place", 0, 0, main=True),
             *(
                 Choice(name, label, [(word, word) for word in words])
                 for name, (label, words) in CHOICES.items()
@@ -599,4 +600,4 @@ class MapLab(Lab):
         """Say where another map is marked than was asked for."""
         if wanted["place"] == state.place:
             return ""
-        return f"The map is now {state.place}: {layer_name(state.layer)} has no more."
+        return f"The place is now {state.place}: {layer_name(state.layer)} has no more."

@@ -11,8 +11,11 @@ def elements(panel, name):
 
 
 def shown(line):
-    """What is read of a text element; the whole of what was cut is in its tooltip."""
-    return line[-1].tail if len(line) else line.text
+    """What is read of a text element; the whole of what was cut is in its tooltip.
+
+    What can be done there is not read where it cannot be done.
+    """
+    return line[0].tail if len(line) and line[0].tag == "title" else line.text
 
 
 def texts(panel):
@@ -28,6 +31,11 @@ def check_letters(panel):
         left = x - {"middle": width / 2, "end": width}.get(line.get("text-anchor"), 0)
         assert size >= 12, words
         assert -2 <= left <= left + width <= panel.width + 2, f"{words!r} leaves its panel"
+
+
+def below(frame):
+    """The panels but the row of small pictures above them."""
+    return [panel for panel in frame.panels if not panel.above]
 
 
 def control(lab, name):

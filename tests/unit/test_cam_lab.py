@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from frames import check_letters, control, elements, move, texts
+from frames import below, check_letters, control, elements, move, texts
 from gap_utils.data import CLASS_NAMES, load_fashion_mnist
 from gap_utils.models import load_trained
 from gap_utils.svg import signed_colours
@@ -144,17 +144,17 @@ def overlay(base, contribution, strength):
 @pytest.mark.parametrize("strength", [0, 60, 100])
 def test_the_overlay_by_its_formula(strength):
     lab = tiny_lab(strength=strength)
-    for panel, cam in zip(lab.frame.panels, compared(lab).cams, strict=True):
-        seen = blend(panel.pixels[:3])
+    for panel, cam in zip(below(lab.frame), compared(lab).cams, strict=True):
+        seen = blend(panel.pixels[:5:2])
         for place, base in zip(np.ndindex(2, 2), [255, 85, 170, 0], strict=True):
             assert seen[place] == pytest.approx(overlay(base, cam[place], strength / 100), abs=2)
-    left, right = (panel.pixels for panel in lab.frame.panels)
-    assert (blend(left[:3]) == blend(right[:3])).all() is np.bool_(strength == 0)
+    left, right = (panel.pixels for panel in below(lab.frame))
+    assert (blend(left[:5:2]) == blend(right[:5:2])).all() is np.bool_(strength == 0)
 
 
 def test_the_scale_has_the_colours_of_the_maps():
     overlaid = tiny_lab(strength=60).frame.panels[0]
-    maps, scale = overlaid.pixels[2:]
+    maps, scale = overlaid.pixels[4:]
     assert (maps.palette, maps.opacity) == (scale.palette, scale.opacity) == ("overlay", 0.6)
     assert scale.colours()[0, [0, 125, 250], 3].tolist() == [255, 0, 255]  # 0 shows what is below
     assert "0: picture" in texts(overlaid)
@@ -173,8 +173,8 @@ def test_the_strength_changes_only_how_opaque_layers_are():
         for first, second in zip(before.pixels, after.pixels, strict=True):
             assert (first.digest, first.box) == (second.digest, second.box)
             assert (first.opacity, second.opacity) in {(1, 1), (0.03, 0.97)}
-    left, right = (panel.pixels for panel in one.panels)
-    assert [layer.digest for layer in left[:2]] == [layer.digest for layer in right[:2]]
+    left, right = (panel.pixels for panel in below(one))
+    assert [layer.digest for layer in left[:4]] == [layer.digest for layer in right[:4]]
 
 
 def test_a_photograph_keeps_its_colours_and_grey_stays_grey():
@@ -182,7 +182,7 @@ def test_a_photograph_keeps_its_colours_and_grey_stays_grey():
     images = torch.zeros(1, 3, 8, 8)
     images[:, 0, :, :4] = 3  # red on the left
     lab = CamLab(nn.Sequential(*layers), images, strength=0)
-    seen = blend(lab.frame.panels[0].pixels[:2])
+    seen = blend(lab.frame.panels[0].pixels[:4:2])
     assert (seen[2, 1].tolist(), seen[2, 6].tolist()) == ([255, 0, 0], [0, 0, 0])
     two_channels = nn.Sequential(layers[0], nn.Conv2d(2, 4, 1), *layers[2:])
     picture = CamLab(two_channels, torch.rand(1, 2, 8, 8)).frame.panels[0].pixels[0]
@@ -201,7 +201,7 @@ def test_large_pictures_are_shown_smaller():
 @pytest.mark.parametrize("view", ["map", "contributions"])
 def test_both_maps_are_on_one_scale(view):
     for panel, cam in zip(
-        tiny_lab(view=view).frame.panels, ([[12, 0], [6, -6]], [[-4, 0], [-2, 2]]), strict=True
+        below(tiny_lab(view=view).frame), ([[12, 0], [6, -6]], [[-4, 0], [-2, 2]]), strict=True
     ):
         pixels, bar = panel.pixels
         assert (pixels.palette, bar.palette) == ("signed", "signed")
@@ -227,7 +227,7 @@ def test_squares_or_a_smooth_passage():
     # half way from 6 to -6 is 0, which is white: colours are mixed as numbers
     assert levels[-1, 31:33] == pytest.approx(125, abs=2)
     lab.set(view="overlay")
-    assert (lab.frame.panels[0].pixels[2].levels == levels).all()
+    assert (lab.frame.panels[0].pixels[4].levels == levels).all()
     lab.set(view="contributions")
     squares = lab.frame.panels[0].pixels[0]
     assert (squares.levels.shape, squares.smooth) == ((2, 2), False)  # numbers belong to squares
@@ -278,8 +278,9 @@ def test_numbers_in_few_characters(value, limit, text):
 def test_the_numbers_stand_once():
     """Below, in words; in the panels only class names, the scale and numbers on squares."""
     lab = CamLab(load_trained("gap_7x7"), TEST.images, TEST.labels, CLASS_NAMES)
-    for panel, name in zip(lab.frame.panels, ("Left: Ankle boot", "Right: Sneaker"), strict=True):
-        assert texts(panel) == [name, "against -21.3", "0: picture", "for 21.3"]
+    titles = ["Left: Ankle boot", "✓ right"], ["Right: Sneaker"]
+    for panel, title in zip(below(lab.frame), titles, strict=True):
+        assert texts(panel) == [*title, "against -21.3", "0: picture", "for 21.3"]
 
 
 def test_controls_ask_for_states():
@@ -353,10 +354,10 @@ def test_every_state_is_a_frame_of_one_size(names, left, view, strength, smooth,
     state = CamState(1, left, "top 1", view, strength, smooth)
     frame = lab.draw(state)
     height = 76 + ceil(272 * shape[0] / max(shape))  # as high as the picture needs
-    assert [(panel.width, panel.height) for panel in frame.panels] == [(280, height)] * 2
+    assert [(panel.width, panel.height) for panel in below(frame)] == [(280, height)] * 2
     again = lab.draw(state)
     assert [panel.svg for panel in frame.panels] == [panel.svg for panel in again.panels]
-    for panel in frame.panels:
+    for panel in below(frame):
         check_letters(panel)
         for pixels in panel.pixels:
             x, y, width, height = pixels.box
@@ -371,7 +372,7 @@ NOT_XML = dict.fromkeys(
 
 def test_a_long_name_is_whole_in_its_tooltip_and_in_the_words():
     lab = CamLab(Tiny(), PICTURES, class_names=["<b>W\nW</b>", "W" * 300, "a"], left=0, right=1)
-    left, right = lab.frame.panels
+    left, right = below(lab.frame)
     assert "Left: <b>W W</b>" in texts(left)
     assert elements(right, "title")[0].text == "Right: " + "W" * 300
     assert "Right, " + "W" * 300 in lab.describe()

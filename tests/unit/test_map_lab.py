@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import frames
-from frames import check_letters, control
+from frames import below, check_letters, control
 from gap_utils.data import CLASS_NAMES, load_fashion_mnist
 from gap_utils.models import load_trained
 from gap_utils.svg import NOTHING
@@ -70,7 +70,7 @@ def boxes(lab, class_, panel=1):
 
 
 def map_boxes(lab):
-    return boxes(lab, "gap-edge")[:-1]  # the last is that of the colour bar
+    return boxes(lab, "gap-edge")[: len(shown(lab).page)]
 
 
 def levels(lab):
@@ -138,11 +138,11 @@ def test_the_map_of_the_trouser_has_the_largest_mean():
     assert view.channel == logits.argmax() == 1
     close(view.probabilities, logits.softmax(0))
     assert lab.describe().startswith(
-        "head.0 (Conv2d) gives 10 maps of 3×3. Channel 1, place 0 by mean: "
+        "head.0 (Conv2d) gives 10 maps of 3×3. Map 1, place 0 by mean: "
         f"mean {view.reading.means[1]:.2f}, max {view.reading.maxima[1]:.2f}. Its mean is the "
         f"logit of Trouser, {logits[1]:.2f}. The network says Trouser (100%), right."
     )
-    assert texts(lab)[1:4] == ["1 Trouser", "13.88", "30.39"]
+    assert texts(lab)[2:5] == ["1 Trouser", "13.88", "30.39"]
 
 
 def test_the_order_of_the_maps():
@@ -154,8 +154,8 @@ def test_the_order_of_the_maps():
     }.items():
         for place, channel in enumerate(expected):
             lab.set(sort=sort, place=place)
-            assert shown(lab).channel == channel and f"Channel {channel}" in lab.describe()
-        assert texts(lab)[1:-3:3] == [*map(str, expected)]
+            assert shown(lab).channel == channel and f"Map {channel}" in lab.describe()
+        assert texts(lab)[2:-3:3] == [*map(str, expected)]
 
 
 @torch.no_grad()
@@ -223,7 +223,7 @@ def test_maps_lie_in_rows_and_do_not_touch(shape, columns):
     assert len({x for x, *_ in found}) == columns and len(found) == shape[0]
     for x, y, width, height in found:
         assert width / height == pytest.approx(shape[2] / shape[1], rel=0.15)
-        assert x >= 0 and x + width + 6 <= panel.width and y >= 20 and y + height <= 300
+        assert x >= 0 and x + width + 6 <= panel.width and y >= 36 and y + height <= 316
     for one, other in pairwise(found):
         # a bar, and something on both sides of it
         assert other[0] >= one[0] + one[2] + 7.9 or other[1] >= one[1] + one[3] + 1.9
@@ -354,7 +354,10 @@ def test_the_text_holds_the_numbers_of_the_page_and_the_verdict():
         lab, is_right = gap_lab(labels=labels), labels[2] == 1
         verdict = "right." if is_right else "wrong: it is Coat."
         assert f"says Trouser (100%), {verdict}" in lab.text
-        assert texts(lab, 0)[1] == f"the network is {verdict[:5]}"
+        sign = "✓" if is_right else "✗"
+        assert texts(lab, 0)[1:3] == [f"{sign} {verdict[:5]}", "the network is"]
+        line = elements(lab, "text", 0)[1]
+        assert line.get("class") == f"gap-ink-{verdict[:5]}"
     assert gap_lab(labels=None).describe().endswith("says Trouser (100%).")
     assert "says 1 (100%)." in MapLab(GAP, TEST.images, picture=2).text  # without names
 
@@ -364,8 +367,8 @@ def test_the_most_probable_classes():
     probabilities = shown(lab).probabilities
     best = np.argsort(-probabilities)[:5]
     said = texts(lab, 0)
-    assert said[2::2] == [CLASS_NAMES[number] for number in best]
-    assert said[3::2] == [f"{probabilities[number]:.0%}" for number in best]
+    assert said[3::2] == [CLASS_NAMES[number] for number in best]
+    assert said[4::2] == [f"{probabilities[number]:.0%}" for number in best]
     width = lab.frame.panels[0].width
     found = [width for _, _, width, _ in boxes(lab, "gap-grey", panel=0)]
     close(found, width * probabilities[best], atol=0.006)
@@ -376,10 +379,10 @@ def test_the_panels_keep_their_size_in_all_states():
     for layer, *rest in product(("body.0", "body.12", "head.1"), VIEWS, SCALES, POOLS, ORDERS):
         state = MapState(2, layer, 0, *rest)
         frame = lab.draw(state)
-        sizes.add(tuple((panel.width, panel.height) for panel in frame.panels))
+        sizes.add(tuple((panel.width, panel.height) for panel in below(frame)))
         again = lab.draw(state)
         assert [panel.svg for panel in again.panels] == [panel.svg for panel in frame.panels]
-    assert sizes == {((184, 338), (300, 338))}
+    assert sizes == {((184, 354), (300, 354))}
 
 
 @settings(max_examples=40, deadline=None)
@@ -409,7 +412,7 @@ def test_numbers_of_any_size_and_long_names(size):
             check_letters(panel)
         assert not re.search("(mean|max) 0[,.] |e[+-]0", lab.text)
     assert texts(named, 0)[0].startswith(NAMES[3])
-    assert {"gap-ink"} == {line.get("class") for line in elements(named, "text")}
+    assert {"gap-ink", "gap-live"} == {line.get("class") for line in elements(named, "text")}
 
 
 def test_controls_and_fields():
@@ -421,7 +424,7 @@ def test_controls_and_fields():
     controls = {control["name"]: control for control in lab.opening()["controls"]}
     labels = [control["label"] for control in controls.values()]
     assert labels == [
-        *("Picture", "Layer", "Map", "View", "Colours", "Bars", "Sort by"),
+        *("Picture", "Layer", "Place", "View", "Colours", "Bars", "Sort by"),
         *("Next wrong one", "Start again"),
     ]
     assert controls["picture"]["high"] == len(TEST) - 1
@@ -445,7 +448,7 @@ def test_the_marked_map_is_one_that_the_layer_has():
     wanted = {**lab.to_fields(lab.value), "layer": "head.0"}
     state = lab.from_fields(wanted)
     assert state == replace(lab.value, layer="head.0", place=9)
-    assert lab.note(wanted, state) == "The map is now 9: head.0 has no more."
+    assert lab.note(wanted, state) == "The place is now 9: head.0 has no more."
     assert lab.note(lab.to_fields(state), state) == ""
     assert lab.limits(state)["place"] == {"high": 9, "hidden": False}
 
@@ -480,7 +483,7 @@ def test_colour_pictures_fill_their_space(shape):
     left, top, width, height = pixels.box
     assert 112 < max(pixels.levels.shape) <= 224 and pixels.levels[0, 0] == 255
     assert max(width, height) == 300 and width / height == pytest.approx(shape[1] / shape[0])
-    assert (2 * left + width, 2 * (top - 20) + height) == pytest.approx((300, 300))
+    assert (2 * left + width, 2 * (top - 36) + height) == pytest.approx((300, 300))
 
 
 def test_only_the_layers_asked_for_are_offered():

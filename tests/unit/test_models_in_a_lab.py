@@ -122,7 +122,7 @@ def test_maps_without_numbers_come_last_in_their_order():
         lab.set(place=place)
         order.append(lab.shown(lab.value).channel)
     assert order == [2, 4, 1, 3, 0]
-    assert "Channel 0, place 4 by mean: mean no number, max no number." in said(lab)
+    assert "Map 0, place 4 by mean: mean no number, max no number." in said(lab)
 
 
 def test_ranks_without_numbers():
@@ -180,7 +180,7 @@ def test_quantised_maps():
             return super().forward(self.quantise(maps).dequantize())
 
     lab = MapLab(Quantised(), IMAGES * 0.75, layer="quantise")
-    assert "Channel 0: mean 0.19, max 0.75." in said(lab)
+    assert "Map 0: mean 0.19, max 0.75." in said(lab)
 
 
 @pytest.mark.parametrize("change", [torch.fft.fft2, torch.Tensor.to_sparse])
