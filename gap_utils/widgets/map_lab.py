@@ -305,8 +305,8 @@ def _maps_panel(shown: Shown) -> Panel:
             title += "; beside: map, mean, max"
             drawn += _write_numbers(shown, places)
     colours = COLOUR_BAR if reading.scale.lowest < 0 else COLOUR_BAR[:, ZERO:]
-    above = text(0, 9, title) + text(0, 25, hint, class_="gap-live")
-    svg = "".join([above, *drawn, *_explain_colours(shown)])
+    above = [text(0, 9, title), *([text(0, 25, hint, class_="gap-live")] * bool(hint))]
+    svg = "".join([*above, *drawn, *_explain_colours(shown)])
     return Panel(WIDTH, HEIGHT, svg, [pixels, Pixels(colours, COLOURS)], readout)
 
 

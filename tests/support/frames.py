@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from xml.etree import ElementTree
 
 
@@ -47,6 +48,21 @@ def control(lab, name):
 def move(lab, **fields):
     """What a lab does when its controls have moved."""
     lab.value = lab.from_fields(lab.to_fields(lab.value) | fields)
+
+
+def touched(panel):
+    """The elements of a panel that a click on changes something, in the order of drawing."""
+    return [one for one in elements(panel, "rect") if one.get("data-set")]
+
+
+def click(lab, element):
+    """What a lab does when an element was clicked on."""
+    move(lab, **json.loads(element.get("data-set")))
+
+
+def place_of(element):
+    """Left and upper edge, width and height of a box."""
+    return tuple(float(element.get(key)) for key in ("x", "y", "width", "height"))
 
 
 def press(lab, name):

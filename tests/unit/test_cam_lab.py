@@ -12,7 +12,7 @@ from gap_utils.data import CLASS_NAMES, load_fashion_mnist
 from gap_utils.models import load_trained
 from gap_utils.svg import signed_colours
 from gap_utils.widgets import CamLab, cam_lab
-from gap_utils.widgets.cam_lab import RANKS, SIDE, TOP, VIEWS, CamState
+from gap_utils.widgets.cam_lab import EDGE, RANKS, SIDE, TOP, VIEWS, CamState
 
 TEST = load_fashion_mnist().test
 NAMES = ("west", "east", "none")
@@ -231,6 +231,41 @@ def test_squares_or_a_smooth_passage():
     lab.set(view="contributions")
     squares = lab.frame.panels[0].pixels[0]
     assert (squares.levels.shape, squares.smooth) == ((2, 2), False)  # numbers belong to squares
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_the_contributions_to_both_classes_are_read_out_in_both_panels(view):
+    for smooth in (False, True):
+        lab = tiny_lab(view=view, smooth=smooth, left=1, right=0)
+        for panel in below(lab.frame):
+            assert panel.readout.numbers.tolist() == [[[-4, 0], [-2, 2]], [[12, 0], [6, -6]]]
+            assert [*panel.readout.names] == ["east", "west"]
+            assert panel.readout.box == panel.pixels[0].box == (EDGE, TOP, SIDE, SIDE)
+    images = torch.zeros(2, 1, 2, 3)
+    images[1, 0, 0] = torch.tensor([np.nan, np.inf, -1.0])
+    lab = CamLab(Tiny(), images, picture=1, left=0, right=1, view=view)
+    for panel in below(lab.frame):
+        strange = [[np.nan, np.inf, -3], [np.nan, np.nan, 1]]  # infinity times 0 is no number
+        assert np.array_equal(panel.readout.numbers[:, 0], strange, equal_nan=True)
+        assert panel.readout.box == (EDGE, TOP, SIDE, SIDE * 2 / 3)
+
+
+@pytest.mark.parametrize(
+    ("picture", "left", "right", "titles"),
+    [
+        (0, 0, 1, [["Left: west", "✓ right"], ["Right: east"]]),
+        (1, 0, 1, [["Left: west"], ["Right: east", "✗ wrong"]]),
+        (1, 0, 2, [["Left: west"], ["Right: none"]]),
+    ],
+)
+def test_right_or_wrong_stands_at_what_the_network_says(picture, left, right, titles):
+    lab = tiny_lab(picture=picture, left=left, right=right)
+    for panel, title in zip(below(lab.frame), titles, strict=True):
+        assert texts(panel)[:-3] == title
+        if len(title) > 1:
+            assert lines(panel)[title[1]].get("class") == f"gap-ink-{title[1][2:]}"
+    for panel in below(CamLab(Tiny(), PICTURES, None, NAMES).frame):
+        assert len(texts(panel)) == 4  # of no known class
 
 
 def test_numbers_are_written_on_their_squares():

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import frames
-from frames import below, check_letters, control
+from frames import below, check_letters, click, control, place_of, touched
 from gap_utils.data import CLASS_NAMES, load_fashion_mnist
 from gap_utils.models import load_trained
 from gap_utils.svg import NOTHING
@@ -65,8 +65,7 @@ def texts(lab, panel=1):
 
 def boxes(lab, class_, panel=1):
     """Left and upper edge, width and height of the boxes of a class."""
-    found = [box for box in elements(lab, "rect", panel) if box.get("class") == class_]
-    return [tuple(float(e.get(key)) for key in ("x", "y", "width", "height")) for e in found]
+    return [place_of(box) for box in elements(lab, "rect", panel) if box.get("class") == class_]
 
 
 def map_boxes(lab):
@@ -252,6 +251,63 @@ def test_the_maximum_of_one_map_is_framed(size):
         close(boxes(lab, class_), [square], atol=0.011)
     assert "mean 0.02, max 1, min 0" in texts(lab) or size > 7
     assert levels(lab)[0].shape[0] <= 224
+
+
+@pytest.mark.parametrize("sort", ["index", "mean"])
+def test_a_click_marks_a_map_and_another_one_shows_it_alone(sort):
+    lab = MapLab(Gives(noise(128, 5, 5)), BLANK, place=70, sort=sort)  # on the second page
+    found = touched(lab.frame.panels[1])
+    assert [*map(place_of, found)] == map_boxes(lab)
+    assert [one.get("data-link") for one in found] == [f"map{n}" for n in shown(lab).order[64:]]
+    click(lab, found[3])
+    assert (lab.value.place, lab.value.view) == (67, "all maps")
+    assert boxes(lab, "gap-frame") == [map_boxes(lab)[3]]
+    click(lab, touched(lab.frame.panels[1])[3])
+    assert (lab.value.place, lab.value.view) == (67, "one map")
+    (back,) = touched(lab.frame.panels[1])
+    click(lab, back)
+    assert lab.value == replace(lab.value, place=67, view="all maps", sort=sort)
+
+
+def test_a_click_on_a_class_marks_its_map_where_maps_are_classes():
+    lab = gap_lab(layer="head.0", picture=4, sort="max")
+    best = np.argsort(-shown(lab).probabilities)[:5]
+    of_maps = {one.get("data-link") for one in touched(lab.frame.panels[1])}
+    for view, (rank, number) in product(VIEWS, enumerate(best)):
+        lab.set(view=view)
+        row = touched(lab.frame.panels[0])[rank]
+        assert place_of(row) == boxes(lab, "gap-pale", panel=0)[rank]
+        assert row.get("data-link") == f"map{number}" in of_maps
+        click(lab, row)
+        assert (shown(lab).channel, lab.value.view) == (number, view)
+    assert not touched(gap_lab(layer="body.14").frame.panels[0])
+
+
+@torch.no_grad()
+def test_the_numbers_of_one_map_are_read_out():
+    lab = gap_lab(layer="body.4", view="one map", place=5)
+    assert lab.frame.panels[1].readout.numbers.shape == (1, 14, 14)
+    close(lab.frame.panels[1].readout.numbers[0], GAP.body[:5](TEST.images[2:3])[0, 5])
+    maps = noise(3, 2, 7)
+    maps[1, 0] = torch.tensor([torch.nan, torch.inf, -torch.inf, 1e-30, 1e30, 0, 1 / 3])
+    lab = MapLab(Gives(maps), BLANK, view="one map", place=2, sort="max")
+    for place, channel in enumerate(shown(lab).order):
+        lab.set(place=place)
+        readout = lab.frame.panels[1].readout
+        assert np.array_equal(readout.numbers, maps[[channel]], equal_nan=True)
+        assert readout.names == ("",)
+        close(readout.box, map_boxes(lab)[0], atol=0.01)
+    lab.set(view="all maps")
+    assert lab.frame.panels[1].readout is None
+
+
+@pytest.mark.parametrize(("shape", "small"), [((128, 128), True), ((127, 130), False)])
+def test_squares_that_can_be_pointed_at_are_two_pixels_large(shape, small):
+    lab = MapLab(Gives(noise(1, *shape)), BLANK, view="one map")
+    assert (lab.frame.panels[1].readout is not None) == small
+    assert ("point at a square" in texts(lab)) == small
+    if small:
+        assert min(lab.frame.panels[1].readout.box[2:]) >= 2 * 128
 
 
 def test_the_bars_are_as_long_as_their_numbers():

@@ -5,18 +5,20 @@ import warnings
 from copy import deepcopy
 from dataclasses import replace
 
+import numpy as np
 import pandas
 import pytest
 import torch
 from torch import nn
 
-from frames import Page, control, move, press
+from frames import Page, below, click, control, elements, move, place_of, press, texts, touched
 from gap_utils.data import Split, load_fashion_mnist
 from gap_utils.inference import predict
 from gap_utils.models import load_trained
+from gap_utils.svg import Frame
 from gap_utils.training import Recipe, TrainingInterrupted, fit
 from gap_utils.widgets import CamLab, MapLab, ShiftLab
-from gap_utils.widgets.one_picture import TOGETHER, next_wrong
+from gap_utils.widgets.one_picture import TOGETHER, Strip, next_wrong
 from small_data import make_dataset, make_model
 from small_networks import Call
 
@@ -54,7 +56,11 @@ def weights(model):
 
 
 def panels(lab):
-    """All that is drawn."""
+    """All that is drawn; a map alone and its numbers, since colours have a scale of the run."""
+    if isinstance(lab, MapLab):
+        lab.set(view="one map", scale="each map its own")
+        picture, maps = below(lab.frame)
+        return picture.svg, maps.pixels[0].digest, maps.readout.digest, texts(maps)
     return [
         (panel.svg, [(pixels.digest, pixels.box, pixels.opacity) for pixels in panel.pixels])
         for panel in lab.frame.panels
@@ -91,6 +97,38 @@ def test_a_frame_is_that_of_a_network_with_the_weights_of_the_epoch(lab_of, run)
     assert len(seen) == 8
     assert [module.training for module in model.modules()] == modes
     assert all(torch.equal(numbers, before[name]) for name, numbers in weights(model).items())
+
+
+def test_colours_and_bars_have_one_scale_for_all_epochs():
+    layer = nn.Conv2d(1, 2, 1, bias=False)
+    half, full = (
+        {"weight": torch.tensor(numbers).reshape(2, 1, 1, 1)} for numbers in ([0.5, 1.0], [1.0, 4])
+    )
+    lab = MapLab(layer, torch.tensor([[[[2.0, 0], [1, 1]]]]), run=run_of(half, full), epoch=0)
+
+    def drawn():
+        """The levels of the first row of each map, and the lengths of the bars."""
+        maps = below(lab.frame)[1]
+        levels = maps.pixels[0].levels
+        dark = next(one for one in elements(maps, "path") if one.get("class") == "gap-dark")
+        lengths = [float(bar.split("v")[1].split("h")[0]) for bar in dark.get("d").split("M")[1:]]
+        tall = place_of(touched(maps)[0])[3]
+        return {*levels[levels != 255].tolist()}, [length / tall for length in lengths], texts(maps)
+
+    # means 0.5 and 1 of at most 4; 1, 0.5 and 2, 1 of at most 8
+    levels, bars, words = drawn()
+    assert levels == {125, 133, 141, 156} and words[-3:] == [
+        "0",
+        "8",
+        "all maps and epochs, 0 is white",
+    ]
+    assert bars == pytest.approx([0.5 / 4, 1 / 4], abs=0.01)
+    lab.set(epoch=1)
+    levels, bars, words = drawn()
+    assert levels == {125, 141, 156, 188, 250} and words[-2] == "8"
+    assert bars == pytest.approx([1 / 4, 1], abs=0.01)
+    lab.set(epoch=0, scale="each map its own", place=1)
+    assert drawn()[0] == {125, 188, 250} and drawn()[2][-2:] == ["2", "map 1 only: 0 is white"]
 
 
 @both_labs
@@ -225,6 +263,69 @@ def test_networks_that_a_run_cannot_be_loaded_into(lab_of, run):
         lab_of(model, *PICTURES, run=run)
     with pytest.raises(ValueError, match=r"with numbers, but '0.weight' is on 'meta'"):
         lab_of(make_model().to("meta"), *PICTURES, run=run)
+
+
+# small pictures
+
+
+def strip_of(images, picture=0):
+    """The row above a frame."""
+    (panel,) = Strip(images).put_above(Frame((), (), ""), picture).panels
+    assert panel.above
+    return panel
+
+
+def test_small_pictures_are_the_pictures():
+    images = torch.arange(64.0).reshape(2, 1, 4, 8).clamp(max=40)  # wide and grey
+    (pixels,) = strip_of(images).pixels
+    assert pixels.levels.shape == (64, 128) and pixels.box == (0, 0, 64, 32)
+    for n, lowest in enumerate((0, 32)):
+        square = np.zeros((64, 64))  # 4 pixels of edge; a picture of 56×28 in the middle
+        highest = min(lowest + 31, 40)
+        grey = ((images[n, 0] - lowest) / (highest - lowest) * 255).round().numpy()
+        square[18:46, 4:60] = grey.repeat(7, 0).repeat(7, 1)
+        assert np.array_equal(pixels.levels[:, 64 * n : 64 * (n + 1)], square)
+    found = touched(strip_of(images))
+    assert [*map(place_of, found)] == [(2, 2, 28, 28), (34, 2, 28, 28)]  # without the edge
+    colours = of_classes(0, 1, 2).repeat_interleave(7, 2).repeat_interleave(7, 3)
+    (pixels,) = strip_of(colours).pixels
+    assert pixels.levels.shape == (64, 192, 3)
+    assert pixels.levels[:, :64].max((0, 1)).tolist() == [255, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("count", "picture", "numbers", "arrows"),
+    [
+        (2, 1, range(2), []),
+        (11, 10, range(11), []),
+        (12, 3, range(11), [11]),
+        (12, 11, [11], [10]),
+        (40, 12, range(11, 22), [10, 22]),
+        (40, 39, range(33, 40), [32]),
+    ],
+)
+def test_a_row_has_eleven_pictures_and_arrows_lead_to_others(count, picture, numbers, arrows):
+    panel = strip_of(torch.rand(count, 1, 2, 2), picture)
+    found = touched(panel)
+    asked = [f'{{"picture": {n}}}' for n in (*numbers, *arrows)]
+    assert [one.get("data-set") for one in found] == asked
+    (mark,) = (one for one in elements(panel, "rect") if one.get("class") == "gap-mark")
+    assert place_of(mark) == place_of(found[[*numbers].index(picture)])
+    assert all(left + width <= panel.width for left, _, width, _ in map(place_of, found))
+    (pixels,) = panel.pixels
+    assert pixels.levels.shape[1] == 64 * len(numbers)
+
+
+def test_a_single_picture_has_no_row():
+    frame = Frame((), (), "")
+    assert Strip(torch.rand(1, 1, 2, 2)).put_above(frame, 0) is frame
+
+
+@both_labs
+def test_a_click_on_a_small_picture_shows_it(lab_of):
+    lab = lab_of(brightest(), SIX, LABELS)
+    click(lab, touched(lab.frame.panels[-1])[4])
+    assert lab.value.picture == 4 and lab.frame.panels[-1].above
 
 
 # the next wrong one

@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from frames import Page, control, press
+from frames import Page, control, press, touched
 from gap_utils.activations import capture_activations, class_activation_map
 from gap_utils.backbones import Backbone, load_backbone
 from gap_utils.photos import load_photo
@@ -132,10 +132,17 @@ def test_photographs_are_added_behind_the_others():
     lab = lab_of(RED)
     assert control(lab, "picture")
     assert limits(lab) == {"high": 0, "hidden": True}
+    assert len(lab.frame.panels) == 2
     before = lab.to_fields(lab.value)
     for photo in (GREEN, BLUE):
         lab.add(photo)
     assert lab.value.picture == 2
+    row = lab.frame.panels[-1]
+    assert [one.get("data-set") for one in touched(row)] == [
+        f'{{"picture": {n}}}' for n in range(3)
+    ]
+    seen = row.pixels[0].levels[32, 32::64].tolist()  # in the middle of each
+    assert seen == [[255, 0, 0], [0, 255, 0], [0, 0, 255]]
     assert limits(lab) == {"high": 2, "hidden": False}
     assert explained(lab).logits.tolist() == [0.5, 0, 7]
     for picture, name in enumerate(NAMES):
