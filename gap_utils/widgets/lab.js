@@ -706,13 +706,13 @@ function makePlayButton(lab) {
   const sliders = lab.opening.controls.filter(({ kind }) => kind === "slider");
   const label = make("span", { class: "gap-play-label" });
   const button = field("button", { type: "button" });
-  button.append(label, ...sliders.map((slider) => make("span", { "aria-hidden": "true" }, `▶ Play ${slider.label}`)));
+  button.append(label, ...sliders.map((slider) => make("span", { "aria-hidden": "true" }, `▶\uFE0E Play ${slider.label}`)));
   button.addEventListener("click", () => button.getAttribute("aria-disabled") === "true" || lab.play());
   return [make("div", { class: "gap-control gap-play", hidden: "" }, button), () => {
     button.parentElement.hidden = !lab.slider;
     if (!lab.slider) return;
     const { label: name, low, high, hidden } = boundsOf(lab, lab.slider);
-    say(label, lab.isPlaying() ? "⏸ Stop" : `▶ Play ${name}`);
+    say(label, lab.isPlaying() ? "■ Stop" : `▶\uFE0E Play ${name}`);
     button.setAttribute("aria-disabled", String(Boolean(hidden) || low === high));
   }];
 }
