@@ -7,9 +7,11 @@ from playwright.sync_api import expect
 from driver import (
     changed,
     choose,
+    click,
     expect_said,
     make_moves,
     names_of,
+    point_at,
     press_button,
     step_slider,
     text_of,
@@ -25,6 +27,7 @@ def test_the_lesson_as_a_learner_does_it(lesson):
     every_control_moves_and_nothing_jumps(lab)
     press_button(lab, "Start again")
     expect_said(lab, "mean of 49 contributions 6.956 + bias -0.190 = logit 6.766")
+    the_picture_can_be_touched(lab)
     for arrow, said in [("nhwk", "the classes come last"), ("nkhw", "✓ Right: a map for each")]:
         lesson.answer(
             "def cam_by_einsum(features, weight)",
@@ -49,6 +52,18 @@ def every_control_moves_and_nothing_jumps(lab):
         (step_slider, "Picture", "Picture 1: Pullover; predicted Pullover"),
     ]
     make_moves(lab, moves)
+
+
+def the_picture_can_be_touched(lab):
+    panels = lab.locator(".gap-panel", has_text="against")
+    for side in (0, 1):  # what both classes get is read in both
+        read = point_at(panels.nth(side).locator(".gap-edge").first, 3, 2, 7)
+        assert read[:2] == ["row 3, column 2", "Ankle boot: 21.33"]
+        assert read[2].startswith("Sneaker: ")
+    assert "Picture 3: Trouser; " in click(lab, '"picture": 3')
+    press_button(lab, "Next wrong one")
+    expect_said(lab, ", wrong.")
+    expect(lab.get_by_text("✗ wrong")).to_be_visible()
 
 
 def tick(lab, label):

@@ -11,9 +11,11 @@ from playwright.sync_api import expect
 from driver import (
     changed,
     choose,
+    click,
     expect_said,
     make_moves,
     names_of,
+    point_at,
     press_button,
     step_slider,
     text_of,
@@ -29,6 +31,9 @@ def test_the_lesson_as_a_learner_does_it(lesson, tmp_path):
     every_control_moves_and_nothing_jumps(lab)
     press_button(lab, "Start again")
     expect_said(lab, "Picture 0; predicted military uniform (41.7%).")
+    grid = lab.locator(".gap-panel", has_text="against").first.locator(".gap-edge").first
+    assert point_at(grid, 1, 3, 7)[:2] == ["row 1, column 3", "military uniform: 19.17"]
+    assert "Picture 3; predicted espresso" in click(lab, '"picture": 3')
     upload_photographs(lab, tmp_path)
     for columns, said in [("", "it is divided"), ("prefix", "✓ Right: the mean of the patch")]:
         lesson.answer(
@@ -62,7 +67,7 @@ def type_name(part: str):
 
     def move(lab, label):
         with changed(lab):
-            lab.get_by_role("combobox", name=label, exact=True).focus()
+            lab.get_by_role("searchbox", name=f"{label}, find by name", exact=True).focus()
             lab.page.keyboard.type(part)
             lab.page.keyboard.press("Enter")
         return text_of(lab)
@@ -80,6 +85,9 @@ def upload_photographs(lab, folder: Path):
     with changed(lab):
         choose_file(lab, sideways)
     assert "Picture 5; predicted espresso (9" in text_of(lab)
+    assert "Picture 0; " in click(lab, '"picture": 0') and "Picture 5; " in click(
+        lab, '"picture": 5'
+    )
     for side, number in [(1800, 6), (2570, 7)]:  # 10 MB, more than a server takes at once; 19.8 MB
         large = folder / "large.png"
         noise = np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8)

@@ -270,6 +270,22 @@ def choose(lab: Locator, label: str, key: str = "ArrowDown") -> str:
     return text_of(lab)
 
 
+def click(lab: Locator, fields: str, n: int = 0) -> str:
+    """Click on the nth element of the picture that sets such fields; the new words."""
+    with changed(lab):
+        lab.locator(f"[data-set*='{fields}']").nth(n).click()
+    return text_of(lab)
+
+
+def point_at(grid: Locator, row: int, column: int, size: int) -> list[str]:
+    """Point at a square of a grid of so many a side; the lines that are read there."""
+    grid.scroll_into_view_if_needed()
+    box = grid.bounding_box()
+    square = box["width"] / size
+    grid.page.mouse.move(box["x"] + (column + 0.5) * square, box["y"] + (row + 0.5) * square)
+    return grid.page.locator(".gap-bubble > div").all_inner_texts()
+
+
 def make_moves(lab: Locator, moves: Iterable[tuple[Callable, str, str]]) -> None:
     """Make moves, each by its control's label; each shows its words, and nothing jumps."""
     before = place_in_lab(lab)
