@@ -151,10 +151,15 @@ class Shown:
         return int(self.order[self.state.place])
 
     @property
+    def is_alone(self) -> bool:
+        """Whether a single map is shown."""
+        return self.state.view == VIEWS[1] or len(self.reading.maps) == 1
+
+    @property
     def page(self) -> np.ndarray:
         """The channels of the maps shown."""
         place = self.state.place
-        if self.state.view == "one map":
+        if self.is_alone:
             return self.order[place : place + 1]
         first = place // ON_A_PAGE * ON_A_PAGE
         return self.order[first : first + ON_A_PAGE]
@@ -191,7 +196,7 @@ def describe_maps(shown: Shown) -> str:
     when = say_epoch(state.epoch, shown.epochs)
     layer = state.layer or ("the whole model" if when else "The whole model")
     said = (
-        f"{when}{layer} ({shown.kind}) gives {count} maps of "
+        f"{when}{layer} ({shown.kind}) gives {count} map{'s' * (count > 1)} of "
         f"{height}×{width}. Map {channel}{place}: mean {_number(reading.means[channel])}, "
         f"max {_number(reading.maxima[channel])}."
     )
@@ -288,14 +293,15 @@ def _maps_panel(shown: Shown) -> Panel:
     """The maps with a bar beside each, and the colour bar."""
     state, reading, channel = shown.state, shown.reading, shown.channel
     pixels, places = _page(reading, tuple(shown.page.tolist()), state.scale)
-    touches = _touch_maps(shown) if state.view == VIEWS[0] else [{}]
+    touches = [{}] if shown.is_alone else _touch_maps(shown)
     drawn = [box(place, "gap-edge", **touch) for place, touch in zip(places, touches, strict=True)]
     drawn.append(_draw_bars(shown, places))
     readout = None
-    if state.view == "one map":
+    if shown.is_alone:
         title, hint = f"map {channel}, bar: {state.pool}; framed: max", ""
         drawn += _explain_map(shown, places[0])
-        drawn += _draw_back()
+        if len(reading.maps) > 1:
+            drawn += _draw_back()
         if reading.maps[channel].size <= MOST_NUMBERS:
             hint, readout = "point at a square", Readout(reading.maps[[channel]], places[0])
     else:
@@ -530,7 +536,7 @@ class MapLab(Lab):
         when = "" if state.epoch is None else f"epoch {state.epoch} of {self._reader.epochs.last}, "
         return (
             f"MapLab(picture {state.picture}, {when}{layer_name(state.layer)} ({kind}): "
-            f"{count} maps of {height}×{width})"
+            f"{count} map{'s' * (count > 1)} of {height}×{width})"
         )
 
     def shown(self, state: MapState) -> Shown:
@@ -591,6 +597,7 @@ class MapLab(Lab):
         single = {"hidden": count == 1}
         return {
             "place": {"high": count - 1, **single},
+            "view": single,
             "scale": single,
             "sort": single,
             "pool": {"hidden": size == [1, 1]},  # mean and maximum are the same

@@ -270,10 +270,11 @@ def choose(lab: Locator, label: str, key: str = "ArrowDown") -> str:
     return text_of(lab)
 
 
-def click(lab: Locator, fields: str, n: int = 0) -> str:
-    """Click on the nth element of the picture that sets such fields; the new words."""
-    with changed(lab):
-        lab.locator(f"[data-set*='{fields}']").nth(n).click()
+def click(lab: Locator, fields: str) -> str:
+    """Click on the element of the picture that sets such fields; the new words."""
+    before = text_of(lab)
+    lab.locator(f"[data-set*='{fields}']").first.click()
+    _wait(lambda: text_of(lab) != before, 30, "other words")  # a pointer alone changes outlines
     return text_of(lab)
 
 

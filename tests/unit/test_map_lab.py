@@ -303,7 +303,9 @@ def test_the_numbers_of_one_map_are_read_out():
 
 @pytest.mark.parametrize(("shape", "small"), [((128, 128), True), ((127, 130), False)])
 def test_squares_that_can_be_pointed_at_are_two_pixels_large(shape, small):
-    lab = MapLab(Gives(noise(1, *shape)), BLANK, view="one map")
+    lab = MapLab(Gives(noise(1, *shape)), BLANK)
+    assert " gives 1 map of " in lab.text
+    assert not touched(lab.frame.panels[1])  # it is alone as it is
     assert (lab.frame.panels[1].readout is not None) == small
     assert ("point at a square" in texts(lab)) == small
     if small:
@@ -495,7 +497,7 @@ def test_what_makes_no_difference_is_hidden():
 
     assert hidden(gap_lab()) == set()
     assert hidden(gap_lab(layer="head.1")) == {"pool"}
-    assert hidden(MapLab(nn.Conv2d(1, 1, 3), BLANK)) == {"place", "scale", "sort"}
+    assert hidden(MapLab(nn.Conv2d(1, 1, 3), BLANK)) == {"place", "view", "scale", "sort"}
 
 
 def test_the_marked_map_is_one_that_the_layer_has():
