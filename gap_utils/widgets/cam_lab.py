@@ -315,7 +315,7 @@ def _write_title(comparison: Comparison, side: int) -> str:
         place = WIDTH - EDGE - VERDICT, 4, VERDICT, 20
         width, verdict = SIDE - VERDICT - 8, draw_verdict(place, judge(probabilities, label))
     title = f"{('Left', 'Right')[side]}: {comparison.class_names[number]}"
-    return heading(14, title, "point at a square", width, EDGE) + verdict
+    return heading(14, title, "point at it", width, EDGE) + verdict
 
 
 def _finer(levels: np.ndarray) -> np.ndarray:
