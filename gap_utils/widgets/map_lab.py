@@ -395,7 +395,7 @@ def _draw_bars(shown: Shown, places: Sequence[Box]) -> str:
     scaled = shown.last_numbers[np.isfinite(shown.last_numbers)].astype(float)
     low, high = scaled.min(initial=0), scaled.max(initial=0)
     numbers = np.nan_to_num(shown.numbers.astype(float), nan=0, posinf=high, neginf=low)
-    numbers = np.clip(numbers, low, high)
+    numbers = np.clip(numbers, low, high)  # those of other epochs may lie beyond
     span = max(high - low, shown.reading.scale.limit / 50) or 1.0  # next to nothing stays short
     pale, dark = [], []
     for channel, (x, y, width, height) in zip(shown.page, places, strict=True):
