@@ -27,9 +27,11 @@ def verdict_as_html(sign: str, headline: str, words: str = "", role: str = "") -
     lines = escape(words, quote=False).replace("\n", "<br>")
     small = "margin: 4px 0 0; font-size: 16px; line-height: 1.45; white-space: pre-wrap"
     attributes = f' role="{role}"' if role else ""
-    return (
-        f'<div{attributes} style="{box}; padding: 8px 14px; max-width: 90ch">'
-        f'<p style="{large}">{sign} {escape(headline, quote=False)}</p>'
-        + (f'<p style="{small}">{lines}</p>' if words else "")
-        + "</div>"
+    return "\n".join(  # so that the words stand apart where the tags are taken out
+        [
+            f'<div{attributes} style="{box}; padding: 8px 14px; max-width: 90ch">',
+            f'<p style="{large}">{sign} {escape(headline, quote=False)}</p>',
+            *([f'<p style="{small}">{lines}</p>'] if words else []),
+            "</div>",
+        ]
     )

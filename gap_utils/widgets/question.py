@@ -90,16 +90,18 @@ class Question(Lab):
 
     def as_html(self) -> str:
         """The question and its answers, each of which opens to what is behind it."""
-        answers = []
+        lines = [
+            f"<p><b>Predict. {escape(self.question, quote=False)}</b><br>",
+            "Click an answer to see whether it is right.</p>",
+        ]
         for answer in self.answers:
             sign = RIGHT if answer == self.right else WRONG
-            behind = verdict_as_html(sign, *self._say(answer))
-            shown = f"<summary>{escape(answer, quote=False)}</summary>"
-            answers.append(f'<details style="padding: 2px 0">{shown}{behind}</details>')
-        return (
-            f"<p><b>Predict. {escape(self.question, quote=False)}</b><br>"
-            f"Click an answer to see whether it is right.</p>{''.join(answers)}"
-        )
+            lines += [
+                f'<details style="padding: 2px 0"><summary>{escape(answer, quote=False)}</summary>',
+                verdict_as_html(sign, *self._say(answer)),
+                "</details>",
+            ]
+        return "\n".join(lines)
 
     def _say(self, answer: str | None) -> tuple[str, ...]:
         """The verdict on an answer and what is behind it; nothing before the first choice."""

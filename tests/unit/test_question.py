@@ -63,7 +63,9 @@ def test_a_page_without_a_kernel_opens_each_answer(question):
     html = question.as_html()
     assert "script" not in html
     page = ElementTree.fromstring(f"<div>{html.replace('<br>', '<br/>')}</div>")
-    assert "".join(page.find("p").itertext()).startswith("Predict. How many?Click an answer")
+    assert "".join(page.find("p").itertext()) == (
+        "Predict. How many?\nClick an answer to see whether it is right."
+    )
     opened = [
         ["".join(part.itertext()) for part in d.iter() if part.tag in ("summary", "p")]
         for d in page.iter("details")
