@@ -73,8 +73,7 @@ class Question(Lab):
             panels=(),
             words=said,
             text=f"Predict. {self.question} {'. '.join(said)}".rstrip(),
-            # a verdict and the longest words behind one keep the place
-            room=max(map(self._say, self.answers), key=lambda said: len(said[1])),
+            room=("Not this one", *self.answers.values()),
             verdict=verdict if said else "",
         )
 

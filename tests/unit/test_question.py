@@ -26,7 +26,7 @@ def test_each_answer_says_what_is_behind_it(question):
         assert (question.feedback, question.describe()) == (". ".join(said), "\n".join(said))
         assert (question.frame.words, question.frame.verdict) == (tuple(said), verdict)
         assert question.text == f"Predict. How many? {question.feedback}"
-        assert question.frame.room == ("Not this one", "One per column, is it?")
+        assert question.frame.room == ("Not this one", *question.answers.values())
 
 
 def test_a_learner_may_choose_again_or_take_it_back(question):
