@@ -27,7 +27,7 @@ def verdict_as_html(sign: str, headline: str, words: str = "", role: str = "") -
     lines = escape(words, quote=False).replace("\n", "<br>")
     small = "margin: 4px 0 0; font-size: 16px; line-height: 1.45; white-space: pre-wrap"
     attributes = f' role="{role}"' if role else ""
-    return "\n".join(  # so that the words stand apart where the tags are taken out
+    return " ".join(  # so that the words stand apart where the tags are taken out
         [
             f'<div{attributes} style="{box}; padding: 8px 14px; max-width: 90ch">',
             f'<p style="{large}">{sign} {escape(headline, quote=False)}</p>',
