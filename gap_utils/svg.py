@@ -296,17 +296,22 @@ def text(
     )
 
 
-def heading(y: float, words: str, hint: str, x: float = 0) -> str:
-    """Write a title of a panel, and behind it what can be done there, for those who can.
+def heading(y: float, words: str, hint: str, width: float, x: float = 0) -> str:
+    """Write a title of a panel, cut to its width, and what can be done there if there is room.
+
+    The hint is shown on a live page only.
 
     Example:
-        >>> heading(9, "map", "type into it").count("<tspan")
+        >>> heading(9, "map", "type into it", 280).count("<tspan")
         1
+        >>> heading(9, "a long name of a map", "type into it", 180).count("<tspan")
+        0
     """
+    title = text(x, y, words, 14, letters=letters_in(width, 14))
+    if len(words) > letters_in(width - 12 * len(hint) * 0.62, 14):
+        return title
     more = element("tspan", f" {_escape(hint)}", font_size=12, class_="gap-live", dx=8)
-    return element(
-        "text", _escape(words), more, x=x, y=y, font_size=14, class_="gap-ink", dy=".36em"
-    )
+    return title.replace("</text>", f"{more}</text>")
 
 
 def letters_in(width: float, size: int = 12) -> int:
@@ -340,7 +345,7 @@ def picture_of(frame: Frame) -> Picture:
         images = "".join(map(_image, panel.pixels))
         drawn.append(element("g", images, panel.svg, transform=f"translate({left} {top})"))
         width, bottom = max(width, left + panel.width), max(bottom, top + panel.height)
-        left += panel.width + MARGIN
+        left += WIDEST if panel.alone else panel.width + MARGIN
     for paragraph, size in [(frame.large, 17), *((words, 13) for words in frame.words)]:
         for line in wrap(paragraph, int(width / LETTER * 13 / size)):
             bottom += LINE * size / 13
