@@ -45,7 +45,7 @@ def test_heads_that_are_kept_break(lab):
     expect_said(lab, "The weights of the heads are for 32 × 3 × 3 (C × H × W).")
     step_slider(lab, "Height H")
     expect_said(lab, "Flatten, then linear, breaks: its weights are for 32 × 3 × 3 = 288")
-    expect(lab.locator("[aria-live]")).not_to_contain_text("GAP, then linear, breaks")
+    expect(lab.locator(".gap-words > [aria-live]")).not_to_contain_text("GAP, then linear, breaks")
     assert "linear does not fit" in text_of(lab)
     step_slider(lab, "Height H", "ArrowLeft")
     expect_said(lab, "has 8.8 times the parameters")
@@ -55,6 +55,17 @@ def test_heads_that_are_kept_break(lab):
     assert place_in_lab(lab) == place  # what is below stays where it is
     press_button(lab, "Start again")
     expect_said(lab, "has 8.8 times the parameters")
+
+
+def test_a_box_says_where_its_numbers_come_from(lab):
+    expect_said(lab, "linear after flatten: 288 × 10 weights + 10 biases = 2,890 parameters")
+    place = place_in_lab(lab)
+    lab.locator("[data-set]").nth(5).click()
+    expect_said(lab, "linear after GAP: 32 × 10 weights + 10 biases = 330 parameters")
+    choose(lab, "Explain", "ArrowUp")
+    expect_said(lab, "GAP: 32 means, each over 3 × 3 = 9 positions, no weights")
+    assert place_in_lab(lab) == place
+    press_button(lab, "Start again")
 
 
 def test_every_control_has_a_name(lab):

@@ -231,7 +231,7 @@ def focus_slider(lab: Locator, label: str) -> Locator:
 
 def text_of(lab: Locator) -> str:
     """All that a lab has on view, in words and numbers."""
-    return lab.locator(".gap-hidden").text_content()
+    return lab.locator(".gap-hidden").first.text_content()
 
 
 def expect_said(lab: Locator, *sentences: str, timeout: float = 10_000) -> None:
