@@ -187,7 +187,7 @@ class Panel:
     svg: str  # elements, as `element` and `text` write them
     pixels: Sequence[Pixels] = ()  # drawn below them, the first at the bottom
     readout: Readout | None = None
-    alone: bool = False  # whether no other panel stands beside it
+    above: bool = False  # whether it stands above the others, in a row of its own
 
 
 @dataclass(frozen=True, eq=False)
@@ -339,13 +339,13 @@ def picture_of(frame: Frame) -> Picture:
     import resvg_py
 
     drawn, left, top, bottom, width = [], 0, 0, 0, NARROWEST
-    for panel in frame.panels:
+    for panel in sorted(frame.panels, key=lambda panel: not panel.above):
         if left and left + panel.width > WIDEST:
             left, top = 0, bottom + MARGIN
         images = "".join(map(_image, panel.pixels))
         drawn.append(element("g", images, panel.svg, transform=f"translate({left} {top})"))
         width, bottom = max(width, left + panel.width), max(bottom, top + panel.height)
-        left += WIDEST if panel.alone else panel.width + MARGIN
+        left += WIDEST if panel.above else panel.width + MARGIN
     for paragraph, size in [(frame.large, 17), *((words, 13) for words in frame.words)]:
         for line in wrap(paragraph, int(width / LETTER * 13 / size)):
             bottom += LINE * size / 13
