@@ -867,15 +867,15 @@ function makeTouchable(root, lab, places, focusOn) {
   }
 }
 
-const boxOf = (rect) => ["x", "y", "width", "height"].map((name) => Number(rect.getAttribute(name)));
+const boxOf = (rect) => ["x", "y", "width", "height", "rx"].map((name) => Number(rect.getAttribute(name)));
 
 function squareOf({ box: [x, y, width, height], shape: [, rows, columns] }, [row, column]) {
   return [x + (column * width) / columns, y + (row * height) / rows, width / columns, height / rows];
 }
 
 /** Draw a frame that is seen on every colour. */
-function outline([x, y, width, height]) {
-  const place = `x="${x}" y="${y}" width="${width}" height="${height}"`;
+function outline([x, y, width, height, rx = 0]) {
+  const place = `x="${x}" y="${y}" width="${width}" height="${height}" rx="${rx}"`;
   return `<rect ${place} class="gap-outline-below"/><rect ${place} class="gap-outline"/>`;
 }
 
