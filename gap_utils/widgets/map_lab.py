@@ -262,12 +262,12 @@ def _picture_panel(shown: Shown, width: int) -> Panel:
     probabilities = shown.probabilities
     if probabilities is not None:
         known = best_class(probabilities) is not None
-        said = "the network says" if known else f"it says {NO_NUMBER}"
         y = TOP + width + 24
         if known and shown.label is not None:
-            said, judged = "the network is", judge(probabilities, shown.label)
-            drawn.append(draw_verdict((width - 82, y - 22, 82, 20), judged))
-        drawn.append(text(0, y - 12, said))
+            verdict = judge(probabilities, shown.label)
+            drawn.append(draw_verdict((0, y - 22, width, 20), verdict))
+        else:
+            drawn.append(text(0, y - 12, "the network says" if known else f"it says {NO_NUMBER}"))
         for number in np.argsort(-probabilities, kind="stable")[: MOST_CLASSES * known]:
             share = float(probabilities[number])
             drawn += [

@@ -31,7 +31,7 @@ def test_the_lesson_as_a_learner_does_it(lesson):
     the_picture_can_be_touched(lab)
     for answer, said in [
         ("maps.amax((2, 3)).argmax(1), maps.mean((2, 3)).argmax(1)", "The rows are swapped"),
-        ("maps.mean((2, 3)).argmax(1), maps.amax((2, 3)).argmax(1)", "✓ Right: GAP takes"),
+        ("maps.mean((2, 3)).argmax(1), maps.amax((2, 3)).argmax(1)", "✓ Right GAP takes"),
     ]:
         lesson.answer(
             "def winning_maps(maps)",

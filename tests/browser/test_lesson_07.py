@@ -35,7 +35,7 @@ def test_the_lesson_as_a_learner_does_it(lesson, tmp_path):
     assert point_at(grid, 1, 3, 7)[:2] == ["row 1, column 3", "military uniform: 19.17"]
     assert "Picture 3; predicted espresso" in click(lab, '"picture": 3')
     upload_photographs(lab, tmp_path)
-    for columns, said in [("", "it is divided"), ("prefix", "✓ Right: the mean of the patch")]:
+    for columns, said in [("", "it is divided"), ("prefix", "✓ Right The mean of the patch")]:
         lesson.answer(
             "def mean_of_patches(tokens, prefix)",
             "def mean_of_patches(tokens, prefix):\n"
