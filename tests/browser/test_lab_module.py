@@ -655,9 +655,10 @@ def test_what_has_not_changed_is_not_drawn_again(host):
             };
             new MutationObserver((found) => {
                 for (const { target } of found) {
-                    window.drawn.push(target.closest(".gap-panel").innerText.trim());
+                    const panel = target.closest(".gap-panel");
+                    if (panel) window.drawn.push(panel.innerText.trim());
                 }
-            }).observe(document.querySelector(".gap-panels + .gap-panels"), { childList: true, subtree: true });
+            }).observe(document.querySelector(".gap-view"), { childList: true, subtree: true });
         }"""
     )
     move(host, 7)
