@@ -27,6 +27,7 @@ test: style  ## check style, then run all tests and every lesson
 
 notebooks: $(READY)  ## run every lesson and store its outputs
 	$(BIN)/ruff format notebooks
+	$(BIN)/python -m tools.make_pictures
 	$(BIN)/python tools/refresh_notebooks.py
 
 bench: $(READY)  ## measure how fast the labs answer and the networks train

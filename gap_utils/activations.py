@@ -327,6 +327,17 @@ class CamHead:
     layer: str  # gives the features; its name as `capture_activations` has it
     weight: Tensor  # shape (K, C), on the CPU
     bias: Tensor  # shape (K,), on the CPU
+    linear: str  # name of the linear layer or 1×1 convolution that they are of
+
+    def of(self, model: nn.Module) -> CamHead:
+        """Read the same head of the same network with other weights."""
+        return CamHead(self.layer, *_read_linear(model.get_submodule(self.linear)), self.linear)
+
+
+def _read_linear(layer: nn.Module) -> tuple[Tensor, Tensor]:
+    """Copy weight (K, C) and bias (K,) of a linear layer or 1×1 convolution."""
+    weight = _copy(layer.weight).float().flatten(1)
+    return weight, torch.zeros(len(weight)) if layer.bias is None else _copy(layer.bias).float()
 
 
 def find_cam_head(model: nn.Module, images: Tensor) -> CamHead:
@@ -373,8 +384,7 @@ def find_cam_head(model: nn.Module, images: Tensor) -> CamHead:
         )
     tried = ""
     for name, module in reversed(heads):
-        weight = _copy(module.weight).float().flatten(1)
-        bias = torch.zeros(len(weight)) if module.bias is None else _copy(module.bias).float()
+        weight, bias = _read_linear(module)
         for layer, given in reversed(maps.items()):
             if not isinstance(given, Tensor) or given.shape[2:].numel() < 2:  # pooled already
                 continue
@@ -391,7 +401,7 @@ def find_cam_head(model: nn.Module, images: Tensor) -> CamHead:
             if not weight.any():
                 found = f"the weights of {name!r} are all zero, which fits any maps"
             elif error <= exact * parts.max() + rounding * logits.abs().max():
-                return CamHead(layer, weight, bias)
+                return CamHead(layer, weight, bias, name)
             else:
                 found = (
                     f"with the maps of {layer!r} and the weights of {name!r} that is up to "

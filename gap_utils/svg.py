@@ -187,7 +187,7 @@ class Panel:
     svg: str  # elements, as `element` and `text` write them
     pixels: Sequence[Pixels] = ()  # drawn below them, the first at the bottom
     readout: Readout | None = None
-    alone: bool = False  # whether no other panel stands beside it
+    above: bool = False  # whether it stands above the others, in a row of its own
 
 
 @dataclass(frozen=True, eq=False)
@@ -296,17 +296,22 @@ def text(
     )
 
 
-def heading(y: float, words: str, hint: str, x: float = 0) -> str:
-    """Write a title of a panel, and behind it what can be done there, for those who can.
+def heading(y: float, words: str, hint: str, width: float, x: float = 0) -> str:
+    """Write a title of a panel, cut to its width, and what can be done there if there is room.
+
+    The hint is shown on a live page only.
 
     Example:
-        >>> heading(9, "map", "type into it").count("<tspan")
+        >>> heading(9, "map", "type into it", 280).count("<tspan")
         1
+        >>> heading(9, "a long name of a map", "type into it", 180).count("<tspan")
+        0
     """
+    title = text(x, y, words, 14, letters=letters_in(width, 14))
+    if len(words) > letters_in(width - 12 * len(hint) * 0.62, 14):
+        return title
     more = element("tspan", f" {_escape(hint)}", font_size=12, class_="gap-live", dx=8)
-    return element(
-        "text", _escape(words), more, x=x, y=y, font_size=14, class_="gap-ink", dy=".36em"
-    )
+    return title.replace("</text>", f"{more}</text>")
 
 
 def letters_in(width: float, size: int = 12) -> int:
@@ -334,7 +339,7 @@ def picture_of(frame: Frame) -> Picture:
     import resvg_py
 
     drawn, left, top, bottom, width = [], 0, 0, 0, NARROWEST
-    for panel in frame.panels:
+    for panel in sorted(frame.panels, key=lambda panel: not panel.above):
         if left and left + panel.width > WIDEST:
             left, top = 0, bottom + MARGIN
         images = "".join(map(_image, panel.pixels))

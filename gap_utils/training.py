@@ -90,6 +90,22 @@ class TrainingInterrupted(_WithHistory, KeyboardInterrupt):
     """An interrupt of the kernel while `fit` trained; `history` as in `DivergedError`."""
 
 
+class EpochWeights(tuple):
+    """State dicts of a model: at the start of a run, and after each epoch.
+
+    A table of pandas deep-copies what is in its `attrs` with each of its own copies, and
+    `pandas.concat` compares it: neither gets to the tensors.
+    """
+
+    __eq__, __ne__, __hash__ = object.__eq__, object.__ne__, object.__hash__
+
+    def __deepcopy__(self, memo: dict) -> EpochWeights:
+        return self
+
+    def __repr__(self) -> str:
+        return f"<weights at the start and after each of {len(self) - 1} epochs>"
+
+
 def train_epoch(
     model: nn.Module,
     split: Split,
@@ -119,6 +135,7 @@ def fit(
     checkpoint: str | os.PathLike | None = None,
     progress: bool = True,
     name: str = "",
+    keep_epochs: bool = False,
 ) -> pandas.DataFrame:
     """Train a model where it is; the validation split is looked at after each epoch.
 
@@ -150,14 +167,21 @@ def fit(
             written, a warning says so and the training goes on.
         progress: whether to show a bar.
         name: of the run, for the bar and the messages.
+        keep_epochs: whether to keep the weights at the start and after each epoch, for
+            `MapLab(..., run=)` and `CamLab(..., run=)`. They take the memory of the model's
+            weights as often, and as much room in the checkpoint. A run that goes on from a
+            checkpoint with such weights keeps them in any case.
 
     Returns:
         A row for each whole epoch: epoch, train_loss (mean while training), validation_loss,
-        validation_accuracy (0 to 1) and seconds.
+        validation_accuracy (0 to 1) and seconds. With `keep_epochs`, `attrs["weights"]` of the
+        table has a state dict for each: `model.load_state_dict(history.attrs["weights"][0])`
+        brings back the start, as Xavier drew it where the recipe says so; place 3 is that
+        after epoch 3.
 
     Raises:
         ValueError: if model, data or settings do not fit each other, or the checkpoint is
-            damaged or of another run.
+            damaged, of another run or without the weights that `keep_epochs` asks for.
         DivergedError: if the loss is no number. Its `history` holds the epochs before.
         TrainingInterrupted: a KeyboardInterrupt with such a `history`, if the kernel is
             interrupted; where nothing caught it, `sys.last_value` is it.
@@ -167,6 +191,8 @@ def fit(
         device = _check(model, data, recipe, path)
         epochs = read_whole_number("epochs", epochs, 1)
         seed = read_whole_number("seed", seed, 0)
+        if not isinstance(keep_epochs, bool):
+            raise ValueError(f"expected keep_epochs to be True or False, got {keep_epochs!r}")
         train, validation = (
             # as few pictures as can be are copied to learn the format
             replace(split.to(device), images=split.images.to(as_input(model, split.images[:1])))
@@ -179,10 +205,13 @@ def fit(
         good, steps_before = deepcopy(model.state_dict()), None
         try:
             if path and path.exists():
-                rows = run.load(path)
-                good, run.rows = deepcopy(model.state_dict()), rows
-            elif recipe.xavier:
-                _draw_xavier(model, seed)
+                rows, weights = run.load(path, keep_epochs)
+                good, run.rows, run.weights = deepcopy(model.state_dict()), rows, weights
+            else:
+                if recipe.xavier:
+                    _draw_xavier(model, seed)
+                if keep_epochs:
+                    run.weights = [deepcopy(model.state_dict())]
             bar = tqdm(
                 desc=str(name),
                 total=epochs * run.steps_per_epoch,
@@ -208,8 +237,10 @@ def fit(
                             run.table(),
                         )
                     row = [epoch + 1, loss, *score, time.perf_counter() - start]
-                    # in one line, so that an interrupt leaves both as they were or none
-                    good, run.rows = deepcopy(model.state_dict()), [*run.rows, row]
+                    state = deepcopy(model.state_dict())
+                    weights = [*run.weights, state] if run.weights else []
+                    # in one line, so that an interrupt leaves all as they were or none
+                    good, run.rows, run.weights = state, [*run.rows, row], weights
                     bar.set_postfix(
                         epoch=epoch + 1, loss=f"{loss:.3f}", validation=f"{score.accuracy:.1%}"
                     )
@@ -243,6 +274,8 @@ class _Run:
         self.steps_per_epoch = math.ceil((self.pictures - over) / recipe.batch_size)
         self.batch_of_one_joined = self.steps_per_epoch * recipe.batch_size < self.pictures
         self.rows: list[list[float]] = []
+        # state dicts of the start and after each epoch; empty where they are not kept
+        self.weights: list[dict[str, Any]] = []
         trained = [p for p in model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.Adam(trained, recipe.learning_rate, fused=True)
         steps = epochs * self.steps_per_epoch
@@ -264,7 +297,10 @@ class _Run:
     def table(self) -> pandas.DataFrame:
         import pandas  # takes a third of a second
 
-        return pandas.DataFrame(self.rows, columns=COLUMNS).astype({"epoch": int})
+        table = pandas.DataFrame(self.rows, columns=COLUMNS).astype({"epoch": int})
+        if self.weights:
+            table.attrs["weights"] = EpochWeights(self.weights)
+        return table
 
     @cached_property
     def settings(self) -> dict[str, Any]:
@@ -302,6 +338,7 @@ class _Run:
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
             "rows": self.rows,
+            **({"weights": self.weights} if self.weights else {}),
         }
         aside = path.with_name(path.name + ".part")
         try:
@@ -316,16 +353,23 @@ class _Run:
             if aside.is_file():
                 aside.unlink()
 
-    def load(self, path: Path) -> list[list[float]]:
-        """Bring model, optimizer and schedule to where a checkpoint ends; return its rows."""
+    def load(self, path: Path, keep_epochs: bool) -> tuple[list[list[float]], list[dict]]:
+        """Bring model, optimizer and schedule to where a checkpoint ends.
+
+        Returns:
+            Its rows, and the weights of the epochs, which may be none.
+        """
         try:
             state = dict(torch.load(path, map_location="cpu", weights_only=True))
             there, here = state["settings"], self.settings
             different = [name for name in {**here, **there} if there.get(name) != here.get(name)]
-            if not different:
+            rows, weights = [list(row) for row in state["rows"]], [*state.get("weights", ())]
+            if weights and len(weights) != len(rows) + 1:
+                raise ValueError("the weights of some epochs are missing")
+            lacking = keep_epochs and not weights
+            if not different and not lacking:
                 self.optimizer.load_state_dict(state["optimizer"])
                 self.schedule.load_state_dict(state["schedule"])
-                rows = [list(row) for row in state["rows"]]
                 self.model.load_state_dict(state["model"])
         except Exception as error:  # a damaged file can raise nearly anything
             # not PyTorch's own words: they advise to load the file in an unsafe way
@@ -341,7 +385,12 @@ class _Run:
                 f"expected {path} to be a checkpoint of this run, got one with other {name}{what}; "
                 "delete it to begin anew"
             )
-        return rows
+        if lacking:
+            raise ValueError(
+                f"expected {path} to hold the weights of each epoch, got a checkpoint without "
+                "them; leave out keep_epochs to go on with it, or delete it to begin anew"
+            )
+        return rows, weights
 
 
 def _check(

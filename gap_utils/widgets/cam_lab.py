@@ -24,8 +24,9 @@ from gap_utils.svg import (
     Frame,
     Panel,
     Pixels,
+    Readout,
     box,
-    letters_in,
+    heading,
     shorten,
     signed_colours,
     signed_levels,
@@ -43,12 +44,17 @@ from gap_utils.values import (
 )
 from gap_utils.widgets.lab import START_AGAIN, Choice, Lab, Slider, Toggle
 from gap_utils.widgets.one_picture import (
+    NEXT_WRONG,
     NO_NUMBER,
+    Epochs,
+    Strip,
     check_input,
     image_of,
     name_kind,
+    next_wrong,
     read_logits,
     say_best,
+    say_epoch,
     show_picture,
     softmax,
 )
@@ -83,9 +89,13 @@ class CamState:
     # pass from position to position smoothly in map and overlay, instead of drawing the squares
     # that the network has
     smooth: bool = False
+    # how many epochs of the lab's run the network has behind it; None for all, or without a run
+    epoch: int | None = None
 
     def __post_init__(self):
         read_whole_numbers(self, picture=(0,), strength=(0, 100))
+        if self.epoch is not None:
+            read_whole_numbers(self, epoch=(0,))
         or_else = f' or "{RANKS[0]}" to "{RANKS[-1]}"'
         for name in ("left", "right"):
             value = getattr(self, name)
@@ -160,6 +170,7 @@ class Comparison:
     label: int | None  # class number of the picture, if that is known
     classes: tuple[int, int]  # numbers of the left and the right class
     class_names: Sequence[str]  # of the class numbers
+    epochs: int | None = None  # how many the run has; None without one
 
     @cached_property
     def cams(self) -> np.ndarray:
@@ -193,7 +204,9 @@ def describe_comparison(comparison: Comparison) -> list[str]:
     probabilities, names = comparison.explanation.probabilities, comparison.class_names
     truth = "" if comparison.label is None else f": {names[comparison.label]}"
     predicted = say_best(probabilities, names, comparison.label, decimals=1)
-    sentences = [f"Picture {comparison.state.picture}{truth}; predicted {predicted}."]
+    when = say_epoch(comparison.state.epoch, comparison.epochs)
+    begin = f"{when}{'picture' if when else 'Picture'} {comparison.state.picture}"
+    sentences = [f"{begin}{truth}; predicted {predicted}."]
     sentences += [_describe_class(comparison, side) for side in (0, 1)]
     if comparison.state.view == "contributions" and not comparison.has_numbers:
         sentences.append("The squares are too small for their numbers.")
@@ -248,7 +261,8 @@ def draw_cam(comparison: Comparison) -> Frame:
     """
     longest = shorten(max(comparison.class_names, key=len), 40)
     names = [longest] * len(comparison.class_names)
-    state = replace(comparison.state, view="contributions")  # which may have a sentence more
+    # which may have a sentence more, and the longest word for the epoch
+    state = replace(comparison.state, view="contributions", epoch=comparison.epochs)
     roomy = replace(comparison, state=state, class_names=names)
     words = describe_comparison(comparison)
     panels = [_panel(comparison, side) for side in (0, 1)]
@@ -276,7 +290,7 @@ def _panel(comparison: Comparison, side: int) -> Panel:
     y = bar[1] + BAR + 11
     title = f"{('Left', 'Right')[side]}: {name}"
     drawn = [
-        text(EDGE, 14, title, 14, letters=letters_in(SIDE, 14)),
+        heading(14, title, "point at a square", SIDE, EDGE),
         *(_write_numbers(comparison, side) if comparison.has_numbers else ()),
         box(place, "gap-edge"),
         box(bar, "gap-edge"),
@@ -284,7 +298,9 @@ def _panel(comparison: Comparison, side: int) -> Panel:
         text(WIDTH / 2, y, zero, anchor="middle"),
         text(WIDTH - EDGE, y, f"for {_brief(limit, limit)}", anchor="end"),
     ]
-    return Panel(WIDTH, y + 11, "".join(drawn), layers)
+    names = [comparison.class_names[number] for number in comparison.classes]
+    readout = Readout(comparison.cams, place, names)
+    return Panel(WIDTH, y + 11, "".join(drawn), layers, readout)
 
 
 def _finer(levels: np.ndarray) -> np.ndarray:
@@ -323,7 +339,7 @@ class CamLab(Lab):
     """Compare what speaks for two classes, and where in the picture it does.
 
     The network is asked as it is when the lab is made and when a picture is first on view.
-    After more training make a new lab.
+    After more training make a new lab. With a run only its weights are looked at.
 
     Args:
         model: pictures to logits (N, K) through global average pooling and a linear layer, or
@@ -331,14 +347,16 @@ class CamLab(Lab):
         images: shape (N, C, H, W), as the model takes them.
         labels: class number of each picture, if they are known.
         class_names: of the K class numbers; when None, the numbers.
-        picture, left, right, view, strength, smooth: as in `CamState`.
+        run: what `fit(model, ..., keep_epochs=True)` returned, to look at the network before
+            training and after each epoch.
+        picture, left, right, view, strength, smooth, epoch: as in `CamState`.
 
     Attributes:
         value: the `CamState` on view; it can be set. `lab.set(right=3)` changes single fields.
 
     Raises:
-        ValueError: if a setting is not possible, or the maps of this model do not add up to
-            its logits.
+        ValueError: if a setting is not possible, the maps of this model do not add up to
+            its logits, or the run has no weights or is that of another network.
 
     Example:
         >>> import torch
@@ -354,10 +372,11 @@ class CamLab(Lab):
         images: Tensor,
         labels: Sequence[int] | Tensor | None = None,
         class_names: Sequence[str] | None = None,
+        run=None,
         **settings,
     ):
         check_input(model, images)
-        self._model, self._images = model, images
+        self._epochs, self._images, self._strip = Epochs(model, run), images, Strip(images)
         self._head = self._find_head()
         self._count = len(self._head.bias)  # of the classes
         self._labels = None if labels is None else read_labels(labels, len(images), self._count)
@@ -367,7 +386,7 @@ class CamLab(Lab):
                 f"expected a name for each of {self._count} classes, got {len(self._class_names)}"
             )
         self._explain = lru_cache(PICTURES_REMEMBERED)(
-            lambda n: explain_picture(model, self._head, self._images[n : n + 1])
+            lambda n, epoch: self._explain_picture(self._images[n : n + 1], epoch)
         )
         settings.setdefault("right", RANKS[min(2, self._count) - 1])
         super().__init__(CamState(**settings), self._make_controls())
@@ -376,22 +395,24 @@ class CamLab(Lab):
         comparison = self.compare(self._state)
         left, right = (comparison.class_names[number] for number in comparison.classes)
         name, state = type(self).__name__, self._state
-        return f"{name}(picture {state.picture}, {state.view}: {left}, {right})"
+        when = "" if state.epoch is None else f"epoch {state.epoch} of {self._epochs.last}, "
+        return f"{name}(picture {state.picture}, {when}{state.view}: {left}, {right})"
 
     def compare(self, state: CamState) -> Comparison:
         """Pick the two chosen classes out of what the network makes of a picture."""
-        explanation = self._explain(state.picture)
+        explanation = self._explain(state.picture, state.epoch)
         order = np.argsort(-explanation.logits, kind="stable")
         classes = tuple(
             int(order[RANKS.index(chosen)]) if isinstance(chosen, str) else chosen
             for chosen in (state.left, state.right)
         )
         label = None if self._labels is None else self._labels[state.picture]
-        return Comparison(state, explanation, label, classes, self._class_names)
+        names, last = self._class_names, self._epochs.last
+        return Comparison(state, explanation, label, classes, names, last)
 
     def draw(self, state: CamState) -> Frame:
         """Draw both maps."""
-        return draw_cam(self.compare(state))
+        return self._strip.put_above(draw_cam(self.compare(state)), state.picture)
 
     def complete(self, state: CamState) -> CamState:
         """Raise ValueError if there is no such picture or class."""
@@ -403,7 +424,15 @@ class CamLab(Lab):
                 raise ValueError(
                     f"expected {name} to be one of {self._count} classes, got {chosen!r}"
                 )
-        return state
+        return replace(state, epoch=self._epochs.complete(state.epoch))
+
+    def press(self, name: str, state: CamState) -> CamState:
+        """Go to the next picture that the network gets wrong."""
+        if name != NEXT_WRONG.name:
+            return super().press(name, state)
+        models = [self._epochs.at(state.epoch)]
+        picture = next_wrong(models, self._images, self._labels, state.picture)
+        return replace(state, picture=picture)
 
     def limits(self, state: CamState) -> dict[str, dict[str, Any]]:
         """Say how many pictures there are, and hide what does nothing in the view on hand."""
@@ -414,11 +443,16 @@ class CamLab(Lab):
             "smooth": {"hidden": state.view == "contributions"},
         }
 
+    def _explain_picture(self, picture: Tensor, epoch: int | None) -> Explanation:
+        model = self._epochs.at(epoch)
+        return explain_picture(model, self._head.of(model), picture)
+
     def _find_head(self) -> CamHead:
-        first = self._images[:1]
-        if not np.isfinite(read_logits(show_picture(self._model, first)[1])).all():
+        """Find it after the last epoch: at the start it may be all zero, which fits any maps."""
+        model, first = self._epochs.at(None), self._images[:1]
+        if not np.isfinite(read_logits(show_picture(model, first)[1])).all():
             raise ValueError(f"expected logits of the first picture, got {NO_NUMBER} among them")
-        return find_cam_head(self._model, as_input(self._model, first))
+        return find_cam_head(model, as_input(model, first))
 
     def _make_controls(self) -> list[Any]:
         named = self._class_names != tuple(map(str, range(self._count)))
@@ -429,9 +463,11 @@ class CamLab(Lab):
         ]
         return [
             Slider("picture", "Picture", 0, 0, main=True),
+            *self._epochs.slider(),
             Choice("left", "Left class", classes),
             Choice("right", "Right class", classes),
             Choice("view", "View", [(view, view) for view in VIEWS], style="radio"),
+            *([NEXT_WRONG] * bool(self._labels and len(self._images) > 1)),
             START_AGAIN,
             # last, since they leave a gap where they do nothing
             Slider("strength", "Strength %", 0, 100),

@@ -12,7 +12,7 @@
  * @typedef {{digest: string, shape: number[], box: number[], names: string[],
  *            levels?: Uint8Array}} Readout
  * @typedef {{width: number, height: number, svg: string, pixels: Pixels[], readout?: Readout,
- *            alone: boolean}} Panel
+ *            above: boolean}} Panel
  * @typedef {{fields: Fields, limits: Object<string, any>, panels: Panel[], words: string[],
  *            large: string[][], room: string[], verdict: string, text: string, note?: string,
  *            levels?: Object<string, any>}} Frame
@@ -706,13 +706,13 @@ function makePlayButton(lab) {
   const sliders = lab.opening.controls.filter(({ kind }) => kind === "slider");
   const label = make("span", { class: "gap-play-label" });
   const button = field("button", { type: "button" });
-  button.append(label, ...sliders.map((slider) => make("span", { "aria-hidden": "true" }, `▶ Play ${slider.label}`)));
+  button.append(label, ...sliders.map((slider) => make("span", { "aria-hidden": "true" }, `▶\uFE0E Play ${slider.label}`)));
   button.addEventListener("click", () => button.getAttribute("aria-disabled") === "true" || lab.play());
   return [make("div", { class: "gap-control gap-play", hidden: "" }, button), () => {
     button.parentElement.hidden = !lab.slider;
     if (!lab.slider) return;
     const { label: name, low, high, hidden } = boundsOf(lab, lab.slider);
-    say(label, lab.isPlaying() ? "⏸ Stop" : `▶ Play ${name}`);
+    say(label, lab.isPlaying() ? "■ Stop" : `▶\uFE0E Play ${name}`);
     button.setAttribute("aria-disabled", String(Boolean(hidden) || low === high));
   }];
 }
@@ -915,7 +915,7 @@ export function attach(el, lab) {
   const rootsOf = (test) => made.filter(({ control }) => test(control)).map(({ root }) => root);
   const grids = made.filter(({ control }) => control.kind === "numbers");
   const [play, bringPlayInLine] = makePlayButton(lab);
-  const [strips, panels] = [make("div", { class: "gap-panels" }), make("div", { class: "gap-panels" })];
+  const [above, panels] = [make("div", { class: "gap-panels" }), make("div", { class: "gap-panels" })];
   const status = make("p", { class: "gap-status", role: "status" });
   const room = make("div", { "aria-hidden": "true" });
   const large = make("p");
@@ -928,7 +928,7 @@ export function attach(el, lab) {
         make("div", { class: "gap-main" }, ...rootsOf(({ main }) => main)),
         make("div", { class: "gap-more" }, play, ...rootsOf(({ main, kind }) => !main && kind !== "numbers"))),
       make("div", { class: "gap-view" },
-        status, strips, panels, make("div", { class: "gap-words" }, room, words, problem))),
+        status, above, panels, make("div", { class: "gap-words" }, room, words, problem))),
     text);
   const places = [];
   const end = new AbortController();
@@ -950,8 +950,12 @@ export function attach(el, lab) {
       place.classList.toggle("gap-away", Boolean(limits.hidden));
     }
     bringPlayInLine();
+    const kinds = (all) => all.map(({ above }) => above).join();
+    if (kinds(frame.panels) !== kinds(places.map(({ panel }) => panel))) {
+      for (const { root: old } of places.splice(0)) old.remove(); // such as with a second photograph
+    }
     frame.panels.forEach((panel, n) => {
-      if (!places[n]) (panel.alone ? strips : panels).append((places[n] = makePlace()).root);
+      if (!places[n]) (panel.above ? above : panels).append((places[n] = makePlace()).root);
       drawPanel(places[n], panel, lab.palettes);
     });
     for (const { control, root: grid } of grids) placeFields(grid, control.name, places);

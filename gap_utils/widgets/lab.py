@@ -363,7 +363,7 @@ def _panel_as_data(panel: Panel) -> dict[str, Any]:
         "svg": panel.svg,
         "pixels": pixels,
         "readout": readout,
-        "alone": panel.alone,
+        "above": panel.above,
     }
 
 

@@ -22,6 +22,7 @@ from gap_utils.svg import (
     Frame,
     Panel,
     Pixels,
+    Readout,
     box,
     element,
     grey_levels,
@@ -41,12 +42,16 @@ from gap_utils.values import (
 from gap_utils.widgets.lab import START_AGAIN, Choice, Lab, Slider
 from gap_utils.widgets.map_reader import MapReader, Reading, Scale, layer_name, scale_of
 from gap_utils.widgets.one_picture import (
+    NEXT_WRONG,
     NO_NUMBER,
+    Strip,
     best_class,
     for_showing,
     judge,
+    next_wrong,
     picture_slider,
     say_best,
+    say_epoch,
     softmax,
 )
 
@@ -63,10 +68,12 @@ CHOICES = {  # of words: label and words
 ON_A_PAGE = 64  # maps
 WITH_NUMBERS = 16  # so many maps on a page have their numbers written beside them
 # CSS pixels
-HEIGHT, TOP = 338, 20  # of both panels; where picture and maps begin
+HEIGHT, TOP = 354, 36  # of both panels; where picture and maps begin
 WIDTH, MAPS = 300, 280  # of the maps: their panel's width, their height
 GAP, BAR, NUMBERS = 4, 4, 50  # between maps; the bar beside a map; the numbers beside the bar
-COLOURS = (56, 306, 188, 12)  # the colour bar
+COLOURS = (56, 322, 188, 12)  # the colour bar
+BACK = (WIDTH - 70, 13, 70, 22)  # leads from one map to all
+MOST_NUMBERS = 128**2  # of one map that can be read out where one points; squares of 2 pixels
 PICTURE, ROW, MOST_CLASSES = 184, 22, 5  # side of the picture; of the classes below it
 LONGEST_WORDS = (
     "layer4.1.relu_1 (MaxPool2d) gives 2048 maps of 28×28. Channel 2047, place 2047 by mean: "
@@ -91,9 +98,13 @@ class MapState:
     scale: str = SCALES[0]  # of the colours, "one for all maps" or "each map its own"
     pool: str = POOLS[0]  # what the bar beside a map shows, its "mean" or its "max"
     sort: str = ORDERS[0]  # order of the maps: "index", or largest "mean" or "max" first
+    # how many epochs of the lab's run the network has behind it; None for all, or without a run
+    epoch: int | None = None
 
     def __post_init__(self):
         read_whole_numbers(self, picture=(0,), place=(0,))
+        if self.epoch is not None:
+            read_whole_numbers(self, epoch=(0,))
         for name, (_, words) in CHOICES.items():
             if getattr(self, name) not in words:
                 options = " or ".join(map(repr, words))
@@ -110,6 +121,7 @@ class Shown:
     image: np.ndarray  # the picture, shape (H, W), the mean over its channels
     label: int | None  # its class number; None where it is not known
     class_names: Sequence[str]  # of the class numbers
+    epochs: int | None = None  # how many the run has; None without one
 
     @cached_property
     def order(self) -> np.ndarray:
@@ -122,7 +134,15 @@ class Shown:
     @property
     def numbers(self) -> np.ndarray:
         """What the bars show: the mean or the maximum of each channel's map."""
-        return self.reading.means if self.state.pool == "mean" else self.reading.maxima
+        return self._pooled(self.reading)
+
+    @property
+    def last_numbers(self) -> np.ndarray:
+        """The same after the last epoch, where there are epochs; the bars share their scale."""
+        return self._pooled(self.reading.last or self.reading)
+
+    def _pooled(self, reading: Reading) -> np.ndarray:
+        return reading.means if self.state.pool == "mean" else reading.maxima
 
     @property
     def channel(self) -> int:
@@ -167,8 +187,10 @@ def describe_maps(shown: Shown) -> str:
     state, reading, channel = shown.state, shown.reading, shown.channel
     count, height, width = reading.maps.shape
     place = "" if state.sort == "index" else f", place {state.place} by {state.sort}"
+    when = say_epoch(state.epoch, shown.epochs)
+    layer = state.layer or ("the whole model" if when else "The whole model")
     said = (
-        f"{state.layer or 'The whole model'} ({shown.kind}) gives {count} maps of "
+        f"{when}{layer} ({shown.kind}) gives {count} maps of "
         f"{height}×{width}. Channel {channel}{place}: mean {_number(reading.means[channel])}, "
         f"max {_number(reading.maxima[channel])}."
     )
@@ -218,6 +240,7 @@ def draw_maps(shown: Shown, width: int = PICTURE) -> Frame:
     )
     longest = max(shown.class_names, key=len, default="")[:40]
     room = [line.format(longest) for line in LONGEST_WORDS]
+    room[0] = say_epoch(shown.epochs, shown.epochs) + room[0]
     return Frame([_picture_panel(shown, width), _maps_panel(shown)], words, said.strip(), room=room)
 
 
@@ -246,6 +269,9 @@ def _picture_panel(shown: Shown, width: int) -> Panel:
                 text(4, y + 9, shown.class_names[number], letters=letters_in(width - 44)),
                 text(width - 4, y + 9, f"{share:.0%}", anchor="end"),
             ]
+            if shown.are_logits:
+                rank = int(np.flatnonzero(shown.order == number)[0])
+                drawn.append(_touch((0, y, width, ROW - 4), number, {"place": rank}))
             y += ROW
     return Panel(width, HEIGHT, "".join(drawn), [Pixels(grey_levels(image), place, "grey")])
 
@@ -261,19 +287,48 @@ def _maps_panel(shown: Shown) -> Panel:
     state, reading, channel = shown.state, shown.reading, shown.channel
     pixels, places = _page(reading, tuple(shown.page.tolist()), state.scale)
     drawn = [box(place, "gap-edge") for place in places]
-    drawn.append(_draw_bars(shown.numbers, reading.scale.limit / 50, shown.page, places))
+    drawn.append(_draw_bars(shown, places))
+    readout = None
     if state.view == "one map":
-        title = f"map {channel}, bar: {state.pool}; framed: max"
+        title, hint = f"map {channel}, bar: {state.pool}; framed: max", ""
         drawn += _explain_map(shown, places[0])
+        if len(reading.maps) > 1:
+            drawn += _draw_back()
+        if reading.maps[channel].size <= MOST_NUMBERS:
+            hint, readout = "point at a square", Readout(reading.maps[[channel]], places[0])
     else:
-        title = f"bars: {state.pool}"
+        title, hint = f"bars: {state.pool}", "click a map to mark it, again: it alone"
         drawn.append(box(places[state.place % ON_A_PAGE], "gap-frame"))
         if _has_numbers(len(places)):
             title += "; beside: number, mean, max"
             drawn += _write_numbers(shown, places)
+        drawn += _touch_maps(shown, places)
     colours = COLOUR_BAR if reading.scale.lowest < 0 else COLOUR_BAR[:, ZERO:]
-    svg = "".join([text(0, 9, title), *drawn, *_explain_colours(shown)])
-    return Panel(WIDTH, HEIGHT, svg, [pixels, Pixels(colours, COLOURS)])
+    above = text(0, 9, title) + text(0, 25, hint, class_="gap-live")
+    svg = "".join([above, *drawn, *_explain_colours(shown)])
+    return Panel(WIDTH, HEIGHT, svg, [pixels, Pixels(colours, COLOURS)], readout)
+
+
+def _touch(place: Box, channel: int, fields: dict[str, Any]) -> str:
+    """Let a place be clicked on, and light up with all that is of the same channel."""
+    return box(place, "gap-unseen", data_link=f"map{channel}", data_set=fields)
+
+
+def _touch_maps(shown: Shown, places: Sequence[Box]) -> list[str]:
+    """Let a click mark a map, and another on it show it alone."""
+    first = shown.state.place // ON_A_PAGE * ON_A_PAGE
+    fields = [{"place": first + n} for n in range(len(places))]
+    fields[shown.state.place - first] = {"view": VIEWS[1]}
+    return [*map(_touch, places, shown.page, fields)]
+
+
+def _draw_back() -> list[str]:
+    x, y, width, height = BACK
+    return [
+        box(BACK, "gap-edge gap-live", rx=4),
+        text(x + width / 2, y + height / 2, VIEWS[0], anchor="middle", class_="gap-live"),
+        box(BACK, "gap-unseen", rx=4, data_set={"view": VIEWS[0]}),
+    ]
 
 
 @lru_cache(maxsize=2)  # the same while another map is marked
@@ -328,16 +383,15 @@ def _arrange(levels: np.ndarray) -> tuple[Pixels, list[Box]]:
     return Pixels(mosaic, (0, TOP, columns * step[0], rows * step[1])), boxes
 
 
-def _draw_bars(
-    numbers: np.ndarray, least: float, channels: Sequence[int], places: Sequence[Box]
-) -> str:
-    """Draw a bar beside each map, all to one scale, up from zero or down; `least` is never long."""
-    finite = numbers[np.isfinite(numbers)].astype(float)
-    low, high = finite.min(initial=0), finite.max(initial=0)
-    numbers = np.nan_to_num(numbers.astype(float), nan=0, posinf=high, neginf=low)
-    span = max(high - low, least) or 1.0
+def _draw_bars(shown: Shown, places: Sequence[Box]) -> str:
+    """Draw a bar beside each map, all to one scale, up from zero or down."""
+    scaled = shown.last_numbers[np.isfinite(shown.last_numbers)].astype(float)
+    low, high = scaled.min(initial=0), scaled.max(initial=0)
+    numbers = np.nan_to_num(shown.numbers.astype(float), nan=0, posinf=high, neginf=low)
+    numbers = np.clip(numbers, low, high)
+    span = max(high - low, shown.reading.scale.limit / 50) or 1.0  # next to nothing stays short
     pale, dark = [], []
-    for channel, (x, y, width, height) in zip(channels, places, strict=True):
+    for channel, (x, y, width, height) in zip(shown.page, places, strict=True):
         x += width + 2
         ends = [height * (high - number) / span for number in (0.0, numbers[channel])]
         first = min(*ends, height - 1)  # a bar of nothing is a line
@@ -385,7 +439,9 @@ def _explain_colours(shown: Shown) -> list[str]:
     limit, (left, top, width, height) = shown.scale.limit, COLOURS
     lowest = -limit if shown.reading.scale.lowest < 0 else 0.0
     zero = left if lowest == 0 else left + width / 2
-    whose = "all maps," if shown.state.scale == SCALES[0] else f"map {shown.channel} only:"
+    whose = "all maps," if shown.state.epoch is None else "all maps and epochs,"
+    if shown.state.scale != SCALES[0]:
+        whose = f"map {shown.channel} only:"
     return [
         box(COLOURS, "gap-edge"),
         element("path", d=f"M{zero} {top}v{height + 3}", class_="gap-line-dark"),
@@ -410,19 +466,22 @@ class MapLab(Lab):
     Args:
         model: a network that takes pictures; in evaluation mode while it is read, and left
             as it was. After more training, make a new lab: this one and its page
-            keep what they have read.
+            keep what they have read. With a run only its weights are read.
         images: shape (N, C, H, W).
         labels: class numbers of the pictures, shape (N,); None if they are not known.
         class_names: of the class numbers; when None, the numbers themselves.
         layers: which to offer, as in `capture_activations`; when None, all modules without
             children that give maps.
-        picture, layer, place, view, scale, pool, sort: as in `MapState`.
+        run: what `fit(model, ..., keep_epochs=True)` returned, to look at the network before
+            training and after each epoch.
+        picture, layer, place, view, scale, pool, sort, epoch: as in `MapState`.
 
     Attributes:
         value: the `MapState` on view; it can be set. `lab.set(place=3)` changes single fields.
 
     Raises:
-        ValueError: if pictures, labels and names do not fit, or a setting is not possible.
+        ValueError: if pictures, labels and names do not fit, a setting is not possible, or the
+            run has no weights or is that of another network.
 
     Example:
         >>> import torch
@@ -437,10 +496,11 @@ class MapLab(Lab):
         labels: Sequence[int] | Tensor | None = None,
         class_names: Sequence[str] | None = None,
         layers=None,
+        run=None,
         **settings,
     ):
-        self._reader = MapReader(model, images, layers)
-        self._images = images
+        self._reader = MapReader(model, images, layers, run)
+        self._images, self._strip = images, Strip(images)
         known = self._reader.classes
         self._labels = None if labels is None else read_labels(labels, len(images), known or inf)
         self._class_names = read_names(class_names, known or max(self._labels or [-1]) + 1)
@@ -450,12 +510,14 @@ class MapLab(Lab):
         ]
         controls = [
             *picture_slider(len(images)),
+            *self._reader.epochs.slider(),
             *([Choice("layer", "Layer", offered, main=True)] * (len(offered) > 1)),
             Slider("place", "Map", 0, 0, main=True),
             *(
                 Choice(name, label, [(word, word) for word in words])
                 for name, (label, words) in CHOICES.items()
             ),
+            *([NEXT_WRONG] * bool(known and self._labels and len(images) > 1)),
             START_AGAIN,
         ]
         super().__init__(MapState(**settings), controls)
@@ -463,9 +525,10 @@ class MapLab(Lab):
     def __repr__(self) -> str:
         state = self.value
         kind, _ = self._reader.layers[state.layer]
-        count, height, width = self._reader.read(state.picture, state.layer).maps.shape
+        count, height, width = self._read(state).maps.shape
+        when = "" if state.epoch is None else f"epoch {state.epoch} of {self._reader.epochs.last}, "
         return (
-            f"MapLab(picture {state.picture}, {layer_name(state.layer)} ({kind}): "
+            f"MapLab(picture {state.picture}, {when}{layer_name(state.layer)} ({kind}): "
             f"{count} maps of {height}×{width})"
         )
 
@@ -474,15 +537,17 @@ class MapLab(Lab):
         return Shown(
             state,
             self._reader.layers[state.layer][0],
-            self._reader.read(state.picture, state.layer),
+            self._read(state),
             for_showing(self._images[state.picture]).mean(0),
             None if self._labels is None else self._labels[state.picture],
             self._class_names,
+            self._reader.epochs.last,
         )
 
     def draw(self, state: MapState) -> Frame:
         """Draw picture and maps; without classes below it, the picture is larger."""
-        return draw_maps(self.shown(state), PICTURE if self._reader.classes else WIDTH)
+        frame = draw_maps(self.shown(state), PICTURE if self._reader.classes else WIDTH)
+        return self._strip.put_above(frame, state.picture)
 
     def complete(self, state: MapState) -> MapState:
         """Begin at the first layer that is not pooled yet; refuse what this lab has not."""
@@ -490,6 +555,7 @@ class MapLab(Lab):
         if state.layer is None:
             names = [name for name, (_, size) in layers.items() if size[1:] > (1, 1)]
             state = replace(state, layer=(names or [*layers])[0])
+        state = replace(state, epoch=self._reader.epochs.complete(state.epoch))
         check_below("picture", state.picture, len(self._images))
         if state.layer not in [*layers]:  # it may be anything
             names = ", ".join(map(repr, layers))
@@ -497,9 +563,20 @@ class MapLab(Lab):
         check_below("place", state.place, self._count(state))
         return state
 
+    def press(self, name: str, state: MapState) -> MapState:
+        """Go to the next picture that the network gets wrong."""
+        if name != NEXT_WRONG.name:
+            return super().press(name, state)
+        models = [self._reader.epochs.at(state.epoch)]
+        picture = next_wrong(models, self._images, self._labels, state.picture)
+        return self.from_fields({**self.to_fields(state), "picture": picture})
+
+    def _read(self, state: MapState) -> Reading:
+        return self._reader.read(state.picture, state.layer, state.epoch)
+
     def _count(self, state: MapState) -> int:
         """How many maps the layer gives for the picture."""
-        return len(self._reader.read(state.picture, state.layer).maps)
+        return len(self._read(state).maps)
 
     def from_fields(self, values: dict[str, Any]) -> MapState:
         """Mark the last map where the layer has fewer than the place asked for."""
@@ -509,7 +586,7 @@ class MapLab(Lab):
 
     def limits(self, state: MapState) -> dict[str, dict[str, Any]]:
         """Say how many maps there are, and hide what makes no difference."""
-        count, *size = self._reader.read(state.picture, state.layer).maps.shape
+        count, *size = self._read(state).maps.shape
         single = {"hidden": count == 1}
         return {
             "place": {"high": count - 1, **single},

@@ -12,7 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gap_utils.widgets.one_picture import check_input, find_logits, name_kind, show_picture
+from gap_utils.widgets.one_picture import (
+    Epochs,
+    check_input,
+    find_logits,
+    name_kind,
+    show_picture,
+)
 
 READINGS = 4  # are kept: another map is marked of the same; what comes again the page has kept
 # more than so many times the 99th percentile is beyond a scale of colours; among few
@@ -32,11 +38,11 @@ class Scale:
     others: int  # how many are infinite or no number
 
 
-def scale_of(maps: np.ndarray) -> Scale:
+def scale_of(maps: np.ndarray, limit: float | None = None) -> Scale:
     """Choose a scale that a few very large numbers cannot make pale for all others.
 
-    It ends at the largest number that is at most three times the 99th percentile of all that
-    are not zero.
+    It ends at a given limit, else at the largest number that is at most three times the 99th
+    percentile of all that are not zero.
 
     Example:
         >>> scale_of(np.array([*range(-60, 40), 1000.0])).limit
@@ -44,11 +50,12 @@ def scale_of(maps: np.ndarray) -> Scale:
     """
     finite = maps[np.isfinite(maps)]
     sizes = abs(finite[finite != 0])
-    limit = sizes.max(initial=0)
-    usual = int(USUAL * (len(sizes) - 1))
-    # to count is quicker than to sort them all
-    if len(sizes) >= MANY and (sizes >= limit / SEVERAL).sum() < len(sizes) - usual:
-        limit = sizes[sizes <= SEVERAL * np.partition(sizes, usual)[usual]].max()
+    if limit is None:
+        limit = sizes.max(initial=0)
+        usual = int(USUAL * (len(sizes) - 1))
+        # to count is quicker than to sort them all
+        if len(sizes) >= MANY and (sizes >= limit / SEVERAL).sum() < len(sizes) - usual:
+            limit = sizes[sizes <= SEVERAL * np.partition(sizes, usual)[usual]].max()
     ends = finite.min(initial=0), finite.max(initial=0)
     beyond = int((sizes > limit).sum())
     return Scale(float(limit), *map(float, ends), beyond, maps.size - finite.size)
@@ -63,11 +70,12 @@ class Reading:
     maxima: np.ndarray  # of each map, shape (C,)
     # what the network gives, shape (K,), K > 1; None where that is another thing
     logits: np.ndarray | None
+    last: Reading | None = None  # the same after the last epoch, whose scales this one shares
 
     @cached_property
     def scale(self) -> Scale:
         """One scale of colours for all maps."""
-        return scale_of(self.maps)
+        return scale_of(self.maps, self.last and self.last.scale.limit)
 
 
 class MapReader:
@@ -77,20 +85,23 @@ class MapReader:
         model: any module that takes pictures; left as it was.
         images: shape (N, C, H, W).
         layers: as in `capture_activations`; when None, all modules without children.
+        run: as in `Epochs`.
 
     Attributes:
+        epochs: the network at each epoch of the run.
         layers: name -> kind and shape of its maps, such as ("ReLU", (8, 28, 28)), in the
             order of the calls.
         classes: how many logits the network gives; None where that is another thing.
-        read: a function of picture and layer that gives a `Reading`.
+        read: a function of picture, layer and maybe epoch that gives a `Reading`.
 
     Raises:
-        ValueError: if there are no pictures, or no layer gives maps (1, C, H, W) for one.
+        ValueError: if there are no pictures, no layer gives maps (1, C, H, W) for one, or the
+            run is not one of this network.
     """
 
-    def __init__(self, model: nn.Module, images: Tensor, layers=None):
+    def __init__(self, model: nn.Module, images: Tensor, layers=None, run=None):
         check_input(model, images)
-        self._model, self._images = model, images
+        self.epochs, self._images = Epochs(model, run), images
         if layers is None:
             layers = [name for name, module in model.named_modules() if not any(module.children())]
         maps, output = self._run(0, layers)
@@ -109,12 +120,13 @@ class MapReader:
             )
         self.read = lru_cache(READINGS)(self._read)
 
-    def _run(self, picture: int, layers) -> tuple[dict, object]:
-        return show_picture(self._model, self._images[picture : picture + 1], layers)
+    def _run(self, picture: int, layers, epoch: int | None = None) -> tuple[dict, object]:
+        model = self.epochs.at(epoch)
+        return show_picture(model, self._images[picture : picture + 1], layers)
 
-    def _read(self, picture: int, layer: str) -> Reading:
+    def _read(self, picture: int, layer: str, epoch: int | None = None) -> Reading:
         """Read one layer's maps for a picture."""
-        captured, output = self._run(picture, layer)
+        captured, output = self._run(picture, layer, epoch)
         given = captured.get(layer)
         if not _are_maps(given):
             raise ValueError(
@@ -126,11 +138,13 @@ class MapReader:
         largest = maps.nan_to_num(0, 0, 0).abs().amax((1, 2))
         means = maps.mean((1, 2))
         means[means.abs() < 1e-8 * largest] = 0  # so little is what rounding leaves of 0
+        last = self.epochs.last  # so that what is weak yet is pale
         return Reading(
             maps.numpy(),
             means.numpy(),
             maps.amax((1, 2)).numpy(),
             logits if logits is not None and len(logits) == self.classes else None,
+            None if epoch in (None, last) else self.read(picture, layer, last),
         )
 
 

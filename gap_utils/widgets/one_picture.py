@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import nullcontext
+from copy import deepcopy
 from dataclasses import replace
 from functools import lru_cache
 from math import inf
@@ -15,11 +16,14 @@ from PIL import Image, ImageOps
 from torch import Tensor, nn
 
 from gap_utils.activations import capture_activations
-from gap_utils.inference import as_input, evaluation_mode
+from gap_utils.inference import as_input, check_weights, evaluation_mode, predict
 from gap_utils.svg import Frame, Panel, Pixels, box, element, grey_levels
-from gap_utils.widgets.lab import Slider
+from gap_utils.values import check_below
+from gap_utils.widgets.lab import Button, Slider
 
 NO_NUMBER = "no number"
+NEXT_WRONG = Button("wrong", "Next wrong one")
+TOGETHER = 20  # pictures that are looked at together for a wrong one
 # of the row of small pictures: how many, and the size of each and of the arrows, in CSS pixels
 IN_A_ROW, THUMBNAIL, ARROW = 11, 32, 16
 ROW = 2 * ARROW + IN_A_ROW * THUMBNAIL
@@ -142,7 +146,7 @@ class Strip:
         self._images = images
         self._row = lru_cache(4)(self._read_row)
 
-    def above(self, frame: Frame, picture: int) -> Frame:
+    def put_above(self, frame: Frame, picture: int) -> Frame:
         """Put the row with that picture above a frame; a single picture needs none."""
         count = len(self._images)
         if count == 1:
@@ -150,22 +154,21 @@ class Strip:
         first = picture // IN_A_ROW * IN_A_ROW
         last = min(first + IN_A_ROW, count) - 1
         boxes = [
-            (ARROW + THUMBNAIL * n + 2, 2, THUMBNAIL - 4, THUMBNAIL - 4)
-            for n in range(last - first + 1)
+            (THUMBNAIL * n + 2, 2, THUMBNAIL - 4, THUMBNAIL - 4) for n in range(last - first + 1)
         ]
         drawn = [
             box(place, "gap-edge", data_set={"picture": first + n}) for n, place in enumerate(boxes)
         ]
         drawn.append(box(boxes[picture - first], "gap-mark"))
         if first > 0:
-            drawn += _arrow(2, -1, first - 1)
+            drawn += _arrow(ROW - 2 * ARROW, -1, first - 1)
         if last + 1 < count:
-            drawn += _arrow(ROW - 2, 1, last + 1)
+            drawn += _arrow(ROW - ARROW, 1, last + 1)
         levels = self._row(first)
         x, y, _, height = boxes[0]
         pixels = Pixels(levels, (x - 2, y - 2, THUMBNAIL * len(boxes), height + 4), "grey")
-        panel = Panel(ROW, THUMBNAIL, "".join(drawn), [pixels], alone=True)
-        return replace(frame, panels=[panel, *frame.panels])
+        panel = Panel(ROW, THUMBNAIL, "".join(drawn), [pixels], above=True)
+        return replace(frame, panels=[*frame.panels, panel])
 
     def _read_row(self, first: int) -> np.ndarray:
         """Put the pictures from `first` on side by side, each in a square with an edge."""
@@ -177,11 +180,11 @@ class Strip:
         return np.concatenate(squares, axis=1)
 
 
-def _arrow(tip: float, way: int, picture: int) -> list[str]:
-    """Draw an arrow that leads to a picture of the next row."""
-    middle, length = THUMBNAIL / 2, way * (ARROW - 5)
-    shape = f"M{tip} {middle}l{-length} -7v14z"
-    place = (tip - length if way > 0 else tip) - 2, 0, ARROW - 1, THUMBNAIL
+def _arrow(left: float, way: int, picture: int) -> list[str]:
+    """Draw an arrow that leads to a picture of another row."""
+    middle, half = left + ARROW / 2, way * (ARROW / 2 - 2)
+    shape = f"M{middle + half} {THUMBNAIL / 2}l{-2 * half} -7v14z"
+    place = left, 0, ARROW, THUMBNAIL
     return [
         element("path", d=shape, class_="gap-dark"),
         box(place, "gap-unseen", data_set={"picture": picture}),
@@ -204,3 +207,128 @@ def image_of(picture: Tensor, sharpest: int = 224) -> np.ndarray:
 def picture_slider(count: int) -> list[Slider]:
     """Make the control that chooses one of several pictures; a single one needs none."""
     return [Slider("picture", "Picture", 0, count - 1, main=True)] * (count > 1)
+
+
+def next_wrong(
+    models: Collection[nn.Module],
+    images: Tensor,
+    labels: Sequence[int | None],
+    picture: int,
+    move: Callable[[Tensor], Tensor] = lambda images: images,
+) -> int:
+    """Find the next picture, around the end, that one of the networks gets wrong.
+
+    Args:
+        models: pictures (N, C, H, W), or single ones, to logits (N, K); left as they were.
+        images: shape (N, C, H, W).
+        labels: class number of each picture; None where it is not known.
+        picture: number of the one on view, where the search begins and which it never gives.
+        move: what is done to pictures before the networks see them.
+
+    Raises:
+        ValueError: if there is none, or a network cannot take a picture or gives no logits.
+    """
+    numbers = [n % len(images) for n in range(picture + 1, picture + len(images))]
+    numbers = [number for number in numbers if labels[number] is not None]
+    for first in range(0, len(numbers), TOGETHER):
+        some = numbers[first : first + TOGETHER]
+        batch, known = move(images[some]), [labels[number] for number in some]
+        maybe: set[int] = set()
+        for model in models:
+            try:
+                logits = predict(model, batch).float().cpu().numpy()
+                maybe.update(n for n in range(len(some)) if _is_wrong(logits[n], known[n]))
+            except Exception:  # a model may take single pictures only
+                maybe.update(range(len(some)))
+        for n in sorted(maybe):  # one by one as the lab shows them: rounding differs in a batch
+            shown = (show_picture(model, batch[n : n + 1])[1] for model in models)
+            if any(_is_wrong(read_logits(output), known[n]) for output in shown):
+                return some[n]
+    raise ValueError(
+        f"expected another picture that a network gets wrong, got none among the {len(numbers):,} "
+        "others"
+    )
+
+
+def _is_wrong(logits: np.ndarray, label: int) -> bool:
+    return judge(softmax(logits), label) != "right"
+
+
+class Epochs:
+    """A network at the start of its training and after each epoch.
+
+    Args:
+        model: the network that was trained, or one like it; left as it was.
+        run: what `fit(..., keep_epochs=True)` returned; None for the network as it is.
+
+    Attributes:
+        last: how many epochs there are; None without a run.
+
+    Raises:
+        ValueError: if the run is not such a table, or that of another network.
+    """
+
+    def __init__(self, model: nn.Module, run: Any = None):
+        self._model, self.last = model, None
+        if run is None:
+            return
+        attrs = getattr(run, "attrs", None)
+        self._weights = attrs.get("weights") if isinstance(attrs, Mapping) else None
+        if not isinstance(self._weights, tuple) or not self._weights:
+            got = type(run).__name__ if attrs is None else "a table without weights"
+            raise ValueError(
+                f"expected run to be what fit(..., keep_epochs=True) returned, got {got}"
+            )
+        check_weights(model)
+        here = _shapes(model.state_dict())
+        for there in map(_shapes, self._weights):
+            for name in {**here, **there}:
+                if here.get(name) != there.get(name):
+                    raise ValueError(
+                        f"expected run to be of this network, got one whose {name!r} is "
+                        f"{there.get(name, 'not there')}, and {here.get(name, 'not there')} here"
+                    )
+        try:
+            self._model = deepcopy(model)  # which takes on the weights of the epoch asked for
+        except Exception as error:  # whatever a model raises
+            raise ValueError(
+                f"expected a network that can be copied, got {type(error).__name__}: {error}"
+            ) from error
+        self.last = len(self._weights) - 1
+
+    def at(self, epoch: int | None) -> nn.Module:
+        """Give the network as it was after an epoch, until another one is asked for."""
+        if self.last is not None:
+            self._model.load_state_dict(self._weights[self.last if epoch is None else epoch])
+        return self._model
+
+    def complete(self, epoch: int | None) -> int | None:
+        """Make None the last epoch, if there is a run; raise ValueError for one that is not."""
+        if self.last is None:
+            if epoch is not None:
+                raise ValueError(f"expected no epoch where the lab has no run, got {epoch}")
+            return None
+        if epoch is None:
+            return self.last
+        check_below("epoch", epoch, self.last + 1)
+        return epoch
+
+    def slider(self) -> list[Slider]:
+        """Make the control that chooses the epoch, if there are several."""
+        return [Slider("epoch", "Epoch", 0, self.last or 0, main=True)] * bool(self.last)
+
+
+def _shapes(weights: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(getattr(numbers, "shape", ())) for name, numbers in weights.items()}
+
+
+def say_epoch(epoch: int | None, last: int | None) -> str:
+    """Begin a sentence with how far the network is; empty where there is no run.
+
+    Example:
+        >>> say_epoch(3, 5), say_epoch(0, 5), say_epoch(None, None)
+        ('After epoch 3 of 5, ', 'Before training, ', '')
+    """
+    if epoch is None or last is None:
+        return ""
+    return f"After epoch {epoch} of {last}, " if epoch else "Before training, "

@@ -12,8 +12,9 @@ from torch import Tensor
 from gap_utils.activations import CamHead
 from gap_utils.backbones import Backbone
 from gap_utils.photos import read_photo
-from gap_utils.widgets.cam_lab import CamLab, CamState, explain_picture
+from gap_utils.widgets.cam_lab import CamLab, CamState
 from gap_utils.widgets.lab import File
+from gap_utils.widgets.one_picture import Strip
 
 
 class PhotoLab(CamLab):
@@ -67,8 +68,9 @@ class PhotoLab(CamLab):
         if image.shape != self._images.shape[1:]:
             expected, got = tuple(self._images.shape[1:]), tuple(image.shape)
             raise ValueError(f"expected size= to fit the photographs, {expected}, got {got}")
-        explain_picture(self._model, self._head, image[None])  # raises where it cannot be shown
+        self._explain_picture(image[None], self._state.epoch)  # raises where it cannot be shown
         self._images = torch.cat([self._images, image[None]])
+        self._strip = Strip(self._images)
         if self._labels is not None:
             self._labels.append(None)
         self.set(picture=len(self._images) - 1)

@@ -303,7 +303,7 @@ class _Grid:
 
     def panel(self, title: str, hint: str, drawn: str, mark: Box) -> Panel:
         """Put a title above, say what can be done, and frame what is on view."""
-        svg = heading(14, title, hint, 4) + drawn + box(mark, "gap-mark")
+        svg = heading(14, title, hint, SIDE, 4) + drawn + box(mark, "gap-mark")
         return Panel(SIDE + 8, SIDE + TOP + 8, svg)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 from torch import nn
@@ -21,11 +21,13 @@ from gap_utils.svg import Frame, Panel, Pixels, box, element, letters_in, text
 from gap_utils.values import check_below, read_labels, read_names, read_whole_numbers
 from gap_utils.widgets.lab import START_AGAIN, Button, Lab, Slider
 from gap_utils.widgets.one_picture import (
+    NEXT_WRONG,
     Strip,
     best_class,
     check_input,
     for_showing,
     judge,
+    next_wrong,
     picture_slider,
     read_logits,
     say_best,
@@ -301,6 +303,7 @@ class ShiftLab(Lab):
             Slider("dx", "Right dx", *limits, main=True),
             Slider("dy", "Down dy", *limits),
             Button("back", "Back to the middle"),
+            *([NEXT_WRONG] * (len(self._split) > 1)),
             START_AGAIN,
         ]
         super().__init__(ShiftState(**settings), controls)
@@ -327,7 +330,7 @@ class ShiftLab(Lab):
                 f"expected networks of 2 to {MOST_CLASSES} classes, got "
                 + ", ".join(f"{name} of {n}" for name, n in zip(self._models, counts, strict=True))
             )
-        read_labels(self._split.labels, len(images), max(counts))
+        self._labels = read_labels(self._split.labels, len(images), max(counts))
         self._class_names = read_names(class_names, max(counts))[: max(counts)]
 
     def __repr__(self) -> str:
@@ -341,10 +344,16 @@ class ShiftLab(Lab):
 
     def draw(self, state: ShiftState) -> Frame:
         """Show the moved picture to the networks, and draw what they say."""
-        return self._strip.above(draw_shift(self._reading(state)), state.picture)
+        return self._strip.put_above(draw_shift(self._reading(state)), state.picture)
 
     def press(self, name: str, state: ShiftState) -> ShiftState:
-        """Bring the picture back to the middle."""
+        """Bring the picture back to the middle, or go to one that a network gets wrong there."""
+        if name == NEXT_WRONG.name:
+            models, images = self._models.values(), self._split.images
+            move = partial(shift, dx=state.dx, dy=state.dy)
+            return replace(
+                state, picture=next_wrong(models, images, self._labels, state.picture, move)
+            )
         return ShiftState(state.picture) if name == "back" else super().press(name, state)
 
 

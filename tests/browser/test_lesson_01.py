@@ -1,4 +1,4 @@
-"""A learner works through lesson 01 in JupyterLab, with the keyboard alone."""
+"""A learner works through lesson 01 in JupyterLab, with the keyboard, then with the pointer."""
 
 from __future__ import annotations
 
@@ -85,6 +85,32 @@ def test_every_control_has_a_name(lab):
     squares = [f"row {row}, column {column}" for row in range(4) for column in range(4)]
     numbers = names_of(lab.get_by_role("spinbutton"))
     assert sorted(numbers) == sorted([*squares, *(f"{name}, as a number" for name in sliders)])
+
+
+def test_the_picture_can_be_touched(lesson, lab):
+    page = lesson.page
+    press_button(lab, "Start again")
+    output = lab.locator("[data-set]")
+    output.nth(3).hover()  # its window lights up in the map
+    expect(lab.locator("rect.gap-lit")).to_have_count(2)
+    output.nth(3).click()
+    expect_said(lab, "max(2, 4, 2, 6) = 6")
+    page.keyboard.press("ArrowLeft")  # goes on from there
+    expect_said(lab, "max(8, 5, 3, 1) = 8")
+
+    lab.locator("[data-focus]").nth(8).click()
+    page.keyboard.type("80")
+    page.keyboard.press("Enter")
+    expect_said(lab, "max(80, 5, 3, 1) = 80")
+    lab.locator(".gap-large > p > span").nth(1).hover()  # a term lights its square up
+    expect(lab.locator("rect.gap-lit")).to_have_count(1)
+
+    choose(lab, "Pooling")
+    focus_slider(lab, "Window")
+    page.keyboard.press("Home")
+    press_button(lab, "Play Window")
+    expect_said(lab, "(2 + 4 + 2 + 6) / 4 = 3.5")
+    expect(lab.get_by_role("button", name="Play Window")).to_be_visible()  # it has ended
 
 
 def test_an_exercise_wrong_then_right(lesson):

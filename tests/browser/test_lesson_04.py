@@ -19,6 +19,7 @@ def test_the_lesson_as_a_learner_does_it(lesson):
     expect(bars.first).to_contain_text("validation=")
 
     every_slider_moves_and_nothing_jumps(lesson.lab("ShiftLab"))
+    the_picture_can_be_dragged(lesson.lab("ShiftLab"))
     for answer, said in [
         ("F.cross_entropy(logits.sigmoid(), labels)", "The sigmoid still squeezes the logits"),
         ("F.cross_entropy(logits, labels)", "✓ Right: the mean over the pictures"),
@@ -55,3 +56,17 @@ def every_slider_moves_and_nothing_jumps(lab):
     expect_said(lab, "many pictures moved by 0 px")
     press_button(lab, "Start again")
     expect_said(lab, "gap says Ankle boot (100%), right")
+
+
+def the_picture_can_be_dragged(lab):
+    mouse, canvas = lab.page.mouse, lab.locator("[data-drag]").bounding_box()
+    pixel = canvas["width"] / (28 + 2 * 6)
+    x, y = canvas["x"] + canvas["width"] / 2, canvas["y"] + canvas["height"] / 2
+    mouse.move(x, y)
+    mouse.down()
+    mouse.move(x + 3 * pixel, y - 2 * pixel, steps=10)
+    mouse.up()
+    expect(lab.locator(".gap-hidden").first).to_contain_text("moved 3 px right and -2 px down")
+    press_button(lab, "Next wrong one")
+    expect_said(lab, "✗ wrong")
+    press_button(lab, "Start again")

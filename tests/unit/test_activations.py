@@ -617,6 +617,10 @@ def test_the_networks_that_ship(dtype):
         assert capture(model, "body", images)["body"].shape == (3, 32, side, side)
         same(head.weight, model.head[0].weight.detach()[:, :, 0, 0].float())
         same(head.bias, model.head[0].bias.detach().float())
+        assert head.linear == "head.0"
+        other = Call(lambda m, x: m.body(x), body=model.body, head=nn.Sequential(nn.Linear(32, 10)))
+        same(head.of(other).weight, other.head[0].weight.detach())
+        same(head.of(other).bias, other.head[0].bias.detach())
         if dtype == torch.float32:
             torch.testing.assert_close(logits_by(head, model, images), model(images).detach())
             rounded = Call(lambda m, x: m.model(x).bfloat16(), model=model)

@@ -286,7 +286,7 @@ def test_controls_ask_for_states():
     lab = CamLab(load_trained("gap_7x7"), TEST.images, TEST.labels, CLASS_NAMES)
     assert repr(lab) == "CamLab(picture 0, overlay: Ankle boot, Sneaker)"
     names = [one["name"] for one in lab.opening()["controls"]]
-    assert names == ["picture", "left", "right", "view", "reset", "strength", "smooth"]
+    assert names == ["picture", "left", "right", "view", "wrong", "reset", "strength", "smooth"]
     assert control(lab, "picture")["main"]
     assert lab.limits(lab.value)["picture"] == {"high": len(TEST) - 1, "hidden": False}
     move(lab, picture=4, left="top 3", right=9, strength=80, smooth=True)

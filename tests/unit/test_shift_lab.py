@@ -170,7 +170,8 @@ def test_the_controls():
     lab = ShiftLab(dx=3)
     assert repr(lab) == "ShiftLab(picture 0 moved by 3, 0: gap, gmp, flatten)"
     found = {control["label"]: control for control in lab.opening()["controls"]}
-    assert [*found] == ["Picture", "Right dx", "Down dy", "Back to the middle", "Start again"]
+    buttons = ["Back to the middle", "Next wrong one", "Start again"]
+    assert [*found] == ["Picture", "Right dx", "Down dy", *buttons]
     assert (found["Picture"]["high"], found["Down dy"]["low"]) == (len(TEST) - 1, -6)
     move(lab, picture=5, dy=-2)
     assert lab.value == ShiftState(5, 3, -2)

@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 
 import numpy as np
+import pandas
 import pytest
 import torch
 from torch import nn
@@ -407,6 +408,93 @@ def test_a_full_disk_keeps_the_checkpoint_before(data, tmp_path, monkeypatch):
     assert without_seconds(resumed).equals(without_seconds(train(Stop(make_model(), 0), data)))
 
 
+def kept(history):
+    return history.attrs["weights"]
+
+
+@pytest.mark.parametrize("recipe", [Recipe(0.01, 8), Recipe(0.01, 8, xavier=True)])
+def test_the_weights_of_each_epoch(data, recipe):
+    """The start among them; the numbers are those of a run that keeps none."""
+    model, twin = make_model(), make_model()
+    expected = train(twin, data, 3, recipe=recipe)
+    assert expected.attrs == {}
+    start = make_model()
+    if recipe.xavier:
+        training._draw_xavier(start, 0)
+    history = train(model, data, 3, recipe=recipe, keep_epochs=True)
+    assert without_seconds(history).equals(without_seconds(expected))
+    assert_same(weights(model), weights(twin))
+    assert len(kept(history)) == 4
+    assert_same(kept(history)[0], weights(start))
+    assert_same(kept(history)[-1], weights(model))
+    for row, state in zip(history.itertuples(), kept(history)[1:], strict=True):
+        twin.load_state_dict(state)  # with what BatchNorm remembers
+        score = evaluate(twin, data.validation, recipe.loss)
+        assert (row.validation_loss, row.validation_accuracy) == score
+    before = copy.deepcopy(dict(kept(history)[-1]))
+    train(model, data, 1)
+    assert_same(kept(history)[-1], before)  # they are copies
+
+
+def test_pandas_neither_copies_nor_compares_weights(data):
+    one, two = (train(make_model(), data, 2, keep_epochs=True) for _ in range(2))
+    for table in (one.copy(), one.head(1), one[one.epoch > 1], one.assign(run="a"), one.round(2)):
+        assert kept(table) is kept(one)
+    assert kept(pandas.concat([one, one.head(1)])) is kept(one)
+    assert "weights" not in pandas.concat([one, two]).attrs  # whose they are is not to be told
+    assert one.equals(one.copy()) and one.attrs == one.copy().attrs and one.attrs != two.attrs
+    assert len({kept(one), kept(two)}) == 2
+    assert str(one.attrs) == "{'weights': <weights at the start and after each of 2 epochs>}"
+
+
+@pytest.mark.parametrize("recipe", [Recipe(0.01, 8), Recipe(0.01, 8, xavier=True)])
+@pytest.mark.parametrize(("step", "epochs"), [(2, 0), (5, 1), (12, 3)])
+def test_the_weights_of_an_interrupted_run_and_of_one_that_goes_on(
+    data, tmp_path, recipe, step, epochs
+):
+    path, options = tmp_path / "run.pt", {"recipe": recipe, "keep_epochs": True}
+    whole = kept(train(Stop(make_model(), 0), data, 4, **options))
+    assert len(whole) == 5
+    so_far = kept(interrupt(Stop(make_model(), step), data, 4, checkpoint=path, **options))
+    assert len(so_far) == epochs + 1
+    resumed = train(Stop(make_model(), 0), data, 4, checkpoint=path, **options)
+    for ours, theirs in zip(kept(resumed), whole, strict=True):
+        assert_same(ours, theirs)
+    for ours, theirs in zip(so_far, whole, strict=False):
+        assert_same(ours, theirs)
+
+
+def test_a_checkpoint_keeps_the_weights_that_it_has(data, tmp_path):
+    path = tmp_path / "run.pt"
+    whole = kept(train(Stop(make_model(), 0), data, 4, keep_epochs=True))
+    interrupt(Stop(make_model(), 5), data, 4, checkpoint=path, keep_epochs=True)
+    interrupt(Stop(make_model(), 4), data, 4, checkpoint=path)
+    history = train(Stop(make_model(), 0), data, 4, checkpoint=path, keep_epochs=True)
+    for ours, theirs in zip(kept(history), whole, strict=True):
+        assert_same(ours, theirs)
+
+
+def test_a_checkpoint_without_the_weights_of_each_epoch(data, tmp_path):
+    path, model = tmp_path / "run.pt", Stop(make_model(), 0)
+    interrupt(Stop(make_model(), 5), data, checkpoint=path)
+    assert "weights" not in torch.load(path, weights_only=True)
+    before = weights(model)
+    with pytest.raises(
+        ValueError, match=r"run\.pt to hold the weights of each epoch, got a checkpoint without"
+    ):
+        train(model, data, checkpoint=path, keep_epochs=True)
+    assert_same(weights(model), before)
+    assert train(model, data, checkpoint=path).attrs == {}
+
+    path.unlink()
+    train(make_model(), data, checkpoint=path, keep_epochs=True)
+    state = torch.load(path, weights_only=True)
+    del state["weights"][2]
+    torch.save(state, path)
+    with pytest.raises(ValueError, match="to be a checkpoint of fit"):
+        train(make_model(), data, checkpoint=path)
+
+
 def test_a_loss_that_is_no_number_stops_the_run(data):
     class Breaks(nn.Module):
         def __init__(self):
@@ -420,12 +508,15 @@ def test_a_loss_that_is_no_number_stops_the_run(data):
 
     model, whole = Breaks(), Breaks()
     recipe = Recipe(learning_rate=0.01, batch_size=8, one_cycle=False)
+    start = weights(model)
     expected = train(whole, data, 1, recipe=recipe)
     with pytest.raises(
         DivergedError, match=r"^gmp: .*in epoch 2.*rate of 0\.01.*after epoch 1"
     ) as e:
-        train(model, data, 3, recipe=recipe, name="gmp")
+        train(model, data, 3, recipe=recipe, name="gmp", keep_epochs=True)
     assert_same(weights(model), weights(whole))
+    for ours, theirs in zip(kept(e.value.history), (start, weights(whole)), strict=True):
+        assert_same(ours, theirs)
     assert without_seconds(e.value.history).equals(without_seconds(expected))
 
     data.train.images[3] = math.nan
@@ -469,6 +560,7 @@ def test_xavier(data):
         ({"epochs": 0}, "epochs to be an integer from 1 on, got 0"),
         ({"epochs": 2.5}, "epochs to be an integer from 1 on, got 2.5"),
         ({"seed": None}, "seed to be an integer from 0 on, got None"),
+        ({"keep_epochs": 1}, "keep_epochs to be True or False, got 1"),
         ({"recipe": "article"}, "a Recipe such as DEFAULT_RECIPE or ARTICLE_RECIPE, got 'article'"),
         ({"model": nn.Flatten()}, "a model with parameters to train, got one without"),
         (
