@@ -735,7 +735,7 @@ function makeTouchable(root, lab, places, focusOn, signal) {
 
   root.addEventListener("pointerover", (event) => light(touched(event, "link")));
   root.addEventListener("focusin", (event) => light(touched(event, "link")));
-  root.addEventListener("pointermove", (event) => (pull ? drag(event) : readAt(event)));
+  root.addEventListener("pointermove", (event) => (pull?.svg.isConnected ? drag(event) : readAt(event)));
   root.addEventListener("pointerleave", ({ pointerType }) => {
     if (pointerType !== "touch") light(null), read(null); // a tap stays
   });
@@ -825,6 +825,7 @@ function makeTouchable(root, lab, places, focusOn, signal) {
   }
 
   function show() {
+    if (!places.includes(pointed)) [pointed, square] = [null, null];
     for (const element of lit) element.classList.remove("gap-lit");
     const names = links.map((link) => `[data-link~="${link}"]`).join();
     lit = names ? [...root.querySelectorAll(names)] : [];

@@ -9,7 +9,11 @@ import pytest
 from playwright.sync_api import expect
 
 from every_control import Everything, State, control, focus, press, problem, words
+from gap_utils.svg import Frame, Panel, Readout, box, text
+from gap_utils.values import read_names
 from gap_utils.widgets import PoolLab
+from gap_utils.widgets.lab import Choice, Lab, Slider
+from gap_utils.widgets.one_picture import say_best
 from page_host import PageHost, open_page
 
 MOUSE, FINGER, KEYS = WAYS = "mouse", "finger", "keys"
@@ -197,7 +201,7 @@ def test_what_is_pulled_changes_fields_step_by_step(host, pulls, way):
     assert host.lab.value == State(place=8, rise=2)
     assert host.page.evaluate("() => getSelection().isCollapsed")
     assert focused(host) == "Place"
-    expect(host.root.locator(".gap-play-label")).to_have_text("▶ Play Place")
+    expect(host.root.locator(".gap-play-label")).to_have_text("▶︎ Play Place")
 
 
 @pytest.mark.parametrize("way", [MOUSE, FINGER])
@@ -390,6 +394,20 @@ def test_a_frame_that_changes_under_a_resting_pointer(page, way):
         assert bubble(host) == ["row 1, column 1", "4"]
 
 
+def test_a_panel_that_is_put_in_another_place_is_touched_no_more(host, pulls):
+    press_, move, let_go = pulls[MOUSE]
+    move(at(host, 0, 10, 30))
+    host.lab.set(word="c")
+    host.deliver(host.take())
+    assert (bubble(host), outlines(host)) == ([], [[], [], []])
+    press_(at(host, 2, 40, 80))
+    host.lab.set(word="a")
+    host.deliver(host.take())
+    move(at(host, 0, 10, 30))
+    assert (bubble(host), host["wanted"]["place"]) == (["row 0, column 0", "1.5"], 5)
+    let_go()
+
+
 # it plays
 
 
@@ -410,19 +428,19 @@ def test_playing_goes_to_the_end_and_begins_again(page):
     host = PageHost(page, Everything(place=17))
     label = play(host)
     host.settle()
-    expect(label).to_have_text("⏸ Stop")
+    expect(label).to_have_text("■ Stop")
     assert host.shown["place"] == 18
     host.wait(799)
     assert host.shown["place"] == 18
     host.wait(1)
     host.settle()
     assert [host.shown["place"], beat(host), beat(host)] == [19, 20, 20]
-    expect(label).to_have_text("▶ Play Place")
+    expect(label).to_have_text("▶︎ Play Place")
     play(host)
     host.settle()
     assert [host.shown["place"], beat(host), beat(host)] == [0, 1, 2]
     play(host)  # stops it
-    expect(label).to_have_text("▶ Play Place")
+    expect(label).to_have_text("▶︎ Play Place")
     assert [beat(host), beat(host)] == [2, 2]
     play(host)
     play(host)
@@ -471,7 +489,7 @@ def test_playing_stops(host, stop):
     assert len(host.asked) <= asked + 3
     assert not host.run("host => host.lab.isPlaying()")
     if stop is stop_by_another:
-        expect(label).to_have_text("▶ Play Rise")
+        expect(label).to_have_text("▶︎ Play Rise")
         play(host)
         host.settle()
         assert host.lab.value == State(place=7, rise=1)
@@ -617,3 +635,86 @@ def test_a_frame_with_nothing_pointed_at_touches_only_what_differs(host):
     host.settle()
     expect(words(host)).to_have_text("Place 5, count 0.")
     assert host.page.evaluate("() => window.touched") == 0
+
+
+# other ways of writing
+
+
+NAMES = ["שלום", "مرحبا", "cat"]
+
+
+class Named(Lab):
+    """A sentence with a name of class 0 or 1 wherever a lab may write one."""
+
+    def __init__(self):
+        self.names = read_names(NAMES, 3)
+        options = [(name, n) for n, name in enumerate(self.names)]
+        super().__init__(
+            State(), [Choice("count", "Class", options), Slider("place", "Place", 0, 9)]
+        )
+
+    def from_fields(self, values):
+        return State(**values)
+
+    def draw(self, state):
+        said = say_best(np.eye(3)[state.count], self.names, (state.count + 1) % 3)
+        drag = box((100, 30, 60, 30), "gap-pale", data_drag={"place": ("x", 6)})
+        readout = Readout(
+            np.full((1, 1, 1), 0.9), (0, 30, 60, 30), [f"{self.names[state.count]}, (5%)"]
+        )
+        panel = Panel(200, 80, text(4, 14, said) + drag, [], readout)
+        pieces = [(self.names[state.count], "name"), (" (100%), wrong", "")]
+        return Frame([panel], [said], said, large=said, pieces=pieces)
+
+
+def where_parts_are(host, *parts):
+    """In each line on the page with all these, the left edges of each."""
+    return host.root.evaluate(
+        """(root, parts) => {
+            const lines = [...root.querySelectorAll("p:not(.gap-hidden), text, .gap-bubble div")];
+            return lines.filter((line) => line.checkVisibility({ visibilityProperty: true })
+                && parts.every((part) => line.textContent.includes(part))).map((line) =>
+                parts.map((part) => {
+                    const walk = document.createTreeWalker(line, NodeFilter.SHOW_TEXT);
+                    while (walk.nextNode()) {
+                        const at = walk.currentNode.data.indexOf(part);
+                        if (at < 0) continue;
+                        const range = new Range();
+                        range.setStart(walk.currentNode, at);
+                        range.setEnd(walk.currentNode, at + part.length);
+                        return range.getBoundingClientRect().left;
+                    }
+                }));
+        }""",
+        parts,
+    )
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_names_from_right_to_left_garble_no_sentence(page, number):
+    host = PageHost(page, Named())
+    host.lab.set(count=number)
+    host.deliver(host.take())
+    lines = where_parts_are(host, NAMES[number], "(", "100", "%", "wrong")
+    assert len(lines) == 3  # the drawing, the large line and the words
+    for line in lines:
+        assert line == sorted(line)
+    page.mouse.move(*at(host, 0, 30, 45))
+    (line,) = where_parts_are(host, NAMES[number], "(", "5", "%", ": ", "0.9")
+    assert line == sorted(line)
+
+
+def test_a_page_from_right_to_left_shows_the_same_picture(page, pulls):
+    host = PageHost(page, Named())
+    script = """lab => [...lab.querySelectorAll(".gap-control, .gap-panel, text, .gap-words p")]
+        .map((of) => of.getBoundingClientRect()).map(({ x, y, width }) => [x, y, width])"""
+    before = host.root.evaluate(script)
+    page.evaluate("() => (document.documentElement.dir = 'rtl')")
+    for seen, expected in zip(host.root.evaluate(script), before, strict=True):
+        assert seen == pytest.approx(expected, abs=1)
+    press_, move, let_go = pulls[MOUSE]
+    press_(at(host, 0, 120, 40))
+    move(at(host, 0, 138, 40))
+    let_go()
+    host.settle()
+    assert host.lab.value.place == 8

@@ -32,7 +32,7 @@ class State:
 
 
 class Everything(Lab):
-    """Place 13 cannot be, and 14 becomes 15; a lab that is `on` has a large line.
+    """Place 13 cannot be, and 14 becomes 15; one that is `on` has a large line, "c" one panel more.
 
     Args:
         prepared: states whose frames need no kernel.
@@ -73,11 +73,8 @@ class Everything(Lab):
         return "" if wanted["place"] == state.place else f"place is now {state.place}"
 
     def limits(self, state):
-        return {
-            **{name: {"hidden": True} for name in self._hidden},
-            "step": {"high": state.step},
-            "double": {"idle": state.count > 99},
-        }
+        limits = {"step": {"high": state.step}, "double": {"idle": state.count > 99}}
+        return limits | {name: {"hidden": True} for name in self._hidden}
 
     def press(self, name, state):
         if name == "more":
@@ -128,6 +125,8 @@ class Everything(Lab):
                 None if more is None else Readout(more, MAP, names),
             ),
         ]
+        if state.word == "c":
+            panels.insert(0, Panel(100, 20, "", above=True))
         pieces = [(f"{state.values[0][0]}", "value00 all"), (" to ", ""), ("9", "nine")]
         return Frame(
             panels,

@@ -11,8 +11,11 @@ def elements(panel, name):
 
 
 def shown(line):
-    """What is read of a text element; the whole of what was cut is in its tooltip."""
-    return line[-1].tail if len(line) else line.text
+    """What is read of a text element; the whole of what was cut is in its tooltip.
+
+    What can be done there is not read where it cannot be done.
+    """
+    return line[0].tail if len(line) and line[0].tag == "title" else line.text
 
 
 def texts(panel):
