@@ -178,8 +178,7 @@ export function createLab(host) {
       else changed();
 
       function step(value) {
-        if (value !== lab.wanted[lab.slider.name]) lab.move({ [lab.slider.name]: value });
-        changed();
+        lab.move({ [lab.slider.name]: value });
         setTimeout(beat, BEAT);
       }
 
@@ -229,15 +228,10 @@ export function createLab(host) {
     hand = { names, way };
     lab.wanted = { ...lab.wanted, ...changes };
     const frame = frames.get(keyOf(lab.wanted));
-    if (frame) return show(frame), afterPaint(ask);
+    if (frame) return show(frame), requestAnimationFrame(() => setTimeout(ask)); // when it is painted
     if (host.send && !lab.gone) changed();
     else goBack();
     ask();
-  }
-
-  /** Do something when what is on view has been painted. */
-  function afterPaint(action) {
-    requestAnimationFrame(() => setTimeout(action));
   }
 
   function isStale() {
@@ -519,8 +513,14 @@ const CONTROLS = {
       if (bad) return lab.refuse(`Expected a number from ${low} to ${high} in ${name}, got ${bad.value || "another thing"}.`);
       set(Array.from({ length: side }, (_, row) => numbers.slice(row * side, (row + 1) * side)));
     });
+    function fill(count) {
+      side = count;
+      const names = Array.from({ length: side * side }, (_, n) => `row ${Math.floor(n / side)}, column ${n % side}`);
+      const attributes = { type: "number", step: "any", min: control.low, max: control.high };
+      grid.replaceChildren(...names.map((name) => field("input", { ...attributes, "aria-label": name })));
+    }
     return [grid, (rows) => {
-      if (rows.length !== side) fill(grid, control, (side = rows.length));
+      if (rows.length !== side) fill(rows.length);
       const numbers = rows.flat(); // a field that is taken away while it has the focus calls this again
       grid.querySelectorAll("input").forEach((input, place) => bring(input, numbers[place]));
     }];
@@ -581,13 +581,6 @@ function search(lab, control, set) {
     const place = String(placeOf(control, value));
     if (list.value !== place || !list.length) narrow(place);
   }];
-}
-
-function fill(grid, { low, high }, side) {
-  grid.style.setProperty("--gap-side", String(side));
-  const names = Array.from({ length: side * side }, (_, n) => `row ${Math.floor(n / side)}, column ${n % side}`);
-  const attributes = { type: "number", step: "any", min: low, max: high };
-  grid.replaceChildren(...names.map((name) => field("input", { ...attributes, "aria-label": name })));
 }
 
 /** Show a panel in its place; what has not changed is left alone. */
@@ -814,13 +807,13 @@ function makeTouchable(root, lab, places, focusOn, signal) {
     const at = new DOMPoint(clientX, clientY).matrixTransform(place.svg.getScreenCTM().inverse());
     const [row, column] = [Math.floor((rows * (at.y - y)) / height), Math.floor((columns * (at.x - x)) / width)];
     const inside = row >= 0 && row < rows && column >= 0 && column < columns;
-    read(inside ? place : null, [row, column]);
+    if (inside) read(place, [row, column]);
+    else read(null);
   }
 
   function read(place, at = null) {
-    if (!place && !square) return;
-    if (place && pointed === place && String(at) === String(square)) return;
-    [pointed, square] = place ? [place, at] : [null, null];
+    if (pointed === place && String(at) === String(square)) return;
+    [pointed, square] = [place, at];
     show();
   }
 
