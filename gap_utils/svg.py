@@ -346,7 +346,7 @@ def picture_of(frame: Frame) -> Picture:
         images = "".join(map(_image, panel.pixels))
         drawn.append(element("g", images, panel.svg, transform=f"translate({left} {top})"))
         width, bottom = max(width, left + panel.width), max(bottom, top + panel.height)
-        left += panel.width + MARGIN
+        left += WIDEST if panel.above else panel.width + MARGIN
     for paragraph, size in [(frame.large, 17), *((words, 13) for words in frame.words)]:
         for line in wrap(paragraph, int(width / LETTER * 13 / size)):
             bottom += LINE * size / 13

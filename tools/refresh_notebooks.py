@@ -47,11 +47,28 @@ def normalise(notebook: nbformat.NotebookNode) -> None:
             # without a kernel behind it a widget shows an error; the picture in front of it stays
             if output.get("data", {}).pop(WIDGET_VIEW, None) and not output.data:
                 cell.outputs.remove(output)
-            # a page without a lab's widget shows the PNG or the text beside it
-            if "gap-still" in output.get("data", {}).get("text/html", ""):
-                del output.data["text/html"]
+            # a page without a lab's widget shows the PNG beside it, or the HTML of a question
+            data = output.get("data", {})
+            if "image/png" in data and "gap-still" in data.get("text/html", ""):
+                del data["text/html"]
             if output.output_type == "error":
                 output.traceback = [f"{output.ename}: {output.evalue}"]
+        if "reveal" in cell.metadata.get("tags", []):
+            fold_output(cell)
+
+
+def fold_output(cell: nbformat.NotebookNode) -> None:
+    """Keep the stored output out of view until the cell is run, or the line in its place clicked.
+
+    JupyterLab writes both fields, so a file that is opened and saved stays the same. The line in
+    place of a folded output is the first line of it, so a line that gives nothing away goes first.
+    """
+    cell.metadata.collapsed = True
+    cell.metadata.jupyter = {**cell.metadata.get("jupyter", {}), "outputs_hidden": True}
+    if not cell.outputs[0].get("metadata", {}).get("cover"):
+        words = {"text/plain": "What comes out when you run it:"}
+        cover = nbformat.v4.new_output("display_data", words, metadata={"cover": True})
+        cell.outputs.insert(0, cover)
 
 
 def is_passing(output: nbformat.NotebookNode) -> bool:

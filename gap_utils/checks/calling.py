@@ -13,7 +13,6 @@ from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial, wraps
-from html import escape
 from inspect import getsource, signature, unwrap
 from textwrap import dedent
 from traceback import walk_tb
@@ -24,6 +23,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
+
+from gap_utils.verdict import OPEN, RIGHT, WRONG, verdict_as_html
 
 
 @dataclass(frozen=True)
@@ -36,19 +37,21 @@ class Feedback:
     def __repr__(self) -> str:
         return self.message
 
-    def _repr_html_(self) -> str | None:
-        """The same words, larger, beside a bar; None where they are no verdict."""
-        if not self.message.startswith(("✓", "✗")):
-            return None
-        bar = RIGHT_BAR if self.passed else WRONG_BAR
-        style = f"border-left: 6px solid {bar}; padding: 4px 12px; font-size: 115%; {WRAP}"
-        words = escape(self.message).replace("\n", "<br>")
-        return f'<div role="status" style="{style}">{words}</div>'
+    def _repr_html_(self) -> str:
+        """The same words below a headline that is seen from afar."""
+        start, sign, headline = next(row for row in HEADLINES if self.message.startswith(row[0]))
+        words = self.message.removeprefix(start).strip()
+        if words and words.split()[0].isalpha():  # and no name out of the code
+            words = words[0].upper() + words[1:]
+        return verdict_as_html(sign, headline, words, role="status")
 
 
-# the bar of a verdict, seen on white and on black, and told apart with every kind of colour vision
-RIGHT_BAR, WRONG_BAR = "#00945f", "#d55e00"
-WRAP = "white-space: pre-wrap"  # keeps the columns of a tensor
+HEADLINES = (  # how a message begins, and what stands above it
+    ("✓ Right:", RIGHT, "Right"),
+    ("✗ Not so:", WRONG, "Not right yet"),
+    ("✗", WRONG, "Not right yet"),
+    ("not attempted yet", OPEN, "Not attempted yet"),
+)
 SHOWN = 12  # tensors with more numbers are named by their shape
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 HOOK_STAYS = "your hook stays. Call handle.remove()"

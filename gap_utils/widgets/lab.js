@@ -12,7 +12,7 @@
  * @typedef {{digest: string, shape: number[], box: number[], names: string[],
  *            levels?: Uint8Array}} Readout
  * @typedef {{width: number, height: number, svg: string, pixels: Pixels[], readout?: Readout,
- *            above: boolean}} Panel
+ *            above: boolean, parts?: string[]}} Panel
  * @typedef {{fields: Fields, limits: Object<string, any>, panels: Panel[], words: string[],
  *            large: string[][], room: string[], verdict: string, text: string, note?: string,
  *            levels?: Object<string, any>}} Frame
@@ -262,6 +262,7 @@ export function createLab(host) {
     let size = 2 * (frame.text.length + 400);
     for (const panel of frame.panels) {
       size += 2 * panel.svg.length;
+      panel.parts ??= cut(panel.svg);
       for (const part of panel.readout ? [...panel.pixels, panel.readout] : panel.pixels) {
         part.levels = fresh[part.digest] ?? levels.get(part.digest); // the store may be too small
         if (!part.levels) return null;
@@ -597,7 +598,7 @@ function drawPanel(place, panel, palettes) {
     over.tabIndex = panel.readout ? 0 : -1;
     over.setAttribute("aria-hidden", String(!panel.readout));
   }
-  if (place.panel?.svg !== panel.svg) change(svg, panel.svg);
+  change(svg, place.panel?.parts ?? [], panel.parts);
   while (below.children.length > panel.pixels.length) below.lastChild.remove();
   panel.pixels.forEach((pixels, n) => {
     const canvas = below.children[n] ?? below.appendChild(make("canvas"));
@@ -623,24 +624,45 @@ const placeOn = ({ width, height }, [x, y, wide, high]) => ({
   height: `${(100 * high) / height}%`,
 });
 
+/** Cut SVG into the elements that it holds, so that those that stay need not be read again. */
+function cut(svg) {
+  const parts = [];
+  let [depth, start] = [0, 0];
+  for (const { 0: tag, 1: closes, 2: isWhole, index } of svg.matchAll(/<(\/?)[^>]*?(\/?)>/g)) {
+    depth += closes ? -1 : isWhole ? 0 : 1;
+    if (depth) continue;
+    parts.push(svg.slice(start, index + tag.length));
+    start = index + tag.length;
+  }
+  return parts;
+}
+
 /** Change what differs, and leave the rest: what moves can be seen moving, and letters are laid out once. */
-function change(svg, drawn) {
+function change(svg, before, after) {
+  const changed = [...after.keys()].filter((n) => after[n] !== before[n]);
   const fresh = svg.cloneNode(false);
-  fresh.innerHTML = drawn;
-  const [before, after] = [[...svg.children], [...fresh.children]];
+  fresh.innerHTML = changed.map((n) => after[n]).join("");
+  const [old, made] = [[...svg.children], [...fresh.children]];
   const renewed = [];
-  before.forEach((element, n) => {
-    if (!after[n]) element.remove();
-    else if (element.isEqualNode(after[n])) return;
-    else if (element.tagName !== after[n].tagName || element.innerHTML !== after[n].innerHTML) {
-      element.replaceWith(after[n]);
-      if (element.tagName === "text" && after[n].tagName === "text") renewed.push(after[n]);
-    } else copyAttributes(element, after[n]);
+  changed.forEach((n, k) => {
+    if (!old[n]) svg.append(made[k]);
+    else if (isAlike(old[n], made[k])) copyAttributes(old[n], made[k]);
+    else {
+      old[n].replaceWith(made[k]);
+      if (old[n].tagName === "text") renewed.push(made[k]);
+    }
   });
-  svg.append(...after.slice(before.length));
+  for (const element of old.slice(after.length)) element.remove();
   if (renewed.length > FEW || matchMedia("(prefers-reduced-motion: reduce)").matches) return;
   for (const element of renewed) element.animate({ opacity: [0.2, 1] }, 300);
 }
+
+/** Whether two elements differ in attributes at most; those that hold others are not looked into. */
+const isAlike = (one, other) =>
+  one.tagName === other.tagName &&
+  one.textContent === other.textContent &&
+  !one.childElementCount &&
+  !other.childElementCount;
 
 function copyAttributes(element, other) {
   for (const { name } of [...element.attributes]) if (!other.hasAttribute(name)) element.removeAttribute(name);
@@ -846,15 +868,15 @@ function makeTouchable(root, lab, places, focusOn, signal) {
   }
 }
 
-const boxOf = (rect) => ["x", "y", "width", "height"].map((name) => Number(rect.getAttribute(name)));
+const boxOf = (rect) => ["x", "y", "width", "height", "rx"].map((name) => Number(rect.getAttribute(name)));
 
 function squareOf({ box: [x, y, width, height], shape: [, rows, columns] }, [row, column]) {
   return [x + (column * width) / columns, y + (row * height) / rows, width / columns, height / rows];
 }
 
 /** Draw a frame that is seen on every colour. */
-function outline([x, y, width, height]) {
-  const place = `x="${x}" y="${y}" width="${width}" height="${height}"`;
+function outline([x, y, width, height, rx = 0]) {
+  const place = `x="${x}" y="${y}" width="${width}" height="${height}" rx="${rx}"`;
   return `<rect ${place} class="gap-outline-below"/><rect ${place} class="gap-outline"/>`;
 }
 

@@ -173,6 +173,10 @@ class Lab:
         """Say which states are drawn beforehand, so that no kernel is needed for them."""
         return ()
 
+    def as_html(self) -> str:
+        """Say what a page without a kernel shows of a lab without a picture."""
+        return f"<pre>{escape(repr(self))}</pre>"
+
     # what its user sees
 
     @property
@@ -221,7 +225,7 @@ class Lab:
 
     def _still(self) -> tuple[dict[str, str], dict[str, Any]]:
         """What a page without a kernel shows."""
-        data, metadata = {"text/html": f"<pre>{escape(repr(self))}</pre>"}, {}
+        data, metadata = {"text/html": self.as_html()}, {}
         if self._frame.panels:
             data, metadata = picture_of(self._frame)._repr_mimebundle_()
         data["text/html"] = f'<div class="gap-still">{data["text/html"]}</div>{STILL_STYLE}'

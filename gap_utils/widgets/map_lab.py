@@ -46,6 +46,7 @@ from gap_utils.widgets.one_picture import (
     NO_NUMBER,
     Strip,
     best_class,
+    draw_verdict,
     for_showing,
     judge,
     next_wrong,
@@ -256,11 +257,12 @@ def _picture_panel(shown: Shown, width: int) -> Panel:
     probabilities = shown.probabilities
     if probabilities is not None:
         known = best_class(probabilities) is not None
-        verdict = "the network says" if known else f"it says {NO_NUMBER}"
-        if known and shown.label is not None:
-            verdict = f"the network is {judge(probabilities, shown.label)}"
         y = TOP + width + 24
-        drawn.append(text(0, y - 12, verdict))
+        if known and shown.label is not None:
+            verdict = judge(probabilities, shown.label)
+            drawn.append(draw_verdict((0, y - 22, width, 20), verdict))
+        else:
+            drawn.append(text(0, y - 12, "the network says" if known else f"it says {NO_NUMBER}"))
         for number in np.argsort(-probabilities, kind="stable")[: MOST_CLASSES * known]:
             share = float(probabilities[number])
             drawn += [

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from gap_utils.activations import capture_activations
 from gap_utils.inference import as_input, check_weights, evaluation_mode, predict
-from gap_utils.svg import Frame, Panel, Pixels, box, element, grey_levels
+from gap_utils.svg import Box, Frame, Panel, Pixels, box, element, grey_levels, text
 from gap_utils.values import check_below
 from gap_utils.widgets.lab import Button, Slider
 
@@ -113,6 +113,24 @@ def judge(probabilities: np.ndarray, label: int) -> str:
     """Say "right", "wrong" or "no number"."""
     best = best_class(probabilities)
     return NO_NUMBER if best is None else "right" if best == label else "wrong"
+
+
+def draw_verdict(place: Box, judged: str, size: int = 14) -> str:
+    """Write right or wrong so that they are told apart at a glance, by sign and colour too.
+
+    Args:
+        place: where it stands in the middle.
+        judged: what `judge` says; what is neither is written in small letters.
+        size: of the letters.
+    """
+    x, y, width, height = place
+    middle = x + width / 2, y + height / 2
+    sign = {"right": "✓", "wrong": "✗"}.get(judged)
+    if sign is None:
+        return text(*middle, judged, anchor="middle")
+    class_ = f"gap-ink-{judged}"
+    wash = box(place, class_, fill_opacity=0.14, rx=3)
+    return wash + text(*middle, f"{sign} {judged}", size, "middle", class_)
 
 
 def say_best(

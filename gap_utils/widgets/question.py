@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 
 from gap_utils.svg import Frame
+from gap_utils.verdict import RIGHT, WRONG, verdict_as_html
 from gap_utils.widgets.lab import Choice, Lab
 
 
@@ -61,7 +63,7 @@ class Question(Lab):
     @property
     def feedback(self) -> str:
         """What the chosen answer says, empty before the first choice."""
-        return self._say(self.value)
+        return ". ".join(self._say(self.value))
 
     def draw(self, state: QuestionState) -> Frame:
         """Say what the answer says; there is nothing to draw."""
@@ -69,9 +71,9 @@ class Question(Lab):
         verdict = "right" if state.answer == self.right else "wrong"
         return Frame(
             panels=(),
-            words=(said,) if said else (),
-            text=f"Predict. {self.question} {said}".rstrip(),
-            room=(max(map(self._say, self.answers), key=len),),
+            words=said,
+            text=f"Predict. {self.question} {'. '.join(said)}".rstrip(),
+            room=("Not this one", *self.answers.values()),
             verdict=verdict if said else "",
         )
 
@@ -85,11 +87,27 @@ class Question(Lab):
         """All answers, so that each is there without a kernel."""
         return [*map(QuestionState, self.answers)]
 
-    def _say(self, answer: str | None) -> str:
+    def as_html(self) -> str:
+        """The question and its answers, each of which opens to what is behind it."""
+        lines = [
+            f"<p><b>Predict. {escape(self.question, quote=False)}</b><br>",
+            "Click an answer to see whether it is right.</p>",
+        ]
+        for answer in self.answers:
+            sign = RIGHT if answer == self.right else WRONG
+            lines += [
+                f'<details style="padding: 2px 0"><summary>{escape(answer, quote=False)}</summary>',
+                verdict_as_html(sign, *self._say(answer)),
+                "</details>",
+            ]
+        return "\n".join(lines)
+
+    def _say(self, answer: str | None) -> tuple[str, ...]:
+        """The verdict on an answer and what is behind it; nothing before the first choice."""
         if answer is None:
-            return ""
-        verdict = "Right." if answer == self.right else "Not this one."
-        return f"{verdict} {self.answers[answer]}"
+            return ()
+        return "Right" if answer == self.right else "Not this one", self.answers[answer]
 
     def __repr__(self) -> str:
-        return "\n".join([f"Predict. {self.question}", *(f"  ( ) {a}" for a in self.answers)])
+        answers = [f"  {chr(65 + n)}  {answer}" for n, answer in enumerate(self.answers)]
+        return "\n".join([f"Predict. {self.question}", *answers])

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from torch import nn
@@ -17,7 +19,7 @@ from gap_utils.data import CLASS_NAMES, Split, load_fashion_mnist
 from gap_utils.models import HEADS, load_trained
 from gap_utils.robustness import shift
 from gap_utils.study import mean_curves
-from gap_utils.svg import Frame, Panel, Pixels, box, element, letters_in, text
+from gap_utils.svg import Box, Frame, Panel, Pixels, box, element, heading, letters_in, text
 from gap_utils.values import check_below, read_labels, read_names, read_whole_numbers
 from gap_utils.widgets.lab import START_AGAIN, Button, Lab, Slider
 from gap_utils.widgets.one_picture import (
@@ -25,6 +27,7 @@ from gap_utils.widgets.one_picture import (
     Strip,
     best_class,
     check_input,
+    draw_verdict,
     for_showing,
     judge,
     next_wrong,
@@ -42,10 +45,10 @@ READINGS = 32  # kept: a page asks for up to sixteen ahead, and again when it ge
 # colour of each network; its mark has another form too
 COLOURS = ("accent", "blue", "dark")
 # of the panels, in CSS pixels
-HEIGHT = 256
-SIDE, TOP = 224, 28  # of the canvas that the picture moves on: its side, and where it begins
-TABLE, NAMES, ROWS = 292, 90, 48  # width, that of the class names, where the rows begin
-CURVES, PLOT = 252, (40, 72, 206, 136)  # width; left, top, width and height of the plot
+HEIGHT = 236
+SIDE, TOP = 180, 28  # of the canvas that the picture moves on: its side, and where it begins
+TABLE, NAMES, ROWS = 292, 92, 48  # width, that of the class names, where the rows begin
+CURVES, PLOT = 188, (40, 92, 136, 96)  # width; left, top, width and height of the plot
 
 
 @dataclass(frozen=True)
@@ -126,11 +129,10 @@ def draw_shift(reading: ShiftReading) -> Frame:
     """Draw the moved picture, the probabilities of each network, and the accuracy curves."""
     state, name = reading.state, reading.class_names[reading.label]
     words = describe_reading(reading)
-    panels = [_picture_panel(reading), _table_panel(reading)]
-    if reading.curves:
-        panels.append(_curve_panel(reading))
+    curves = [_curve_panel(reading)] * bool(reading.curves)
     return Frame(
-        panels=panels,
+        # picture and curves have room side by side on a phone, all three in a notebook
+        panels=[_picture_panel(reading), *curves, _table_panel(reading)],
         words=(words,),
         text=f"Picture {state.picture}, {name}, moved {state.dx} px right and {state.dy} px down. "
         f"{words}",
@@ -156,7 +158,7 @@ def _longest_words(reading: ShiftReading) -> str:
 
 
 def _picture_panel(reading: ShiftReading) -> Panel:
-    """The moved picture on a black canvas, and a frame where it was."""
+    """The moved picture on a black canvas, and a frame where it was; it can be dragged."""
     state, (height, width) = reading.state, reading.image.shape
     rows, columns = height + 2 * FARTHEST, width + 2 * FARTHEST
     cell = SIDE / max(rows, columns)
@@ -165,80 +167,129 @@ def _picture_panel(reading: ShiftReading) -> Panel:
     size = cell * width, cell * height
     levels = np.round(255 * np.clip(reading.image, 0, 1)).astype(np.uint8)
     black = np.zeros((1, 1), np.uint8)
-    title = f"picture {state.picture}: {reading.class_names[reading.label]}"
+    canvas = left, top, cell * columns, cell * rows
     pixels = [
-        Pixels(black, (left, top, cell * columns, cell * rows), "grey"),
+        Pixels(black, canvas, "grey"),
         Pixels(levels, (x + cell * state.dx, y + cell * state.dy, *size), "grey"),
     ]
-    heading = text(0, 12, title, 14, letters=letters_in(SIDE, 14))
-    return Panel(SIDE, HEIGHT, heading + box((x, y, *size), "gap-line-accent"), pixels)
+    drawn = [
+        heading(12, reading.class_names[reading.label], "drag it", SIDE),
+        box((x, y, *size), "gap-line-accent"),
+        text(0, HEIGHT - 11, _say_where(state)),
+        box(canvas, "gap-unseen", data_drag={"dx": ("x", cell), "dy": ("y", cell)}),
+    ]
+    return Panel(SIDE, HEIGHT, "".join(drawn), pixels)
+
+
+def _say_where(state: ShiftState) -> str:
+    ways = [(state.dx, "right", "left"), (state.dy, "down", "up")]
+    moved = [f"{abs(n)} {more if n > 0 else less}" for n, more, less in ways if n]
+    return f"moved {', '.join(moved)}" if moved else "in the middle"
 
 
 def _table_panel(reading: ShiftReading) -> Panel:
     """The probabilities: a row for each class, a column for each network."""
     row = min(32, (HEIGHT - ROWS) / len(reading.class_names))
+    bar = row - 3
     pitch = (TABLE - NAMES) / len(reading.probabilities)
     middles = [ROWS + row * (place + 0.5) for place in range(len(reading.class_names))]
     drawn = [
-        text(8, y, name, letters=letters_in(NAMES - 8))
+        text(10, y, name, letters=letters_in(NAMES - 10))
         for name, y in zip(reading.class_names, middles, strict=True)
     ]
-    tip = f"M0 {middles[reading.label] - 5:.2f}l6 5l-6 5z"
-    drawn.append(element("path", d=tip, class_="gap-accent"))
+    here = middles[reading.label]
+    drawn.append(text(10, 33, "true class"))
+    drawn += [
+        element("path", d=f"M2 {y - 5:.2f}l6 5l-6 5z", class_="gap-accent") for y in (33, here)
+    ]
     for column, (name, probabilities) in enumerate(reading.probabilities.items()):
-        left, width = NAMES + column * pitch, pitch - 4
-        drawn.append(_heading(column, name, judge(probabilities, reading.label), left, 12, pitch))
+        left, width = NAMES + column * pitch, pitch - 5
+        drawn.append(_sign(column, name, left, 12, pitch))
+        verdict = judge(probabilities, reading.label)
+        drawn.append(draw_verdict((left, 23, width, 20), verdict))
         if best_class(probabilities) is None:
             continue
         for y, probability in zip(middles, probabilities, strict=False):  # some have fewer
+            place = left, y - bar / 2, width, bar
+            share = left, y - bar / 2, width * probability, bar
             drawn += [
-                box((left, y - 8, width, 16), "gap-pale"),
-                # letters stand on it
-                box((left, y - 8, width * probability, 16), "gap-blue", fill_opacity=0.7),
+                box(place, "gap-pale"),
+                box(share, "gap-blue", fill_opacity=0.7),  # letters stand on it
                 text(left + 4, y, f"{probability:.0%}"),
             ]
+    drawn.append(box((0.75, here - row / 2, TABLE - 1.5, row), "gap-line-accent", rx=3))
+    drawn += [
+        _network((NAMES + column * pitch - 2, 0, pitch - 1, HEIGHT), column)
+        for column in range(len(reading.probabilities))
+    ]
     return Panel(TABLE, HEIGHT, "".join(drawn))
 
 
 def _curve_panel(reading: ShiftReading) -> Panel:
     """How accurate the networks are on pictures moved so far, and a line at this distance."""
     left, top, width, height = PLOT
-    distance = reading.state.distance
-    at = [left + width * pixels / FARTHEST for pixels in range(FARTHEST + 1)]
-    drawn = [text(0, 12, f"accuracy, moved by {distance} px", 14)]
+    distance, step = reading.state.distance, width / FARTHEST
+    at = [left + step * pixels for pixels in range(FARTHEST + 1)]
+    drawn = [heading(12, "accuracy", "click a point", CURVES)]
     for level in (0, 0.25, 0.5, 0.75, 1):
         y = top + height * (1 - level)
         drawn.append(element("path", d=f"M{left} {y:.2f}h{width}", class_="gap-line-soft"))
         drawn.append(text(left - 6, y, f"{level:.0%}", anchor="end"))
     drawn += [text(x, top + height + 14, str(n), anchor="middle") for n, x in enumerate(at)]
-    drawn.append(text(left + width / 2, HEIGHT - 14, "pixels moved", anchor="middle"))
+    drawn.append(text(left + width / 2, HEIGHT - 11, "pixels moved", anchor="middle"))
     here = f"M{at[distance]:.2f} {top}v{height}"
     drawn.append(element("path", d=here, class_="gap-line-dark", stroke_dasharray="5 3"))
-    pitch = CURVES / len(reading.probabilities)
-    for place, name in enumerate(reading.probabilities):
-        curve, result = reading.curves.get(name), "no curve"
+    for pixels, x in enumerate(at):  # narrower than a step, so that their frames can be told apart
+        place = x - step / 2 + 2, top - 8, step - 4, height + 30
+        drawn.append(box(place, "gap-unseen", data_set={"dx": pixels, "dy": 0}))
+    for number, name in enumerate(reading.probabilities):
+        curve, result, y = reading.curves.get(name), "no curve", 34 + 18 * number
         if curve:
             result = f"{curve[distance]:.0%}"
-            points = [(x, top + height * (1 - part)) for x, part in zip(at, curve, strict=True)]
-            line = " ".join(f"{x:.2f},{y:.2f}" for x, y in points)
-            drawn.append(element("polyline", points=line, class_=f"gap-line-{COLOURS[place]}"))
-            drawn += [_mark(place, *point) for point in points]
-        drawn.append(_heading(place, name, result, pitch * place, 32, pitch))
+            heights = [top + height * (1 - part) for part in curve]
+            drawn += _draw_curve(number, [*zip(at, heights, strict=True)])
+        drawn.append(_sign(number, name, 3, y, CURVES - 64))
+        drawn.append(text(CURVES - 4, y, result, anchor="end"))
+        drawn.append(_network((0, y - 9, CURVES, 18), number))
     return Panel(CURVES, HEIGHT, "".join(drawn))
 
 
-def _heading(place: int, name: str, result: str, x: float, y: float, width: float) -> str:
-    """Write the name of a network behind its mark, and its result below."""
-    name = text(x + 13, y, name, letters=letters_in(width - 13))
-    return _mark(place, x + 5, y) + name + text(x, y + 18, result)
+def _draw_curve(number: int, points: list[tuple[float, float]]) -> list[str]:
+    """Draw a mark for each distance, and the line from halfway before it to halfway behind it."""
+    halfways = [((x + u) / 2, (y + v) / 2) for (x, y), (u, v) in pairwise(points)]
+    ends = zip([points[0], *halfways], points, [*halfways, points[-1]], strict=True)
+    return [
+        element(
+            "g",
+            element(
+                "polyline",
+                points=" ".join(f"{x:.2f},{y:.2f}" for x, y in piece),
+                class_=f"gap-line-{COLOURS[number]}",
+            ),
+            _mark(number, *piece[1]),
+            data_link=f"network{number}",
+            data_set={"dx": pixels, "dy": 0},
+        )
+        for pixels, piece in enumerate(ends)
+    ]
 
 
-def _mark(place: int, x: float, y: float) -> str:
+def _network(place: Box, number: int) -> str:
+    """Let a place light up with all that is of the same network."""
+    return box(place, "gap-clear", data_link=f"network{number}")
+
+
+def _sign(number: int, name: str, x: float, y: float, width: float) -> str:
+    """Write the name of a network behind its mark."""
+    return _mark(number, x + 5, y) + text(x + 13, y, name, letters=letters_in(width - 13))
+
+
+def _mark(number: int, x: float, y: float) -> str:
     """A circle, a square or a triangle: the sign of a network."""
-    class_ = f"gap-{COLOURS[place]}"
-    if place == 0:
+    class_ = f"gap-{COLOURS[number]}"
+    if number == 0:
         return element("circle", cx=x, cy=y, r=4.5, class_=class_)
-    if place == 1:
+    if number == 1:
         return box((x - 4, y - 4, 8, 8), class_)
     return element("path", d=f"M{x - 5:.2f} {y + 4:.2f}h10l-5 -9z", class_=class_)
 
@@ -345,6 +396,10 @@ class ShiftLab(Lab):
     def draw(self, state: ShiftState) -> Frame:
         """Show the moved picture to the networks, and draw what they say."""
         return self._strip.put_above(draw_shift(self._reading(state)), state.picture)
+
+    def limits(self, state: ShiftState) -> dict[str, dict[str, Any]]:
+        """Say when the picture is in the middle already."""
+        return {"back": {"idle": state.distance == 0}}
 
     def press(self, name: str, state: ShiftState) -> ShiftState:
         """Bring the picture back to the middle, or go to one that a network gets wrong there."""

@@ -806,6 +806,22 @@ SMALLEST_CONTROL = """lab => Math.min(...[...lab.querySelectorAll("input, select
     .map((of) => of.getBoundingClientRect())
     .map(({ width, height }) => Math.min(width, height)).filter(Boolean))"""
 
+
+def test_no_answer_to_a_question_moves_what_is_below(page):
+    few_letters_of_many_lines = " ".join(["wwwwwwwwwwwwwwwwww"] * 6)
+    many_letters = "i" * 40 + " iii" * 20
+    question = Question("?", {"1": "Yes.", "2": few_letters_of_many_lines, "3": many_letters}, "1")
+    page.set_viewport_size({"width": 400, "height": 800})
+    open_page(page, still=False)
+    host = PageHost(page, question, kernel=False)
+    heights = [host.root.bounding_box()["height"]]
+    for answer in question.answers:
+        host.root.get_by_role("radio", name=answer).check()
+        heights.append(host.root.bounding_box()["height"])
+    assert heights == [heights[0]] * 4
+    page.set_viewport_size({"width": 1000, "height": 900})
+
+
 SMALLEST_LETTERS = """lab => {
     const sizes = [];
     const walker = document.createTreeWalker(lab, NodeFilter.SHOW_TEXT);

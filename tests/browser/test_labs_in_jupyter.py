@@ -41,6 +41,13 @@ lab = Lab()
     "lab, _ = lab, print('the same lab')\nlab",
     'Question("2 + 2?", {"3": "One too few.", "4": "Two pairs."}, "4")',
 ]
+FOLDED = """<details><summary>Read the answer</summary>
+
+**Four**, `2 + 2` or $2^2$, see [this](labs.ipynb).
+
+</details>
+
+Go on."""
 GONE = "The kernel behind this lab is gone. Run its cell again to go on."
 
 # the contrast of letters with the colour behind them, as WCAG reckons it
@@ -67,6 +74,7 @@ CONTRAST = """element => {
 def opened(project, server):
     """A notebook with a lab in two cells and a question; its tests leave the lab as it began."""
     cells = [nbformat.v4.new_code_cell(code.strip()) for code in CELLS]
+    cells.append(nbformat.v4.new_markdown_cell(FOLDED))
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
     notebook = nbformat.v4.new_notebook(cells=cells, metadata=kernel)
     nbformat.write(notebook, project / "notebooks" / "labs.ipynb")
@@ -198,13 +206,13 @@ def test_a_page_that_is_loaded_again_shows_what_was_on_view(opened, lab):
     step_slider(lab, "Window")
     question = opened.question("2 + 2?")
     question.get_by_role("radio", name="4").check()
-    expect_said(question, "Right. Two pairs.")
+    expect_said(question, "Right", "Two pairs.")
     opened.save()
     opened.page.wait_for_timeout(500)  # the kernel hears of it
     opened.page.reload()
     expect_said(lab, "max(7, 3, 6, 1) = 7")
     expect(lab.get_by_role("slider", name="Window", exact=True)).to_have_value("2")
-    expect_said(question, "Right. Two pairs.")
+    expect_said(question, "Right", "Two pairs.")
     expect(question.get_by_role("radio", name="4")).to_be_checked()
     assert "Window 3 of 4" in step_slider(lab, "Window")
 
@@ -249,7 +257,7 @@ def test_a_kernel_that_is_gone_leaves_the_picture_and_one_sentence(opened, end):
     expect_said(lab, "Window 1 of 4")
     question = opened.question("2 + 2?")
     question.get_by_role("radio", name="3").check()
-    expect_said(question, "Not this one. One too few.")
+    expect_said(question, "Not this one", "One too few.")
 
 
 @pytest.mark.parametrize(
@@ -271,8 +279,23 @@ def test_the_next_day_the_stored_picture_shows(opened, project, server, whose, f
     for odd in ("Error displaying", "Loading widget", "model not found", "{display"):
         assert odd not in seen
     assert outputs.inner_text().strip() in ("", "[2]:")
-    assert "( ) 3" in page.locator(".jp-CodeCell").nth(3).locator(".jp-OutputArea").inner_text()
-    trusted = "Array.from(jupyterapp.shell.currentWidget.content.model.cells).every(c => c.trusted)"
+    question = page.locator(".jp-CodeCell").nth(3).locator(".jp-OutputArea")
+    expect(question.get_by_text("Predict. 2 + 2?")).to_be_visible()
+    expect(question.get_by_text("Two pairs.")).to_be_hidden()
+    question.get_by_text("4", exact=True).click()
+    expect(question.get_by_text("✓ Right")).to_be_visible()
+    expect(question.get_by_text("Two pairs.")).to_be_visible()
+    expect(question.get_by_text("One too few.")).to_be_hidden()
+    assert question.get_by_text("✓ Right").evaluate("e => getComputedStyle(e).fontSize") == "24px"
+    text = page.locator(".jp-RenderedMarkdown")
+    expect(text.get_by_text("Go on.")).to_be_visible()
+    for what in ("strong", "code", "mjx-container", "a"):
+        expect(text.locator(f"details {what}")).to_be_hidden()
+    text.get_by_text("Read the answer").click()
+    for what in ("strong", "code", "mjx-container", "a"):
+        expect(text.locator(f"details {what}")).to_be_visible()
+    trusted = """Array.from(jupyterapp.shell.currentWidget.content.model.cells)
+        .every(cell => cell.type !== "code" || cell.trusted)"""
     if front_end is LabPage:
         assert page.evaluate(trusted) == (whose == "one's own")
     again.close()

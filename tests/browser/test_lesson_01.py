@@ -26,6 +26,49 @@ def test_the_stored_picture_shows_before_anything_runs(open_lesson):
     assert "Error displaying widget" not in lesson.page.locator(".jp-Notebook").inner_text()
 
 
+def test_a_prediction_is_not_spoilt(open_lesson):
+    lesson = open_lesson(LESSON)
+
+    def parts():
+        """The question, what answers it, what does so again, and the text between these."""
+        asked = lesson.cell("What is the average of the 16")
+        first, second = map(lesson.cell, ("total, count, total / count", "x.amax(dim=(2, 3))"))
+        text = lesson.cell("Read the answer").locator(".jp-RenderedMarkdown")
+        return asked, first, second, text
+
+    asked, first, second, text = parts()
+    folded = "What comes out when you run it:"
+    for cell in (first, second):
+        expect(cell.locator(".jp-OutputPlaceholder")).to_have_text(folded)
+        expect(cell.locator(".jp-OutputArea")).to_be_hidden()
+    answer = text.get_by_text("The sum is 65")
+    expect(answer).to_be_hidden()
+    asked.get_by_text("about 65").click()
+    expect(asked.get_by_text("65 is the sum.")).to_be_visible()
+    expect(asked.get_by_text("Most numbers")).to_be_hidden()
+
+    first.locator(".cm-content").click()
+    lesson.command("notebook:run-all-above")
+    question = lesson.question("What is the average of the 16")
+    question.get_by_role("radio", name="about 4").check()
+    expect_said(question, "Right", "Most numbers")
+    expect(asked.locator(".gap-still")).to_be_hidden()
+    first.locator(".cm-content").click()
+    lesson.command("notebook:run-cell")
+    expect(first.locator(".jp-OutputArea")).to_have_text("[5]:(65, 16, 4.0625)")
+    text.get_by_text("Read the answer").click()
+    expect(answer).to_be_visible()
+    lesson.save()
+
+    lesson.page.wait_for_timeout(500)
+    lesson = type(lesson)(lesson.page, (lesson.address, lesson.token), lesson.name)
+    _, first, second, _ = parts()
+    expect(first.locator(".jp-OutputArea")).to_contain_text("(65, 16, 4.0625)")
+    expect(second.locator(".jp-OutputPlaceholder")).to_have_text(folded)
+    second.locator(".jp-OutputPlaceholder").click()
+    expect(second.get_by_text("average: tensor([[4.0625]])")).to_be_visible()
+
+
 def test_pool_lab_with_the_keyboard(lesson, lab):
     page = lesson.page
     expect_said(lab, "max(2, 2, 9, 4) = 9")
@@ -116,7 +159,7 @@ def test_the_picture_can_be_touched(lesson, lab):
 def test_an_exercise_wrong_then_right(lesson):
     for answer, said in [
         ("x.sum((2, 3))", "That is the sum of each channel"),
-        ("x.mean((2, 3))", "✓ Right: one average per channel"),
+        ("x.mean((2, 3))", "✓ Right One average per channel"),
     ]:
         source = f"def my_gap(x):\n    return {answer}"
         lesson.answer("def my_gap", source, "checks.check_gap(my_gap)", said)
@@ -125,11 +168,11 @@ def test_an_exercise_wrong_then_right(lesson):
 def test_a_question_says_what_is_behind_each_answer(lesson):
     question = lesson.question("What is the average of the")
     question.get_by_role("radio", name="about 2").focus()
-    for key, answer, said in [
-        ("ArrowUp", "about 65", "Not this one. 65 is the sum."),
-        ("ArrowUp", "about 9", "Not this one. 9 is the largest"),
-        ("ArrowUp", "about 4", "Right. Most"),
+    for key, answer, *said in [
+        ("ArrowUp", "about 65", "Not this one", "65 is the sum."),
+        ("ArrowUp", "about 9", "Not this one", "9 is the largest"),
+        ("ArrowUp", "about 4", "Right", "Most"),
     ]:
         lesson.page.keyboard.press(key)
-        expect_said(question, said)
+        expect_said(question, *said)
         expect(question.get_by_role("radio", name=answer)).to_be_checked()

@@ -57,6 +57,17 @@ def test_heads_that_are_kept_break(lab):
     expect_said(lab, "has 8.8 times the parameters")
 
 
+def test_a_box_says_where_its_numbers_come_from(lab):
+    expect_said(lab, "linear after flatten: 288 × 10 weights + 10 biases = 2,890 parameters")
+    place = place_in_lab(lab)
+    lab.locator("[data-set]").nth(5).click()
+    expect_said(lab, "linear after GAP: 32 × 10 weights + 10 biases = 330 parameters")
+    choose(lab, "Explain", "ArrowUp")
+    expect_said(lab, "GAP: 32 means, each over 3 × 3 = 9 positions, no weights")
+    assert place_in_lab(lab) == place
+    press_button(lab, "Start again")
+
+
 def test_every_control_has_a_name(lab):
     sliders = ["Channels C", "Height H", "Width W", "Batch N", "Classes K"]
     assert names_of(lab.get_by_role("slider")) == sliders

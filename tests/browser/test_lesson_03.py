@@ -13,7 +13,7 @@ def test_all_cells_run_and_a_repair_is_done_wrong_then_right(lesson):
     for answer, said in [
         ("pool(maps).squeeze()", "With one picture the batch axis is gone"),
         ("pool(maps).detach().flatten(1)", "no gradient reaches maps"),
-        ("pool(maps).flatten(1)", "✓ Right: batch 1 and batch 4"),
+        ("pool(maps).flatten(1)", "✓ Right Batch 1 and batch 4"),
     ]:
         lesson.answer(
             "def pool_any_batch(maps, pool)",

@@ -22,7 +22,7 @@ def test_the_lesson_as_a_learner_does_it(lesson):
     the_picture_can_be_dragged(lesson.lab("ShiftLab"))
     for answer, said in [
         ("F.cross_entropy(logits.sigmoid(), labels)", "The sigmoid still squeezes the logits"),
-        ("F.cross_entropy(logits, labels)", "✓ Right: the mean over the pictures"),
+        ("F.cross_entropy(logits, labels)", "✓ Right The mean over the pictures"),
     ]:
         lesson.answer(
             "def mended_loss(logits, labels)",
@@ -31,7 +31,7 @@ def test_the_lesson_as_a_learner_does_it(lesson):
             said,
         )
     for answer, said in [
-        ('"flatten", "gap"', "✗ Not so:"),
+        ('"flatten", "gap"', "✗ Not right yet"),
         ('"none", "gap"', "moved by 4 px: gap 57.6 ± 1.5 %"),
     ]:
         lesson.answer(

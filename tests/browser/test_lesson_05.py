@@ -18,7 +18,7 @@ def test_the_lesson_as_a_learner_does_it(lesson):
     expect_said(lab, "Channel 0: mean -0.099, max 0.81.")
     for answer, said in [
         ("maps.amax((2, 3)).argmax(1), maps.mean((2, 3)).argmax(1)", "The rows are swapped"),
-        ("maps.mean((2, 3)).argmax(1), maps.amax((2, 3)).argmax(1)", "✓ Right: GAP takes"),
+        ("maps.mean((2, 3)).argmax(1), maps.amax((2, 3)).argmax(1)", "✓ Right GAP takes"),
     ]:
         lesson.answer(
             "def winning_maps(maps)",

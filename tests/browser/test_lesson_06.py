@@ -25,7 +25,7 @@ def test_the_lesson_as_a_learner_does_it(lesson):
     every_control_moves_and_nothing_jumps(lab)
     press_button(lab, "Start again")
     expect_said(lab, "mean of 49 contributions 6.956 + bias -0.190 = logit 6.766")
-    for arrow, said in [("nhwk", "the classes come last"), ("nkhw", "✓ Right: a map for each")]:
+    for arrow, said in [("nhwk", "the classes come last"), ("nkhw", "✓ Right A map for each")]:
         lesson.answer(
             "def cam_by_einsum(features, weight)",
             "def cam_by_einsum(features, weight):\n"

@@ -30,7 +30,7 @@ def test_the_lesson_as_a_learner_does_it(lesson, tmp_path):
     press_button(lab, "Start again")
     expect_said(lab, "Picture 0; predicted military uniform (41.7%).")
     upload_photographs(lab, tmp_path)
-    for columns, said in [("", "it is divided"), ("prefix", "✓ Right: the mean of the patch")]:
+    for columns, said in [("", "it is divided"), ("prefix", "✓ Right The mean of the patch")]:
         lesson.answer(
             "def mean_of_patches(tokens, prefix)",
             "def mean_of_patches(tokens, prefix):\n"

@@ -18,6 +18,11 @@ LESSONS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 lessons = pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
 
 
+FOLDED = re.compile(
+    r"(?:^|\n\n)<details><summary>Read the answer</summary>\n\n(.+?)\n\n</details>(?=\n\n|$)", re.S
+)
+
+
 def read(path: Path):
     notebook = nbformat.read(path, as_version=4)
     nbformat.validate(notebook)
@@ -61,7 +66,7 @@ def test_the_file_holds_nothing_but_the_lesson(path):
     assert "widget-view" not in text
     assert not re.search(r"/(home|root|tmp|Users)/|site-packages|C:\\\\Users", text)
     for cell in code_cells(notebook):
-        assert set(cell.metadata) <= {"tags", "jupyter", "cellView"}
+        assert set(cell.metadata) <= {"tags", "jupyter", "cellView", "collapsed"}
 
 
 @lessons
@@ -137,10 +142,41 @@ def test_questions_are_folded_and_come_before_their_answer(path):
     for cell in code_cells(notebook):
         tagged = "question" in cell.metadata.get("tags", [])
         assert tagged == cell.source.startswith("Question(")
-    for cell in questions:
-        assert is_folded(cell)
-        later = notebook.cells[notebook.cells.index(cell) + 1 :]
-        assert any(output for cell in later[:2] for output in cell.get("outputs", []))
+    assert all(map(is_folded, questions))
+
+
+@lessons
+def test_what_answers_a_question_follows_it_and_is_out_of_view(path):
+    notebook = read(path)
+    revealed = None  # how many cells have answered the last question
+    for cell in code_cells(notebook):
+        tags = cell.metadata.get("tags", [])
+        if "question" in tags:
+            assert revealed != 0, f"nothing answers the question before {cell.source!r}"
+            revealed = 0
+        folded = (
+            cell.metadata.get("collapsed"),
+            cell.metadata.get("jupyter", {}).get("outputs_hidden"),
+        )
+        assert folded == ((True, True) if "reveal" in tags else (None, None)), cell.source
+        if "reveal" in tags:
+            assert revealed is not None, f"no question before {cell.source!r}"
+            cover, *outputs = cell.outputs
+            assert cover.data == {"text/plain": "What comes out when you run it:"}
+            assert outputs
+            revealed += 1
+    assert revealed
+
+
+@lessons
+def test_what_gives_an_answer_away_opens_with_a_click(path):
+    """And what stands in it is Markdown, which takes an empty line on both sides."""
+    sources = [cell.source for cell in read(path).cells if cell.cell_type == "markdown"]
+    assert any(FOLDED.search(source) for source in sources)
+    for source in sources:
+        assert "</" not in FOLDED.sub("", source)
+        for inside in FOLDED.findall(source):
+            assert not re.search(r"^#|\*\*Exercise|</", inside, re.M), inside
 
 
 @lessons
@@ -168,6 +204,7 @@ def test_only_what_differs_by_machine_goes_uncompared(path):
             "check",
             "solution",
             "question",
+            "reveal",
             "raises-exception",
             "nbval-ignore-output",
         }

@@ -58,9 +58,8 @@ def store(old: str, new: str):
     """Another text than the cell prints or returns."""
 
     def change(cell):
-        output = cell.outputs[0]
+        output = next(output for output in cell.outputs if old in test_structure.text_of(output))
         texts, key = (output, "text") if "text" in output else (output.data, "text/plain")
-        assert old in texts[key]
         texts[key] = texts[key].replace(old, new)
 
     return change
@@ -93,6 +92,7 @@ def draw_again(cell):
 THE_MAP = ['plot_maps({"the map": numbers})']
 SPOILT = [  # lesson, texts that name its cells, how the first is spoilt, what nbval says
     ("01", ["total, count, total / count"], store("4.0625", "4.0626"), "4.0626"),
+    ("01", ["Question("], edit("about 2", "about 3"), "about 3"),
     ("01", ["x.mean(dim=(2, 3))"], edit("x.mean(", "x.sum("), "tensor"),
     ("01", THE_MAP, paint_over(100, 100, 104, 104), "16 of"),
     ("01", ["PoolLab(numbers)"], show_another_picture, "picture mismatch: stored 40×30"),
@@ -273,6 +273,33 @@ def unfold_a_question(notebook):
     del find(notebook, "Question(").metadata["jupyter"]
 
 
+def leave_an_answer_in_view(notebook):
+    del find(notebook, "total, count, total / count").metadata["collapsed"]
+
+
+def show_its_first_line(notebook):
+    find(notebook, "total, count, total / count").outputs.pop(0)
+
+
+def answer_no_question(notebook):
+    find(notebook, "import").metadata["tags"] = ["reveal"]
+
+
+def ask_twice(notebook):
+    place = notebook.cells.index(find(notebook, "Question("))
+    notebook.cells.insert(place, nbformat.from_dict({**notebook.cells[place], "id": "again"}))
+
+
+def close_no_fold(notebook):
+    cell = next(cell for cell in notebook.cells if "</details>" in cell.source)
+    cell.source = cell.source.replace("\n\n</details>", "")
+
+
+def glue_a_fold(notebook):
+    cell = next(cell for cell in notebook.cells if "</details>" in cell.source)
+    cell.source = cell.source.replace("</summary>\n\n", "</summary>\n")
+
+
 def answer_an_exercise(notebook):
     find(notebook, "def my_gap").source = "def my_gap(features):\n    return features.mean((2, 3))"
 
@@ -291,6 +318,12 @@ def break_a_link(notebook):
         (drop_a_solution, "test_every_exercise_has_task_stub_check_and_solution"),
         (answer_an_exercise, "test_every_exercise_has_task_stub_check_and_solution"),
         (unfold_a_question, "test_questions_are_folded_and_come_before_their_answer"),
+        (leave_an_answer_in_view, "test_what_answers_a_question_follows_it_and_is_out_of_view"),
+        (show_its_first_line, "test_what_answers_a_question_follows_it_and_is_out_of_view"),
+        (answer_no_question, "test_what_answers_a_question_follows_it_and_is_out_of_view"),
+        (ask_twice, "test_what_answers_a_question_follows_it_and_is_out_of_view"),
+        (close_no_fold, "test_what_gives_an_answer_away_opens_with_a_click"),
+        (glue_a_fold, "test_what_gives_an_answer_away_opens_with_a_click"),
         (break_a_link, "test_links_to_local_files_lead_somewhere"),
     ],
 )

@@ -56,12 +56,12 @@ def _pictures(outputs) -> list[tuple[str, str]]:
     return [item for item in data if item[0] in ("image/png", "image/jpeg")]
 
 
-def _without_twins_in_html(outputs) -> list:
-    """The outputs, but for HTML that says what a PNG or a text beside it says, as labs do."""
-    outputs = deepcopy(outputs)
+def _made_by_the_cell(outputs) -> list:
+    """The outputs, but for the line stored above one that is folded, and for HTML that says what
+    a PNG beside it says, as labs do."""
+    outputs = [deepcopy(each) for each in outputs if not each.get("metadata", {}).get("cover")]
     for output in outputs:
-        html = output.get("data", {}).get("text/html", "")
-        if "data:image" in html or "gap-still" in html:
+        if "data:image" in output.get("data", {}).get("text/html", ""):
             del output["data"]["text/html"]
     return outputs
 
@@ -80,7 +80,7 @@ def pytest_configure(config):
     compare_texts = IPyNbCell.compare_outputs
 
     def compare_texts_and_pictures(self, test, ref, skip_compare=None):
-        texts = map(_without_twins_in_html, (test, ref))
+        texts = map(_made_by_the_cell, (test, ref))
         if not compare_texts(self, *texts, skip_compare):
             return False
         if not compares_pixels:

@@ -3,7 +3,6 @@
 import inspect
 import math
 import re
-from html import escape
 from itertools import count, permutations
 from statistics import mean
 from unittest.mock import patch
@@ -17,7 +16,7 @@ from torch import nn
 
 from gap_utils import checks
 from gap_utils.activations import capture_activations
-from gap_utils.checks.calling import NOT_ATTEMPTED
+from gap_utils.checks.calling import NOT_ATTEMPTED, Feedback
 from gap_utils.checks.grading import pair_up
 from gap_utils.models import load_trained
 
@@ -450,16 +449,26 @@ def test_right_answers_pass(check, answer):
 
 def test_right_and_wrong_look_different_and_a_stub_like_neither():
     right, wrong = (checks.check_gap(lambda x, n=n: x.mean(n)) for n in ((2, 3), 1))
-    for feedback, bar, words in [
-        (right, "#00945f", "✓ Right: one average per channel, "),
-        (wrong, "#d55e00", escape(wrong.message).replace("\n", "<br>")),
+    seen = []
+    for feedback, headline, words in [
+        (right, "✓ Right", "One average per channel, for batch 1 and batch 4, "),
+        (wrong, "✗ Not right yet", wrong.message.removeprefix("✗ ")),
+        (NOT_ATTEMPTED, "○ Not attempted yet", ""),
+        (Feedback(False, "✗ Not so:\n<a>"), "✗ Not right yet", "<a>"),
+        (Feedback(True, "✓ Right: my_gap does."), "✓ Right", "my_gap does."),
     ]:
-        shown = ElementTree.fromstring(feedback._repr_html_().replace("<br>", "<br/>"))
+        shown = ElementTree.fromstring(feedback._repr_html_().replace("<br>", "&#10;"))
         assert shown.get("role") == "status"
-        assert f"border-left: 6px solid {bar}" in shown.get("style")
-        assert not re.search("background|(^| )color:", shown.get("style"))  # dark pages, too
-        assert words in feedback._repr_html_()
-    assert NOT_ATTEMPTED._repr_html_() is None
+        first, *others = ("".join(part.itertext()) for part in shown)
+        assert first == headline
+        assert "".join(others).startswith(words)
+        assert bool(others) == bool(words)
+        seen.append([shown.get("style"), shown[0].get("style")])
+    # a bar and large letters in one colour, seen on white and on black
+    for (bar, letters), colour in zip(
+        seen, ["0, 148, 95", "213, 94, 0", "118, 118, 118"], strict=False
+    ):
+        assert f"solid rgb({colour})" in bar and f"color: rgb({colour})" in letters
 
 
 @pytest.mark.parametrize(("check", "answer", "sentence"), WRONG)

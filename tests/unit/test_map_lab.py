@@ -354,7 +354,7 @@ def test_the_text_holds_the_numbers_of_the_page_and_the_verdict():
         lab, is_right = gap_lab(labels=labels), labels[2] == 1
         verdict = "right." if is_right else "wrong: it is Coat."
         assert f"says Trouser (100%), {verdict}" in lab.text
-        assert texts(lab, 0)[1] == f"the network is {verdict[:5]}"
+        assert texts(lab, 0)[1] == {"r": "✓ right", "w": "✗ wrong"}[verdict[0]]
     assert gap_lab(labels=None).describe().endswith("says Trouser (100%).")
     assert "says 1 (100%)." in MapLab(GAP, TEST.images, picture=2).text  # without names
 

@@ -71,6 +71,7 @@ def test_the_package_has_examples():
 def test_imports_run_one_way():
     allowed = {
         "values": set(),
+        "verdict": set(),
         "device": set(),
         "shapes": {"device"},
         "data": set(),
@@ -85,9 +86,10 @@ def test_imports_run_one_way():
         "robustness": {"data", "inference"},
         "activations": {"inference"},
         "backbones": {"activations", "inference", "shapes", "values"},
-        "checks": {"pooling", "models", "activations", "study", "checks"},
+        "checks": {"pooling", "models", "activations", "study", "verdict", "checks"},
         "widgets": {
             "values",
+            "verdict",
             "pooling",
             "shapes",
             "svg",

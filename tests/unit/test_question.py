@@ -1,4 +1,5 @@
 from unittest.mock import patch
+from xml.etree import ElementTree
 
 import pytest
 
@@ -15,17 +16,17 @@ def question():
 def test_each_answer_says_what_is_behind_it(question):
     assert (question.value, question.feedback, question.describe()) == (None, "", "")
     assert (question.frame.words, question.frame.verdict) == ((), "")
-    for answer, said, verdict in [
-        ("1", "Not this one. One for <all>?", "wrong"),
-        ("3", "Right. One per map.", "right"),
-        ("512", "Not this one. One per column, is it?", "wrong"),
+    for answer, *said, verdict in [
+        ("1", "Not this one", "One for <all>?", "wrong"),
+        ("3", "Right", "One per map.", "right"),
+        ("512", "Not this one", "One per column, is it?", "wrong"),
     ]:
         question.value = answer
         assert question.value == answer
-        assert question.feedback == question.describe() == said
-        assert (question.frame.words, question.frame.verdict) == ((said,), verdict)
-        assert question.text == f"Predict. How many? {said}"
-        assert question.frame.room == ("Not this one. One per column, is it?",)
+        assert (question.feedback, question.describe()) == (". ".join(said), "\n".join(said))
+        assert (question.frame.words, question.frame.verdict) == (tuple(said), verdict)
+        assert question.text == f"Predict. How many? {question.feedback}"
+        assert question.frame.room == ("Not this one", *question.answers.values())
 
 
 def test_a_learner_may_choose_again_or_take_it_back(question):
@@ -52,10 +53,29 @@ def test_what_a_notebook_stores(question):
     with patch("gap_utils.widgets.lab.display") as display:
         question._ipython_display_()
     still, live = (call.args[0] for call in display.call_args_list)
-    assert still["text/plain"] == "Predict. How many?\n  ( ) 1\n  ( ) 3\n  ( ) 512"
+    assert still["text/plain"] == "Predict. How many?\n  A  1\n  B  3\n  C  512"
     assert set(still) == {"text/plain", "text/html"}
-    assert "<pre>Predict. How many?\n" in still["text/html"]
     assert set(live) == {"application/vnd.jupyter.widget-view+json"}
+
+
+def test_a_page_without_a_kernel_opens_each_answer(question):
+    question.value = "3"  # which is no part of what is stored
+    html = question.as_html()
+    assert "script" not in html
+    page = ElementTree.fromstring(f"<div>{html.replace('<br>', '<br/>')}</div>")
+    assert "".join(page.find("p").itertext()) == (
+        "Predict. How many?\nClick an answer to see whether it is right."
+    )
+    opened = [
+        ["".join(part.itertext()) for part in d.iter() if part.tag in ("summary", "p")]
+        for d in page.iter("details")
+    ]
+    assert opened == [
+        ["1", "✗ Not this one", "One for <all>?"],
+        ["3", "✓ Right", "One per map."],
+        ["512", "✗ Not this one", "One per column, is it?"],
+    ]
+    assert not any(d.get("open") for d in page.iter("details"))
 
 
 def test_bad_input_is_named(question):

@@ -12,6 +12,7 @@ VIEW = {WIDGET_VIEW: {"model_id": "1", "version_major": 2}}
 def test_the_picture_of_a_lab_is_stored_and_what_needs_a_kernel_is_not():
     still = {"text/plain": "PoolLab(4x4)", "image/png": "abc"}
     twice = still | {"text/html": '<div class="gap-still"><img></div>'}
+    asked = {"text/plain": "Predict. ?", "text/html": '<div class="gap-still">?</div>'}
     bar = new_output("display_data", {"text/plain": "0%|   |", **VIEW})
     warning = new_output("stream", name="stderr", text="no GPU")
     notebook = new_notebook(
@@ -20,6 +21,7 @@ def test_the_picture_of_a_lab_is_stored_and_what_needs_a_kernel_is_not():
             new_code_cell(
                 outputs=[new_output("display_data", data) for data in (twice, VIEW, VIEW)]
             ),
+            new_code_cell(outputs=[new_output("display_data", data) for data in (asked, VIEW)]),
             new_code_cell(outputs=[new_output("execute_result", {"text/plain": "A()", **VIEW})]),
             new_code_cell(
                 outputs=[warning, bar, new_output("stream", text="1.5 s")],
@@ -32,11 +34,30 @@ def test_the_picture_of_a_lab_is_stored_and_what_needs_a_kernel_is_not():
         metadata={"widgets": {}},
     )
     normalise(notebook)
-    lab, other_widget, training, error = [cell.outputs for cell in notebook.cells[1:]]
+    lab, question, other_widget, training, error = [cell.outputs for cell in notebook.cells[1:]]
     assert [output.data for output in lab] == [still]
+    assert [output.data for output in question] == [asked]
     assert [output.data for output in other_widget] == [{"text/plain": "A()"}]
     assert [output.text for output in training] == ["1.5 s"]
     assert error[0].traceback == ["E: no"]
+    once = deepcopy(notebook)
+    normalise(notebook)
+    assert notebook == once
+
+
+def test_what_answers_a_question_is_stored_folded():
+    said = new_output("stream", text="4")
+    plain, reveal = (new_code_cell("2 + 2", outputs=[said]) for _ in range(2))
+    reveal.metadata.tags = ["reveal"]
+    notebook = new_notebook(cells=[plain, reveal])
+    normalise(notebook)
+    assert (plain.metadata, plain.outputs) == ({}, [said])
+    # both fields, as JupyterLab writes them
+    folded = {"tags": ["reveal"], "collapsed": True, "jupyter": {"outputs_hidden": True}}
+    assert reveal.metadata == folded
+    cover, shown = reveal.outputs  # of the first JupyterLab shows the first line
+    assert cover.data == {"text/plain": "What comes out when you run it:"}
+    assert shown == said
     once = deepcopy(notebook)
     normalise(notebook)
     assert notebook == once

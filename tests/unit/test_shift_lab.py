@@ -1,3 +1,4 @@
+import json
 import re
 from dataclasses import replace
 
@@ -13,6 +14,7 @@ from gap_utils.data import CLASS_NAMES, Split, load_fashion_mnist
 from gap_utils.models import load_trained
 from gap_utils.robustness import accuracy_against_shift, shift
 from gap_utils.study import mean_curves
+from gap_utils.svg import picture_of
 from gap_utils.widgets import ShiftLab
 from gap_utils.widgets.shift_lab import (
     ShiftReading,
@@ -72,11 +74,11 @@ def test_the_shipped_networks():
 
 
 def test_the_picture_moves_on_a_black_canvas(split):
-    cell = 224 / 16  # 4 pixels, and 6 on each side
+    cell = 180 / 16  # 4 pixels, and 6 on each side
     for dx, dy in [(0, 0), (6, -6), (-3, 2)]:
         panel = draw_shift(reading_of(split, 0, dx, dy)).panels[0]
         black, picture = panel.pixels
-        assert black.box == (0, 28, 224, 224)
+        assert black.box == (0, 28, 180, 180)
         assert black.levels.tolist() == [[0]]
         assert picture.box == pytest.approx(
             (cell * (6 + dx), 28 + cell * (6 + dy), cell * 4, cell * 4)
@@ -85,35 +87,98 @@ def test_the_picture_moves_on_a_black_canvas(split):
         expected[1, 1] = 255  # white, the highest
         assert (picture.levels == expected).all()
         assert {black.palette, picture.palette} == {"grey"}
-        (edge,) = elements(panel, "rect")
-        assert [edge.get(name) for name in ("x", "y", "width")] == ["84", "112", "56"]
-        assert texts(panel) == ["picture 0: west"]
+        edge, canvas = elements(panel, "rect")
+        assert [edge.get(name) for name in ("x", "y", "width")] == ["67.5", "95.5", "45"]
+        assert [canvas.get(name) for name in ("x", "y", "width")] == ["0", "28", "180"]
+        assert json.loads(canvas.get("data-drag")) == {"dx": ["x", cell], "dy": ["y", cell]}
+
+
+@pytest.mark.parametrize(
+    ("place", "words"),
+    [
+        ((0, 0), "in the middle"),
+        ((6, 0), "moved 6 right"),
+        ((0, -2), "moved 2 up"),
+        ((-1, 3), "moved 1 left, 3 down"),
+    ],
+)
+def test_where_the_picture_is(split, place, words):
+    assert texts(draw_shift(reading_of(split, 0, *place)).panels[0]) == ["west", words]
 
 
 def test_the_table(split):
-    panel = draw_shift(reading_of(split, 0, 1)).panels[1]
-    assert texts(panel) == ["west", "east", "left", "wrong", "12%", "88%"]
+    panel = draw_shift(reading_of(split, 0, 1)).panels[2]
+    assert texts(panel) == ["west", "east", "true class", "left", "✗ wrong", "12%", "88%"]
     sure = np.exp(2) / (np.exp(2) + 1)
     bars = [box for box in elements(panel, "rect") if box.get("class") == "gap-blue"]
     assert [float(bar.get("width")) for bar in bars] == pytest.approx(
-        [198 * (1 - sure), 198 * sure], abs=0.01
+        [195 * (1 - sure), 195 * sure], abs=0.01
     )
-    for label in (0, 1):  # the triangle points at the picture's own class
-        panel = draw_shift(reading_of(split, label)).panels[1]
+    for label in (0, 1):  # triangle and frame are at the picture's own class
+        panel = draw_shift(reading_of(split, label)).panels[2]
         height = float(elements(panel, "text")[label].get("y"))
-        assert elements(panel, "path")[0].get("d") == f"M0 {height - 5:.2f}l6 5l-6 5z"
+        assert elements(panel, "path")[1].get("d") == f"M2 {height - 5:.2f}l6 5l-6 5z"
+        (frame,) = (box for box in elements(panel, "rect") if box.get("class") == "gap-line-accent")
+        top, row = (float(frame.get(name)) for name in ("y", "height"))
+        assert (top + row / 2, row) == (height, 32)
+
+
+@pytest.mark.parametrize(("label", "verdict"), [(0, "right"), (1, "wrong")])
+def test_right_and_wrong_are_told_by_word_sign_and_colour(split, label, verdict):
+    panel = draw_shift(reading_of(split, label)).panels[2]
+    (line,) = (line for line in elements(panel, "text") if verdict in line.text)
+    assert line.text == {"right": "✓ right", "wrong": "✗ wrong"}[verdict]
+    assert int(line.get("font-size")) >= 14
+    coloured = [e.tag for e in elements(panel, "*") if e.get("class") == f"gap-ink-{verdict}"]
+    assert coloured == ["rect", "text"]
 
 
 def test_the_curves(split):
-    panel = draw_shift(reading_of(split, 0, 1, -2)).panels[2]
-    assert texts(panel)[0] == "accuracy, moved by 2 px"
+    panel = draw_shift(reading_of(split, 0, 1, -2)).panels[1]
+    assert texts(panel)[0] == "accuracy"
     assert texts(panel)[-2:] == ["left", "70%"]
-    (line,) = elements(panel, "polyline")
-    points = [tuple(map(float, point.split(","))) for point in line.get("points").split()]
-    expected = [(40 + 206 * n / 6, 72 + 136 * (0.1 + 0.1 * n)) for n in range(7)]
-    assert np.array(points) == pytest.approx(np.array(expected), abs=0.01)
+    points = np.array([(40 + 136 * n / 6, 92 + 96 * (0.1 + 0.1 * n)) for n in range(7)])
+    marks = [(float(mark.get("cx")), float(mark.get("cy"))) for mark in elements(panel, "circle")]
+    assert np.array(marks[:-1]) == pytest.approx(points, abs=0.01)
+    lines = [line.get("points").replace(",", " ").split() for line in elements(panel, "polyline")]
+    begins, middles, ends = np.array(lines, float).reshape(7, 3, 2).swapaxes(0, 1)
+    assert middles == pytest.approx(points, abs=0.01)
+    halfways = (points[1:] + points[:-1]) / 2  # where one line ends and the next begins
+    assert begins == pytest.approx(np.array([points[0], *halfways]), abs=0.01)
+    assert ends == pytest.approx(np.array([*halfways, points[-1]]), abs=0.01)
     here = next(path for path in elements(panel, "path") if path.get("stroke-dasharray"))
-    assert here.get("d") == f"M{40 + 206 * 2 / 6:.2f} 72v136"
+    assert here.get("d") == f"M{40 + 136 * 2 / 6:.2f} 92v96"
+
+
+def test_a_click_on_the_curves_moves_the_picture_so_far_to_the_right(split):
+    lab = ShiftLab({"left": SaysWhere()}, split, curves=CURVES, dx=-2, dy=5)
+    (panel,) = (panel for panel in lab.frame.panels if elements(panel, "polyline"))
+    where = {"rect": [], "g": []}  # beside the marks, and on them
+    for kind, states in where.items():
+        for found in elements(panel, kind):
+            if found.get("data-set"):
+                fields = lab.to_fields(lab.value) | json.loads(found.get("data-set"))
+                states.append(lab.from_fields(fields))
+    assert where["rect"] == where["g"] == [ShiftState(0, n, 0) for n in range(7)]
+    columns = [box for box in elements(panel, "rect") if box.get("data-set")]
+    middles = [float(box.get("x")) + float(box.get("width")) / 2 for box in columns]
+    assert middles == pytest.approx([40 + 136 * n / 6 for n in range(7)], abs=0.02)
+
+
+def test_all_that_is_of_a_network_lights_up_together(split):
+    models = {name: SaysWhere() for name in ("left", "right", "third")}
+    curves = {name: [0.5] * 7 for name in ("left", "third")}
+    lab = ShiftLab(models, split, curves=curves)
+    links = [
+        (panel, found.get("data-link"))
+        for panel in lab.frame.panels
+        for found in elements(panel, "*")
+        if found.get("data-link")
+    ]
+    places = {panel: [link for of, link in links if of is panel] for panel, _ in links}
+    curve, table = places.values()
+    assert table == ["network0", "network1", "network2"]
+    assert sorted(curve) == sorted(table + 7 * ["network0", "network2"])
 
 
 def test_the_words_and_the_size(split):
@@ -123,7 +188,7 @@ def test_the_words_and_the_size(split):
         "Accuracy on many pictures moved by 2 px: left 70%."
     )
     sizes = [(panel.width, panel.height) for panel in frame.panels]
-    assert sizes == [(224, 256), (292, 256), (252, 256)]
+    assert sizes == [(180, 236), (188, 236), (292, 236)]
     assert len(draw_shift(reading_of(split, 0, 1, -2, curves={})).panels) == 2
 
 
@@ -176,8 +241,10 @@ def test_the_controls():
     move(lab, picture=5, dy=-2)
     assert lab.value == ShiftState(5, 3, -2)
     assert "moved by 3 px" in lab.describe() and lab.text.endswith(lab.describe())
+    assert lab.limits(lab.value)["back"] == {"idle": False}
     press(lab, "back")
     assert lab.value == ShiftState(5)
+    assert lab.limits(lab.value)["back"] == {"idle": True}
     press(lab, "reset")
     assert lab.value == ShiftState(dx=3)
 
@@ -206,12 +273,13 @@ def test_a_curve_has_the_mark_of_its_network(split):
     flat, falling = [0.5] * 7, [0.9 - 0.1 * n for n in range(7)]
 
     def drawn(**curves):
-        return ShiftLab(models, split, ("west", "east"), curves).frame.panels[2]
+        panels = ShiftLab(models, split, ("west", "east"), curves).frame.panels
+        return next(panel for panel in panels if elements(panel, "polyline"))
 
     assert drawn(left=flat, right=falling).svg == drawn(right=falling, left=flat).svg
-    for name, lines, circles in [("left", "gap-line-accent", 8), ("right", "gap-line-blue", 1)]:
+    for name, line, circles in [("left", "gap-line-accent", 8), ("right", "gap-line-blue", 1)]:
         panel = drawn(**{name: flat})
-        assert [line.get("class") for line in elements(panel, "polyline")] == [lines]
+        assert {piece.get("class") for piece in elements(panel, "polyline")} == {line}
         assert len(elements(panel, "circle")) == circles  # one stands before the name
         assert "no curve" in texts(panel)
 
@@ -232,12 +300,17 @@ def test_colour_pictures_that_are_not_square_and_networks_of_fewer_classes():
         for classes in (2, 3)
     }
     names = ["the first class of all", "b", "c", "never given"]
-    picture, table = ShiftLab(models, split, names).frame.panels
+    frame = ShiftLab(models, split, names).frame
+    picture, table = (panel for panel in frame.panels if panel.height == 236)  # not the row
     grey = pictures[0].mean(0)
     assert abs(picture.pixels[1].levels - 255 * grey.numpy()).max() <= 0.51
-    assert picture.pixels[0].box == pytest.approx((0, 28 + 112 - 16 * 224 / 72, 224, 224 * 32 / 72))
+    assert picture.pixels[0].box == pytest.approx((0, 28 + 90 - 16 * 180 / 72, 180, 180 * 32 / 72))
     assert texts(table)[:3] == ["the first…", "b", "c"]
     assert [share[-1] for share in texts(table)].count("%") == 2 + 3
+
+
+def test_the_stored_picture_is_as_wide_as_the_panels():
+    assert picture_of(ShiftLab().frame).width == 180 + 188 + 292 + 4 * 16
 
 
 def test_a_diverged_network_is_shown():
@@ -248,7 +321,7 @@ def test_a_diverged_network_is_shown():
     split = Split(torch.rand(1, 1, 4, 4), torch.tensor([1]), torch.arange(1))
     lab = ShiftLab({"lost": Lost()}, split)
     assert lab.describe() == "lost says no number."
-    assert texts(lab.frame.panels[1]) == ["0", "1", "lost", "no number"]
+    assert texts(lab.frame.panels[1]) == ["0", "1", "true class", "lost", "no number"]
 
 
 def many_classes():
