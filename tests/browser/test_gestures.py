@@ -603,10 +603,17 @@ def test_changes_move_unless_one_wants_none(page, motion):
     assert sorted(moving) == ([] if motion == "reduce" else ["text", "x"])
 
 
-def test_attributes_come_and_go(page):
-    lab = PoolLab()
+@pytest.mark.parametrize(
+    ("lab", "moves"),
+    [
+        (PoolLab, [{"window": 3}, {"padding": 1}, {"kernel_size": 3}, {"window": 1}]),
+        (lambda: Named(), [{"count": 2}, {"count": 1}, {"count": 2}]),  # names of all letters
+    ],
+)
+def test_the_picture_is_as_if_it_were_drawn_afresh(page, lab, moves):
+    lab = lab()
     host = PageHost(page, lab)
-    for fields in ({"window": 3}, {"padding": 1}, {"kernel_size": 3}, {"window": 1}):
+    for fields in moves:
         lab.set(**fields)
         host.deliver(host.take())
         for n, panel in enumerate(lab.frame.panels):
@@ -640,7 +647,7 @@ def test_a_frame_with_nothing_pointed_at_touches_only_what_differs(host):
 # other ways of writing
 
 
-NAMES = ["שלום", "مرحبا", "cat"]
+NAMES = ["שלום", "مرحبا", "a/> <b \"c\" d='e' &"]
 
 
 class Named(Lab):
@@ -659,6 +666,7 @@ class Named(Lab):
     def draw(self, state):
         said = say_best(np.eye(3)[state.count], self.names, (state.count + 1) % 3)
         drag = box((100, 30, 60, 30), "gap-pale", data_drag={"place": ("x", 6)})
+        drag += box((0, 70, 9, 9), "gap-pale", data_set={"count": said})
         readout = Readout(
             np.full((1, 1, 1), 0.9), (0, 30, 60, 30), [f"{self.names[state.count]}, (5%)"]
         )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
 from itertools import product
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -757,6 +759,21 @@ SIDE_8 = np.arange(64.0).reshape(8, 8) * 14 - 441.5
 @pytest.fixture(scope="module")
 def all_labs():
     return {name: make() for name, make in MAKERS.items()}
+
+
+def test_what_can_be_touched_has_a_control(all_labs):
+    """So a key can do all that a pointer does; the page gives it the focus."""
+    seen = set()
+    for name, lab in all_labs.items():
+        controls = {control["name"] for control in lab.opening()["controls"]}
+        for panel in lab.frame.panels:
+            for drawn in ElementTree.fromstring(f"<svg>{panel.svg}</svg>").iter():
+                touched = [drawn.get("data-focus")] if drawn.get("data-focus") else []
+                for gesture in ("data-set", "data-drag"):
+                    touched += json.loads(drawn.get(gesture, "{}"))
+                assert controls.issuperset(touched), (name, touched)
+                seen |= {(name, field) for field in touched}
+    assert {("pool", "window"), ("pool", "values"), ("shift", "dx"), ("map", "picture")} <= seen
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
