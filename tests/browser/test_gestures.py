@@ -11,7 +11,7 @@ from playwright.sync_api import expect
 from every_control import Everything, State, control, focus, press, problem, words
 from gap_utils.svg import Frame, Panel, Readout, box, text
 from gap_utils.values import read_names
-from gap_utils.widgets import PoolLab
+from gap_utils.widgets import PoolLab, Question
 from gap_utils.widgets.lab import Choice, Lab, Slider
 from gap_utils.widgets.one_picture import say_best
 from page_host import PageHost, open_page
@@ -679,7 +679,8 @@ def where_parts_are(host, *parts):
     """In each line on the page with all these, the left edges of each."""
     return host.root.evaluate(
         """(root, parts) => {
-            const lines = [...root.querySelectorAll("p:not(.gap-hidden), text, .gap-bubble div")];
+            const lines = [...root.querySelectorAll(
+                "p:not(.gap-hidden), text, .gap-bubble div, legend, label span")];
             return lines.filter((line) => line.checkVisibility({ visibilityProperty: true })
                 && parts.every((part) => line.textContent.includes(part))).map((line) =>
                 parts.map((part) => {
@@ -710,6 +711,15 @@ def test_names_from_right_to_left_garble_no_sentence(page, number):
     page.mouse.move(*at(host, 0, 30, 45))
     (line,) = where_parts_are(host, NAMES[number], "(", "5", "%", ": ", "0.9")
     assert line == sorted(line)
+
+
+def test_an_answer_from_right_to_left_is_read_from_the_right(page):
+    host = PageHost(
+        page, Question("מה נשאר?", {"מספר אחד.": "כן.", "כל המפה.": "לא."}, "מספר אחד.")
+    )
+    for parts in (["מספר", "אחד", "."], ["כל", "המפה", "."]):
+        (line,) = where_parts_are(host, *parts)
+        assert line == sorted(line, reverse=True)
 
 
 def test_a_page_from_right_to_left_shows_the_same_picture(page, pulls):
