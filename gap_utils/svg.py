@@ -170,7 +170,8 @@ class Readout:
     @cached_property
     def data(self) -> bytes:
         """The numbers as float32, lowest byte first."""
-        return np.ascontiguousarray(self.numbers, "<f4").tobytes()
+        with np.errstate(over="ignore"):  # what is too large for it becomes infinite
+            return np.ascontiguousarray(self.numbers, "<f4").tobytes()
 
     @cached_property
     def digest(self) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 from math import inf, isnan
 from operator import index
 from typing import Any
+from unicodedata import bidirectional
 
 
 def read_whole_number(name: str, value: Any, low: int, high: float = inf, or_else: str = "") -> int:
@@ -40,7 +41,11 @@ def check_below(name: str, value: int, count: int) -> None:
 
 
 def read_names(class_names: Sequence[str] | None, count: int) -> tuple[str, ...]:
-    """Read the names of at least so many classes, each in one line; when None, so many numbers."""
+    """Read the names of at least so many classes, each in one line; when None, so many numbers.
+
+    A name of letters that go from right to left is set apart by two signs that are not seen, or
+    the numbers and brackets of an English sentence around it would change their places.
+    """
     if class_names is None:
         return tuple(map(str, range(count)))
     if isinstance(class_names, str | Mapping | Set) or not isinstance(class_names, Iterable):
@@ -48,9 +53,15 @@ def read_names(class_names: Sequence[str] | None, count: int) -> tuple[str, ...]
     names = tuple(" ".join(str(name).split()) for name in class_names)
     # names of folders may hold bytes that are no letters, and no message to a page has them
     names = tuple(name.encode(errors="replace").decode() for name in names)
+    names = tuple(_set_apart(name) for name in names)
     if len(names) < count:
         raise ValueError(f"expected a name for each of {count} classes, got {len(names)}")
     return names
+
+
+def _set_apart(name: str) -> str:
+    goes_left = any(bidirectional(letter) in ("R", "AL") for letter in name)
+    return f"\N{FIRST STRONG ISOLATE}{name}\N{POP DIRECTIONAL ISOLATE}" if goes_left else name
 
 
 def read_labels(labels: Any, count: int, classes: float = inf) -> list[int]:

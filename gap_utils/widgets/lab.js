@@ -178,8 +178,7 @@ export function createLab(host) {
       else changed();
 
       function step(value) {
-        if (value !== lab.wanted[lab.slider.name]) go({ [lab.slider.name]: value });
-        changed();
+        lab.move({ [lab.slider.name]: value });
         setTimeout(beat, BEAT);
       }
 
@@ -229,15 +228,10 @@ export function createLab(host) {
     hand = { names, way };
     lab.wanted = { ...lab.wanted, ...changes };
     const frame = frames.get(keyOf(lab.wanted));
-    if (frame) return show(frame), afterPaint(ask);
+    if (frame) return show(frame), requestAnimationFrame(() => setTimeout(ask)); // when it is painted
     if (host.send && !lab.gone) changed();
     else goBack();
     ask();
-  }
-
-  /** Do something when what is on view has been painted. */
-  function afterPaint(action) {
-    requestAnimationFrame(() => setTimeout(action));
   }
 
   function isStale() {
@@ -436,7 +430,7 @@ const typing = new WeakSet(); // fields with something typed that is not taken y
 function field(name, attributes = {}) {
   const made = make(name, { ...attributes, "data-lm-suppress-shortcuts": "true" });
   for (const event of ["change", "blur"]) made.addEventListener(event, () => typing.delete(made));
-  if (!["number", "text"].includes(attributes.type)) return made;
+  if (attributes.type !== "number") return made;
   made.addEventListener("input", () => typing.add(made));
   made.addEventListener("keydown", ({ key }) => {
     if (key === "Enter") made.dispatchEvent(new Event("change", { bubbles: true }));
@@ -520,10 +514,16 @@ const CONTROLS = {
       if (bad) return lab.refuse(`Expected a number from ${low} to ${high} in ${name}, got ${bad.value || "another thing"}.`);
       set(Array.from({ length: side }, (_, row) => numbers.slice(row * side, (row + 1) * side)));
     });
+    function fill(count) {
+      side = count;
+      const names = Array.from({ length: side * side }, (_, n) => `row ${Math.floor(n / side)}, column ${n % side}`);
+      const attributes = { type: "number", step: "any", min: control.low, max: control.high };
+      grid.replaceChildren(...names.map((name) => field("input", { ...attributes, "aria-label": name })));
+    }
     return [grid, (rows) => {
-      if (rows.length !== side) fill(grid, control, (side = rows.length));
-      const inputs = grid.querySelectorAll("input");
-      rows.flat().forEach((number, place) => bring(inputs[place], number));
+      if (rows.length !== side) fill(rows.length);
+      const numbers = rows.flat(); // a field that is taken away while it has the focus calls this again
+      grid.querySelectorAll("input").forEach((input, place) => bring(input, numbers[place]));
     }];
   },
 
@@ -562,62 +562,55 @@ function search(lab, control, set) {
   const part = field("input", { type: "search", placeholder: "find", "aria-label": `${control.label}, find by name` });
   const list = field("select");
   const options = control.options.map(([label], place) => make("option", { value: place }, label));
-  const matches = () => {
-    const typed = part.value.trim().toLowerCase();
-    return options.filter(({ label }) => label.toLowerCase().includes(typed));
+  const typed = () => part.value.trim().toLowerCase();
+  const matches = () => options.filter(({ label }) => label.toLowerCase().includes(typed()));
+  const narrow = (chosen) => { // which stays in the list
+    const found = new Set([...matches(), options[chosen]]);
+    list.replaceChildren(...options.filter((option) => found.has(option)));
+    list.value = chosen;
   };
-  const narrow = () => {
-    const chosen = options[Number(list.value)];
-    list.replaceChildren(...options.filter(Set.prototype.has, new Set([...matches(), chosen])));
-    list.value = chosen.value;
-  };
-  list.append(...options);
-  part.addEventListener("input", narrow);
+  part.addEventListener("input", () => narrow(list.value));
   part.addEventListener("keydown", ({ key }) => {
     if (key !== "Enter") return;
     const found = matches();
-    const typed = part.value.trim().toLowerCase();
-    const best = found.find(({ label }) => label.toLowerCase() === typed) ?? found[0];
+    const best = found.find(({ label }) => label.toLowerCase() === typed()) ?? found[0];
     if (best) set(control.options[best.value][1]);
     else lab.refuse(`${control.label}: no name holds “${part.value}”.`);
   });
   list.addEventListener("change", () => set(control.options[list.value][1]));
   return [make("div", { class: "gap-search" }, labelled(control, list), part), (value) => {
     const place = String(placeOf(control, value));
-    if (list.value === place) return;
-    if (!options[place]?.parentNode) list.replaceChildren(...options);
-    list.value = place;
-    narrow();
+    if (list.value !== place || !list.length) narrow(place);
   }];
-}
-
-function fill(grid, { low, high }, side) {
-  grid.style.setProperty("--gap-side", String(side));
-  const names = Array.from({ length: side * side }, (_, n) => `row ${Math.floor(n / side)}, column ${n % side}`);
-  const attributes = { type: "number", step: "any", min: low, max: high };
-  grid.replaceChildren(...names.map((name) => field("input", { ...attributes, "aria-label": name })));
 }
 
 /** Show a panel in its place; what has not changed is left alone. */
 function drawPanel(place, panel, palettes) {
   if (place.panel === panel) return;
   const { root, svg, over, below } = place;
-  root.style.setProperty("--gap-width", String(panel.width));
-  root.style.setProperty("--gap-height", String(panel.height));
-  for (const layer of [svg, over]) layer.setAttribute("viewBox", `0 0 ${panel.width} ${panel.height}`);
-  if (panel.readout) over.setAttribute("tabindex", "0");
-  else over.removeAttribute("tabindex");
+  const size = `0 0 ${panel.width} ${panel.height}`;
+  if (svg.getAttribute("viewBox") !== size) {
+    root.style.setProperty("--gap-width", String(panel.width));
+    root.style.setProperty("--gap-height", String(panel.height));
+    for (const layer of [svg, over]) layer.setAttribute("viewBox", size);
+  }
+  if (Boolean(place.panel?.readout) !== Boolean(panel.readout)) {
+    over.tabIndex = panel.readout ? 0 : -1;
+    over.setAttribute("aria-hidden", String(!panel.readout));
+  }
   change(svg, place.panel?.parts ?? [], panel.parts);
   while (below.children.length > panel.pixels.length) below.lastChild.remove();
   panel.pixels.forEach((pixels, n) => {
     const canvas = below.children[n] ?? below.appendChild(make("canvas"));
-    const drawn = `${pixels.digest} ${pixels.palette}`;
-    if (canvas.dataset.drawn !== drawn) drawPixels(canvas, pixels, palettes);
+    const { digest, palette, box, opacity, smooth } = pixels;
+    const drawn = JSON.stringify([digest, palette, box, opacity, smooth, size]);
+    if (canvas.dataset.drawn === drawn) return;
     canvas.dataset.drawn = drawn;
+    drawPixels(canvas, pixels, palettes);
     Object.assign(canvas.style, {
-      ...placeOn(panel, pixels.box),
-      opacity: pixels.opacity,
-      imageRendering: pixels.smooth ? "auto" : "pixelated",
+      ...placeOn(panel, box),
+      opacity,
+      imageRendering: smooth ? "auto" : "pixelated",
     });
   });
   place.panel = panel;
@@ -696,7 +689,7 @@ function makePlace() {
   const root = make("div", { class: "gap-panel" });
   // the frame's text says in order what is drawn, and controls do what a touch does
   root.innerHTML = `<div class="gap-pixels"></div><svg aria-hidden="true"></svg>
-    <svg class="gap-over" role="application" aria-label="Squares: arrow keys read their numbers"></svg>`;
+    <svg class="gap-over" aria-hidden="true" role="application" aria-label="Squares: arrow keys read their numbers"></svg>`;
   const over = root.children[2];
   over.dataset.lmSuppressShortcuts = "true";
   return { root, below: root.children[0], svg: root.children[1], over, panel: null };
@@ -743,7 +736,7 @@ function makePlayButton(lab) {
  * Let the picture be touched: what an element may say of that is told in svg.py, at `element`.
  * @returns {() => void} shows what is pointed at in the frame on view
  */
-function makeTouchable(root, lab, places, focusOn) {
+function makeTouchable(root, lab, places, focusOn, signal) {
   const bubble = make("div", { class: "gap-bubble", "aria-hidden": "true" });
   const spoken = make("p", { class: "gap-hidden", "aria-live": "polite" });
   root.append(spoken);
@@ -752,49 +745,55 @@ function makeTouchable(root, lab, places, focusOn) {
   let pointed = null; // the place with that square
   let pull = null;
   let lit = []; // elements
-  const touched = ({ target }, name) => target.closest?.(`[data-${name}]`);
+  const touched = ({ target }, name) => target.closest?.(`.gap-lab [data-${name}]`);
   const told = (element, name) => JSON.parse(element.dataset[name]);
 
   root.addEventListener("pointerover", (event) => light(touched(event, "link")));
   root.addEventListener("focusin", (event) => light(touched(event, "link")));
-  root.addEventListener("pointermove", (event) => (pull ? drag(event) : readAt(event)));
+  root.addEventListener("pointermove", (event) => (pull?.svg.isConnected ? drag(event) : readAt(event)));
   root.addEventListener("pointerleave", ({ pointerType }) => {
-    if (pointerType === "mouse") light(null), read(null); // a tap stays
+    if (pointerType !== "touch") light(null), read(null); // a tap stays
   });
   root.addEventListener("pointerdown", (event) => {
+    if (!event.isPrimary) return; // a second finger
     light(touched(event, "link"));
     readAt(event);
     const element = touched(event, "drag");
-    if (!element || pull || event.button) return;
+    if (!element || event.button) return;
     const { pointerId: id, clientX: x, clientY: y } = event;
-    const svg = element.ownerSVGElement;
-    pull = { id, x, y, by: told(element, "drag"), scale: svg.getScreenCTM().a, start: lab.wanted, svg };
+    const [svg, by] = [element.ownerSVGElement, told(element, "drag")];
+    pull = { id, x, y, svg, by, scale: svg.getScreenCTM().a, start: lab.wanted };
     svg.setPointerCapture(id);
     svg.classList.add("gap-pulled");
     event.preventDefault(); // no text is marked meanwhile
+    focusOn(Object.keys(by)[0]);
   });
-  for (const end of ["pointerup", "pointercancel"]) {
-    root.addEventListener(end, ({ pointerId }) => {
-      if (pull?.id !== pointerId) return;
-      pull.svg.classList.remove("gap-pulled");
-      pull = null;
-    });
-  }
+  root.addEventListener("lostpointercapture", ({ target }) => {
+    if (target !== pull?.svg) return; // the square loses a finger to its svg
+    target.classList.remove("gap-pulled");
+    pull = null;
+  });
   root.addEventListener("click", (event) => {
     const [set, focus] = [touched(event, "set"), touched(event, "focus")];
     if (set) {
       const fields = told(set, "set");
       lab.move(fields);
       focusOn(Object.keys(fields)[0]);
+    } else if (focus) {
+      const all = [...root.querySelectorAll(`[data-focus="${focus.dataset.focus}"]`)];
+      focusOn(focus.dataset.focus, all.indexOf(focus));
     }
-    if (!focus) return;
-    const all = [...root.querySelectorAll(`[data-focus="${focus.dataset.focus}"]`)];
-    focusOn(focus.dataset.focus, all.indexOf(focus));
+    light(touched(event, "link")); // the pointer is still there
   });
+  root.addEventListener("focusout", ({ target }) => {
+    if (target === pointed?.over) read(null);
+  });
+  window.addEventListener("keydown", ({ key }) => {
+    if (key === "Escape") light(null), read(null);
+  }, { signal, capture: true }); // whatever has the focus, and before Jupyter takes the key
   root.addEventListener("keydown", (event) => {
-    const place = places.find(({ over }) => over === event.target);
+    const place = places.find(({ over, panel }) => over === event.target && panel.readout);
     const [down, right] = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key] ?? [];
-    if (event.key === "Escape") read(null);
     if (!place || down === undefined) return;
     event.preventDefault();
     const [, rows, columns] = place.panel.readout.shape;
@@ -830,31 +829,33 @@ function makeTouchable(root, lab, places, focusOn) {
     const at = new DOMPoint(clientX, clientY).matrixTransform(place.svg.getScreenCTM().inverse());
     const [row, column] = [Math.floor((rows * (at.y - y)) / height), Math.floor((columns * (at.x - x)) / width)];
     const inside = row >= 0 && row < rows && column >= 0 && column < columns;
-    read(inside ? place : null, [row, column]);
+    if (inside) read(place, [row, column]);
+    else read(null);
   }
 
   function read(place, at = null) {
-    if (!place && !square) return;
-    if (place && pointed === place && String(at) === String(square)) return;
-    [pointed, square] = place ? [place, at] : [null, null];
+    if (pointed === place && String(at) === String(square)) return;
+    [pointed, square] = [place, at];
     show();
   }
 
   function show() {
+    if (!places.includes(pointed)) [pointed, square] = [null, null];
     for (const element of lit) element.classList.remove("gap-lit");
     const names = links.map((link) => `[data-link~="${link}"]`).join();
     lit = names ? [...root.querySelectorAll(names)] : [];
     for (const element of lit) element.classList.add("gap-lit");
+    const { readout } = pointed?.panel ?? {};
+    const isThere = readout && square[0] < readout.shape[1] && square[1] < readout.shape[2];
     for (const { svg, over, panel } of places) {
       const boxes = lit.filter((element) => element.tagName === "rect" && svg.contains(element)).map(boxOf);
-      const same = square && panel.readout && String(panel.readout.shape) === String(pointed.panel.readout?.shape);
+      const same = isThere && String(panel.readout?.shape.slice(1)) === String(readout.shape.slice(1));
       if (same) boxes.push(squareOf(panel.readout, square));
-      over.innerHTML = boxes.map(outline).join("");
+      if (boxes.length || over.firstChild) over.innerHTML = boxes.map(outline).join("");
     }
-    const { readout } = pointed?.panel ?? {};
     bubble.remove();
-    if (!readout || square[0] >= readout.shape[1] || square[1] >= readout.shape[2]) return;
-    bubble.replaceChildren(...linesOf(readout, square).map((line) => make("div", { dir: "auto" }, line)));
+    if (!isThere) return;
+    bubble.replaceChildren(...linesOf(readout, square).map((line) => make("div", {}, line)));
     const [x, y, width, height] = squareOf(readout, square);
     const [left, top] = [(x + width / 2) / pointed.panel.width, y / pointed.panel.height];
     const below = top < 0.3; // there is more room on that side
@@ -881,26 +882,34 @@ function outline([x, y, width, height, rx = 0]) {
 
 /** Say where a square is, and the numbers there. */
 function linesOf({ shape: [, rows, columns], names, levels }, [row, column]) {
-  const numbers = new Float32Array(levels.slice().buffer); // they may lie anywhere in what arrived
+  const numbers = new DataView(levels.buffer, levels.byteOffset);
   const said = names.map((name, n) => {
-    const number = numbers[(n * rows + row) * columns + column];
-    const written = Number.isNaN(number) ? "no number" : String(Number(number.toPrecision(4))).replace("-", "−");
-    return name ? `${name}: ${written}` : written;
+    const number = numbers.getFloat32(4 * ((n * rows + row) * columns + column), true);
+    const written = Number.isNaN(number) ? "no number" : String(Number(number.toPrecision(4)));
+    return (name && `${name}: `) + written.replace("Infinity", "inf").replace("e+", "e"); // as Python does
   });
   return [`row ${row}, column ${column}`, ...said];
 }
 
-/** Put fields to type over the squares that they are for. */
+/** Put fields to type over the squares that they are for, and give them the same links. */
 function placeFields(grid, name, places) {
-  const place = places.find(({ svg }) => svg.querySelector(`[data-focus="${name}"]`)) ?? places[0];
+  const squaresIn = ({ svg }) => [...svg.querySelectorAll(`[data-focus="${name}"]`)];
+  const place = places.find((one) => squaresIn(one).length) ?? places[0];
   if (!place) return;
   if (grid.parentElement !== place.root) place.root.append(grid);
-  const boxes = [...place.svg.querySelectorAll(`[data-focus="${name}"]`)].map(boxOf);
-  if (grid.dataset.boxes === String(boxes)) return;
-  grid.dataset.boxes = String(boxes);
-  const letters = (box) => `max(13px, ${(100 * 0.36 * box[3]) / place.panel.width}cqw)`;
-  boxes.forEach((box, n) => {
-    Object.assign(grid.children[n].style, { ...placeOn(place.panel, box), fontSize: letters(box) });
+  const squares = squaresIn(place);
+  const fields = [...grid.children].slice(0, squares.length); // there may be more, or fewer, for a moment
+  fields.forEach((input, n) => {
+    const { link = "" } = squares[n].dataset;
+    if (input.dataset.link !== link) input.dataset.link = link;
+  });
+  const boxes = squares.map(boxOf);
+  const placed = `${fields.length} ${boxes}`;
+  if (grid.dataset.placed === placed) return;
+  grid.dataset.placed = placed;
+  fields.forEach((input, n) => {
+    const fontSize = `max(13px, ${(36 * boxes[n][3]) / place.panel.width}cqw)`;
+    Object.assign(input.style, { ...placeOn(place.panel, boxes[n]), fontSize });
   });
 }
 
@@ -938,13 +947,15 @@ export function attach(el, lab) {
         status, above, panels, make("div", { class: "gap-words" }, room, words, problem))),
     text);
   const places = [];
-  const showPointed = makeTouchable(root, lab, places, focusOn);
+  const end = new AbortController();
+  const showPointed = makeTouchable(root, lab, places, focusOn, end.signal);
 
   /** Go on with the keyboard where the pointer has been. */
   function focusOn(name, n = 0) {
-    const field = made.find(({ control }) => control.name === name)?.root.querySelectorAll("input")[n];
-    if (["range", "number"].includes(field?.type)) field.focus({ preventScroll: true });
-    if (field?.type === "number") field.select();
+    const { control, root } = made.find(({ control }) => control.name === name);
+    const inputs = root.querySelectorAll(control.style === "radio" ? ":checked" : "input:not([type=search]), select");
+    inputs[n]?.focus({ preventScroll: true });
+    if (control.kind === "numbers") inputs[n]?.select();
   }
 
   function follow() {
@@ -985,7 +996,7 @@ export function attach(el, lab) {
   root.addEventListener("focusout", follow); // a field that was typed into may be behind
   el.append(root);
   const unsubscribe = lab.subscribe(follow);
-  return () => (unsubscribe(), root.remove());
+  return () => (end.abort(), unsubscribe(), root.remove());
 }
 
 /** Make a lab of a host, and put it on a page. */

@@ -2,111 +2,30 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
 from itertools import product
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
+from every_control import SQUARES, Everything, State, control, focus, press, problem, words
 from gap_utils.backbones import load_backbone
 from gap_utils.data import CLASS_NAMES, load_fashion_mnist
 from gap_utils.models import load_trained
 from gap_utils.photos import load_photo
-from gap_utils.svg import PALETTES, Frame, Panel, Pixels, element, text
+from gap_utils.svg import PALETTES, Frame, Panel, Pixels
 from gap_utils.widgets import CamLab, HeadLab, MapLab, PhotoLab, PoolLab, Question, ShiftLab
 from gap_utils.widgets import lab as lab_module
-from gap_utils.widgets.lab import Button, Choice, File, Lab, Numbers, Slider, Toggle
-from page_host import PageHost, open_page, serve
+from gap_utils.widgets.lab import Lab, Slider
+from page_host import PageHost, open_page
 
-LONG = tuple(f"name {n}" for n in range(100))
 TEST = load_fashion_mnist().test
-SQUARES = np.array([[0, 125, 250], [251, 252, 255]], np.uint8)
-RED_GREEN_BLUE = np.array([[[255, 0, 0], [0, 128, 0], [1, 2, 3]]], np.uint8)
 GONE = "The kernel behind this lab is gone. Run its cell again to go on."
 ONE_WORD = "This needs a kernel."
-
-
-@dataclass(frozen=True)
-class State:
-    place: int = 5
-    step: int = 1
-    way: str = "up"
-    word: str = "a"
-    name: int = 0
-    on: bool = False
-    values: tuple = ((1, 2), (3, 4))
-    count: int = 0  # of what buttons and files did
-
-
-class Everything(Lab):
-    """One control of every kind; place 13 cannot be, and 14 becomes 15."""
-
-    def __init__(self, prepared=(), hidden=(), **fields):
-        self._prepared, self._hidden = prepared, hidden
-        self.received = []
-        controls = [
-            Slider("place", "Place", 0, 20, main=True),
-            Slider("step", "Step", 1, 3),
-            Choice("way", "Way", [("upwards", "up"), ("downwards", "down")], style="radio"),
-            Choice("word", "Word", [("word a", "a"), ("word b", "b"), ("word c", "c")]),
-            Choice("name", "Name", [(name, n) for n, name in enumerate(LONG)]),
-            Toggle("on", "On"),
-            Button("more", "One more"),
-            Button("double", "Double"),
-            File("file", "A file", ".txt"),
-            Numbers("values", "Numbers", -9, 9),
-        ]
-        super().__init__(State(**fields), controls)
-
-    def complete(self, state):
-        if state.place == 13:
-            raise ValueError("expected another place, got 13")
-        return replace(state, place=15) if state.place == 14 else state
-
-    def from_fields(self, values):
-        return State(**{**values, "values": tuple(map(tuple, values["values"]))})
-
-    def prepared(self):
-        return self._prepared
-
-    def note(self, wanted, state):
-        return "" if wanted["place"] == state.place else f"place is now {state.place}"
-
-    def limits(self, state):
-        return {name: {"hidden": True} for name in self._hidden} | {"step": {"high": state.step}}
-
-    def press(self, name, state):
-        count = state.count + 1 if name == "more" else 2 * state.count
-        return replace(state, count=count)
-
-    def receive(self, content):
-        if not content.startswith(b"text"):
-            raise ValueError("expected a text file, got another")
-        self.received.append(content)
-        self.set(count=len(self.received))
-
-    def draw(self, state):
-        levels = SQUARES + np.uint8(state.place == 6)
-        drawn = text(4, 14, f"place {state.place}") + element("rect", width=9, height=9)
-        return Frame(
-            panels=[
-                Panel(200, 100, text(4, 14, "what stays"), [Pixels(SQUARES, (0, 20, 60, 40))]),
-                Panel(
-                    200,
-                    100,
-                    drawn,
-                    [
-                        Pixels(levels, (0, 20, 60, 40), opacity=0.5, smooth=True),
-                        Pixels(RED_GREEN_BLUE, (100, 20, 60, 20)),
-                    ],
-                ),
-            ],
-            words=[f"Place {state.place}, count {state.count}."],
-            text=f"All of {state}.",
-            room=["Place 20, count 1000."],
-        )
 
 
 @dataclass(frozen=True)
@@ -130,59 +49,9 @@ class Large(Lab):
         return Frame([Panel(100, 100, "", pixels)], [said], said)
 
 
-@pytest.fixture(autouse=True)
-def a_patient_lab(monkeypatch):
-    """What is sent does not depend on how busy the machine is."""
-    monkeypatch.setattr(lab_module, "LONGEST_ANSWER", 100)
-
-
-@pytest.fixture(scope="module")
-def only_page(chromium):
-    from driver import open_browser
-
-    with open_browser(1000, 900) as page:
-        page.set_default_timeout(5000)
-        page.route("**/*", serve)
-        errors = []
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        yield page, errors
-
-
 @pytest.fixture
-def page(only_page):
-    page, errors = only_page
-    errors.clear()
-    open_page(page)
-    yield page
-    assert not errors
-
-
-@pytest.fixture
-def host(page):
-    return PageHost(page, Everything())
-
-
-def control(host, label, role="slider"):
-    return host.root.get_by_role(role, name=label, exact=True)
-
-
-def press(host, label, role, *keys):
-    """Press keys on a control that Tab can reach."""
-    focus(host, label, role)
-    for key in keys:
-        host.page.keyboard.press(key)
-
-
-def focus(host, label, role="slider"):
-    control(host, label, role).focus()
-
-
-def words(host):
-    return host.root.locator(".gap-words [aria-live]")
-
-
-def problem(host):
-    return host.root.get_by_role("alert")
+def page(lab_page):
+    return lab_page
 
 
 def places(questions):
@@ -200,8 +69,11 @@ def places(questions):
         ("Place, as a number", "spinbutton", ["Control+A", "1", "2", "Enter"], {"place": 12}),
         ("Place, as a number", "spinbutton", ["Control+A", "9", "Tab"], {"place": 9}),
         ("Word", "combobox", ["ArrowDown", "ArrowDown"], {"word": "c"}),
-        ("Name", "combobox", [*"name 42", "Enter"], {"name": 42}),
-        ("Name", "combobox", [*"E 7", "Tab"], {"name": 7}),  # the name as it is goes first
+        ("Name", "combobox", ["ArrowDown"], {"name": 1}),
+        ("Name, find by name", "searchbox", [*" Name 42 ", "Enter"], {"name": 42}),
+        # the name as it is goes before "name 7", which is before "name 17"
+        ("Name, find by name", "searchbox", [*"name 7", "Enter"], {"name": 7}),
+        ("Name, find by name", "searchbox", [*"E 9", "Enter"], {"name": 9}),
         ("upwards", "radio", ["ArrowDown"], {"way": "down"}),
         ("On", "checkbox", ["Space"], {"on": True}),
         ("One more", "button", ["Enter"], {"count": 1}),
@@ -215,7 +87,10 @@ def test_each_control_by_keyboard(host, label, role, keys, changes):
     host.settle()
     assert host.lab.value == replace(State(), **changes)
     assert host.shown == host["wanted"]
-    expect(words(host)).to_have_text(host.lab.describe())
+    expect(words(host)).to_have_text(host.lab.describe().replace("\n", ""))
+
+
+SQUARES_READ = "Squares: arrow keys read their numbers"
 
 
 def test_tab_reaches_each_control_in_order_and_no_hidden_one(page):
@@ -225,14 +100,15 @@ def test_tab_reaches_each_control_in_order_and_no_hidden_one(page):
         page.keyboard.press("Tab")
         found = page.evaluate(
             "() => document.activeElement.ariaLabel ?? document.activeElement.labels?.[0]"
-            "?.innerText ?? document.activeElement.innerText"
+            "?.innerText.split('\\n')[0] ?? document.activeElement.innerText"
         )
         if not page.evaluate("() => document.activeElement.closest('.gap-lab')"):
             break
         reached.append(found)
     assert reached == [
-        "Place", "Place, as a number", "upwards", "Name", "One more", "A file",
-        *(f"row {i}, column {j}" for i, j in product((0, 1), (0, 1))),
+        "Place", "Place, as a number", "▶︎ Play Place", "Rise", "Rise, as a number", "upwards",
+        "Name", "Name, find by name", "One more", "A file",         SQUARES_READ,
+        *(f"row {i}, column {j}" for i, j in product((0, 1), (0, 1))), SQUARES_READ,
     ]  # fmt: skip
     expect(control(host, "Step")).to_be_disabled()  # it goes from 1 to 1
     expect(host.root.get_by_role("group", name="Numbers")).to_be_visible()
@@ -245,7 +121,6 @@ def test_tab_reaches_each_control_in_order_and_no_hidden_one(page):
         ("Place, as a number", "spinbutton", "21", "Place goes from 0 to 20, by whole numbers."),
         ("Place, as a number", "spinbutton", "1.5", "Place goes from 0 to 20, by whole numbers."),
         ("Place, as a number", "spinbutton", "", "Place goes from 0 to 20, by whole numbers."),
-        ("Name", "combobox", "nobody", "Name: no name holds “nobody”."),
         ("row 0, column 1", "spinbutton", "10",
          "Expected a number from -9 to 9 in row 0, column 1, got 10."),
         ("row 0, column 1", "spinbutton", "",
@@ -403,7 +278,7 @@ def test_answers_that_come_twice_late_or_in_another_order_change_nothing(host):
 def test_values_that_no_option_has(page):
     host = PageHost(page, Everything(word="z", way="sideways", name=500))
     assert control(host, "Word", "combobox").evaluate("list => list.selectedIndex") == -1
-    expect(control(host, "Name", "combobox")).to_have_value("")
+    assert control(host, "Name", "combobox").evaluate("list => list.selectedIndex") == -1
     expect(host.root.get_by_role("radio", checked=True)).to_have_count(0)
     press(host, "Word", "combobox", "ArrowDown")
     host.settle()
@@ -555,7 +430,6 @@ def test_what_is_being_typed_is_left_alone(host):
     for label, role, typed in (
         ("row 0, column 1", "spinbutton", "-7"),
         ("Place, as a number", "spinbutton", "12"),
-        ("Name", "combobox", "name 3"),
     ):
         press(host, label, role, "Control+A", *typed)
         host.lab.set(count=host.lab.value.count + 1)
@@ -566,7 +440,7 @@ def test_what_is_being_typed_is_left_alone(host):
         expect(field).to_be_focused()
         host.page.keyboard.press("Enter")
         host.settle()
-    assert host.lab.value == State(place=12, name=3, values=((1, -7), (3, 4)), count=3)
+    assert host.lab.value == State(place=12, values=((1, -7), (3, 4)), count=2)
     # typed, and typed back: no change to take, and the field is brought in line
     press(host, "Place, as a number", "spinbutton", "End", "3", "Backspace")
     host.lab.set(place=4)
@@ -714,7 +588,7 @@ def test_levels_that_were_forgotten_come_again(page):
     """The kernel leaves out what the page has; if it has been forgotten since, it is asked for."""
     host = PageHost(page, Large(place=0))
     move(host, 1)
-    host.run("host => host.lab.move(host.opening.controls[0], 50)")
+    host.run("host => host.lab.move({ place: 50 })")
     *sent, done = host.think()
     host.deliver([({**message, "levels": []}, []) for message, _ in sent] + [done])
     expect(words(host)).to_have_text("Place 1.")  # its levels are not there
@@ -736,7 +610,7 @@ def test_a_frame_larger_than_the_store_is_shown_all_the_same(page):
 
 
 def move(host, place):
-    host.run("(host, place) => host.lab.move(host.opening.controls[0], place)", place)
+    host.run("(host, place) => host.lab.move({ place })", place)
     host.settle()
 
 
@@ -783,9 +657,10 @@ def test_what_has_not_changed_is_not_drawn_again(host):
             };
             new MutationObserver((found) => {
                 for (const { target } of found) {
-                    window.drawn.push(target.closest(".gap-panel").innerText.trim());
+                    const panel = target.closest(".gap-panel");
+                    if (panel) window.drawn.push(panel.innerText.trim());
                 }
-            }).observe(document.querySelector(".gap-panels"), { childList: true, subtree: true });
+            }).observe(document.querySelector(".gap-view"), { childList: true, subtree: true });
         }"""
     )
     move(host, 7)
@@ -886,6 +761,21 @@ def all_labs():
     return {name: make() for name, make in MAKERS.items()}
 
 
+def test_what_can_be_touched_has_a_control(all_labs):
+    """So a key can do all that a pointer does; the page gives it the focus."""
+    seen = set()
+    for name, lab in all_labs.items():
+        controls = {control["name"] for control in lab.opening()["controls"]}
+        for panel in lab.frame.panels:
+            for drawn in ElementTree.fromstring(f"<svg>{panel.svg}</svg>").iter():
+                touched = [drawn.get("data-focus")] if drawn.get("data-focus") else []
+                for gesture in ("data-set", "data-drag"):
+                    touched += json.loads(drawn.get(gesture, "{}"))
+                assert controls.issuperset(touched), (name, touched)
+                seen |= {(name, field) for field in touched}
+    assert {("pool", "window"), ("pool", "values"), ("shift", "dx"), ("map", "picture")} <= seen
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing(page, all_labs, scheme):
     open_page(page, still=False)
@@ -899,6 +789,14 @@ def test_axe_finds_nothing(page, all_labs, scheme):
     for host in [*hosts.values(), wrong, undecided]:
         host.settle()
     expect(problem(hosts["problem"])).to_have_text("expected another place, got 13")
+    # what is pointed at, typed into and played
+    hosts["everything"].root.locator(".gap-over").first.tap(
+        position={"x": 20, "y": 100}, force=True
+    )
+    hosts["pool"].root.get_by_role("button", name="Play Window").click()
+    hosts["pool"].root.locator("[data-focus]").nth(9).click()
+    expect(hosts["pool"].root.get_by_label("row 1, column 1")).to_be_focused()
+    expect(hosts["everything"].root.locator(".gap-bubble")).to_be_visible()
     expect(words(wrong)).to_have_class("gap-wrong")
     expect(words(hosts["question"])).to_have_class("gap-right")
     results = Axe().run(page)
@@ -915,7 +813,15 @@ def test_every_lab_fits_the_page(page, all_labs, width):
         assert page.evaluate("() => document.documentElement.scrollWidth") <= width, name
         smallest = host.root.evaluate(SMALLEST_LETTERS)
         assert smallest[0] >= 11, (name, smallest)
+        assert host.root.evaluate(SMALLEST_CONTROL) >= 24, name  # for a finger
     page.set_viewport_size({"width": 1000, "height": 900})
+
+
+SMALLEST_CONTROL = """lab => Math.min(...[...lab.querySelectorAll("input, select, button")]
+    .filter((of) => !of.closest(".gap-numbers"))
+    .map((of) => (of.closest(".gap-control label:has([type=radio], [type=checkbox])") ?? of))
+    .map((of) => of.getBoundingClientRect())
+    .map(({ width, height }) => Math.min(width, height)).filter(Boolean))"""
 
 
 def test_no_answer_to_a_question_moves_what_is_below(page):
@@ -996,27 +902,33 @@ LOWEST_CONTRAST = """lab => {
 }"""
 
 
-@pytest.mark.parametrize("name", ["pool", "head", "shift", "cam", "map", "photo", "question"])
+@pytest.mark.parametrize("name", sorted(MAKERS.keys() - {"cam numbers", "everything"}))
 def test_nothing_jumps(page, name):
     host = PageHost(page, MAKERS[name]())
     places = host.root.evaluate(PLACES)
-    for control in host.lab.opening()["controls"]:
-        if control["name"] == "size":  # which takes a longer sum
+    for made in host.lab.opening()["controls"]:
+        if made["name"] == "size":  # which takes a longer sum
             continue
-        low, high = control.get("low"), control.get("high")
+        low, high = made.get("low"), made.get("high")
         values = {
             "slider": [low, high],
-            "choice": [value for _, value in control.get("options", [])][:3],
+            "choice": [value for _, value in made.get("options", [])][:3],
             "toggle": [True, False],
-        }.get(control["kind"], [])
+        }.get(made["kind"], [])
         for value in values:
-            host.run("(host, [control, value]) => host.lab.move(control, value)", [control, value])
+            host.run("(host, fields) => host.lab.move(fields)", {made["name"]: value})
             host.settle()
-            assert host.root.evaluate(PLACES) == places, (control["name"], value)
-        if control["kind"] == "button":
-            press(host, control["label"], "button", "Enter")
+            assert host.root.evaluate(PLACES) == places, (made["name"], value)
+        if made["kind"] == "button":
+            press(host, made["label"], "button", "Enter")
             host.settle()
-            assert host.root.evaluate(PLACES) == places, control["name"]
+            assert host.root.evaluate(PLACES) == places, made["name"]
+    if host["slider"]:
+        host.run("host => host.lab.play()")
+    for _ in range(3):
+        host.settle()
+        host.wait(800)
+        assert host.root.evaluate(PLACES) == places, "it plays"
     host.run("host => host.lab.refuse('expected another thing, got this one')")
     assert host.root.evaluate(PLACES) == places
 

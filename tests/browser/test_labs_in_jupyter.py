@@ -150,6 +150,20 @@ def test_keys_go_to_the_lab_and_not_to_jupyterlab(opened, lab):
     lab.get_by_role("radio", name="max").focus()
     page.keyboard.press("ArrowDown")
     expect(lab.get_by_role("radio", name="average")).to_be_focused()
+    # a click into the picture selects its cell, and keys go to the control that it moved
+    page.locator(".jp-Cell .jp-InputPrompt").first.click()
+    for square, role, name in [
+        ("[data-set] >> nth=2", "slider", "Window"),
+        ("[data-focus] >> nth=5", "spinbutton", "row 1, column 1"),
+    ]:
+        lab.locator(square).click()
+        page.wait_for_timeout(300)  # JupyterLab may want the focus
+        expect(lab.get_by_role(role, name=name, exact=True)).to_be_focused()
+        for letter in "abdxmydd":
+            page.keyboard.press(letter)
+    page.keyboard.type("50")
+    page.keyboard.press("Enter")
+    expect_said(lab, "(8 + 5 + 3 + 1) / 4 = 4.25", "average 6.9375, max 50")
     assert opened.cells() == before
 
 

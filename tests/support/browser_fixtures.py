@@ -49,6 +49,42 @@ def page(chromium):
         yield page
 
 
+@pytest.fixture(scope="module")
+def only_page(chromium):
+    from driver import open_browser
+    from page_host import serve
+
+    with open_browser(1000, 900, has_touch=True) as page:
+        page.set_default_timeout(5000)
+        page.route("**/*", serve)
+        errors = []
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        yield page, errors
+
+
+@pytest.fixture
+def lab_page(only_page, monkeypatch):
+    """A page without Jupyter whose time stands still; see `page_host`."""
+    from gap_utils.widgets import lab as lab_module
+    from page_host import open_page
+
+    # what is sent does not depend on how busy the machine is
+    monkeypatch.setattr(lab_module, "LONGEST_ANSWER", 100)
+    page, errors = only_page
+    errors.clear()
+    open_page(page)
+    yield page
+    assert not errors
+
+
+@pytest.fixture
+def host(lab_page):
+    from every_control import Everything
+    from page_host import PageHost
+
+    return PageHost(lab_page, Everything())
+
+
 @pytest.fixture
 def open_lesson(project, server, page):
     """Open a fresh copy of a lesson, with a kernel of its own."""

@@ -81,12 +81,12 @@ def serve_jupyterlab(folder: Path, scratch: Path, python: str = sys.executable):
 
 
 @contextmanager
-def open_browser(width: int = 1400, height: int = 1000):
-    """Start Chromium; yields a page."""
+def open_browser(width: int = 1400, height: int = 1000, **options):
+    """Start Chromium; yields a page, made with the options of Playwright's `new_page`."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=find_chromium(), args=CHROMIUM_FLAGS)
         try:
-            yield browser.new_page(viewport={"width": width, "height": height})
+            yield browser.new_page(viewport={"width": width, "height": height}, **options)
         finally:
             browser.close()
 

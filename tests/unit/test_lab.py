@@ -1,14 +1,14 @@
 """What all labs share, with a lab of one number."""
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import anywidget
 import numpy as np
 import pytest
 
 from frames import Page
-from gap_utils.svg import Frame, Panel, Pixels, text
+from gap_utils.svg import Frame, Panel, Pixels, Readout, text
 from gap_utils.widgets import lab as lab_module
 from gap_utils.widgets.lab import LARGEST_FILE, WIDGET_VIEW, Button, File, Lab, Slider
 
@@ -158,6 +158,30 @@ def test_levels_travel_once(page):
     again = page.ask(have=[large["digest"]], fields={"number": 3, "size": 2})
     assert [len(data) for data in again[0]["data"]] == [4]
     assert large["shape"] == (80, 80)
+
+
+def test_numbers_to_read_out_and_a_line_in_pieces_travel_with_the_frame():
+    class ReadLab(CountLab):
+        def draw(self, state):
+            frame = super().draw(state)
+            numbers = np.full((2, 1, 3), state.number)
+            readout = Readout(numbers, (1, 2, 3, 4), ("one", "two"))
+            panel = replace(frame.panels[0], readout=readout, above=True)
+            pieces = [("a", "link"), ("b", "")] * state.size
+            return replace(frame, panels=[panel, *frame.panels], large="ab", pieces=pieces)
+
+    page = Page(ReadLab(size=1))
+    (answer, _) = page.ask(fields={"number": 3, "size": 1})
+    panels = answer["frame"]["panels"]
+    assert [panel["above"] for panel in panels] == [True, False]
+    assert panels[1]["readout"] is None
+    read = panels[0]["readout"]
+    assert (read["shape"], read["box"], read["names"]) == ((2, 1, 3), [1, 2, 3, 4], ["one", "two"])
+    data = dict(zip(answer["levels"], answer["data"], strict=True))[read["digest"]]
+    assert data == np.full(6, 3, "<f4").tobytes()
+    assert answer["frame"]["large"] == [("a", "link"), ("b", "")]
+    (answer, _) = page.ask(fields={"number": 3, "size": 0})
+    assert answer["frame"]["large"] == [("ab", "")]  # without pieces it is one
 
 
 def test_set_moves_the_page(page):

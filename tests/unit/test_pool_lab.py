@@ -1,3 +1,6 @@
+import json
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -18,6 +21,8 @@ from gap_utils.widgets.pool_lab import (
     nearest_state,
     pool_step,
 )
+
+MARK = "gap-mark"
 
 
 @st.composite
@@ -190,6 +195,60 @@ def test_every_frame_is_drawn_alike_and_nothing_jumps(state):
     assert len(frame.large) <= len(frame.room[0]) + 2 * state.kernel_size**2
 
 
+def touches(panel, name):
+    """What the rectangles of a panel say of a way to touch them, with their places, in order."""
+    found = [box for box in elements(panel, "rect") if box.get(name)]
+    return [(box.get(name), float(box.get("x")), float(box.get("y"))) for box in found]
+
+
+def test_a_square_of_the_output_leads_to_its_window_and_lights_it_up():
+    state = PoolState(kernel_size=3, stride=1, padding=1, window=7)
+    map_, output = draw_pool(state).panels
+    squares = {json.loads(said)["window"]: place for said, *place in touches(output, "data-set")}
+    assert [*squares] == [*range(1, 17)]
+    for number in squares:
+        frame = draw_pool(replace(state, window=number))
+        (mark,) = (box for box in elements(frame.panels[1], "rect") if box.get("class") == MARK)
+        assert [float(mark.get("x")), float(mark.get("y"))] == squares[number]
+        (link,) = (
+            one for one in elements(map_, "rect") if one.get("data-link") == f"window{number}"
+        )
+        (mark,) = (box for box in elements(frame.panels[0], "rect") if box.get("class") == MARK)
+        for side in ("x", "y", "width", "height"):
+            assert link.get(side) == mark.get(side)
+    linked = [box.get("data-link") for box in elements(output, "rect")][:-1]
+    assert linked == [f"window{number}" for number in squares]
+
+
+@settings(max_examples=30, deadline=None)
+@given(states())
+def test_each_term_lights_up_the_square_that_its_number_is_in(state):
+    frame, step = draw_pool(state), pool_step(state)
+    assert "".join(words for words, _ in frame.pieces) == frame.large
+    terms = [(words, link) for words, link in frame.pieces if link]
+    assert [float(words.strip("()")) for words, _ in terms] == pytest.approx(step.terms, abs=1e-4)
+    squares = elements(frame.panels[0], "rect")
+    typed = [box for box in squares if box.get("data-focus") == "values"]
+    linked = {box.get("data-link"): box for box in squares}
+    assert len(typed) == state.size**2  # row by row, without the padding
+    for (_, link), (row, column) in zip(terms, step.positions, strict=True):
+        if row in range(state.size) and column in range(state.size):
+            assert linked[link] is typed[row * state.size + column]
+        else:
+            assert linked[link].get("data-focus") is None
+
+
+def test_buttons_that_would_change_nothing_are_idle(lab):
+    def idle():
+        return {n for n, limit in lab._as_data(lab.value)[0]["limits"].items() if limit.get("idle")}
+
+    assert idle() == {"reset"}
+    press(lab, "global")
+    assert idle() == {"global"}
+    move(lab, values=[[1, 1], [2, 2]], size=2)
+    assert idle() == {"global", "roll"}
+
+
 @pytest.fixture
 def lab():
     return PoolLab()
@@ -230,7 +289,8 @@ def test_a_larger_map_keeps_its_numbers_and_a_smaller_one_its_corner(lab):
 
 def test_impossible_settings_are_not_offered_and_what_moves_is_said(lab):
     def high():
-        return {name: limit["high"] for name, limit in lab.limits(lab.value).items()}
+        limits = lab.limits(lab.value).items()
+        return {name: limit["high"] for name, limit in limits if "high" in limit}
 
     assert high() == {"kernel_size": 4, "stride": 4, "padding": 1, "window": 4}
     move(lab, kernel_size=4, padding=2)

@@ -1,3 +1,4 @@
+import json
 from io import BytesIO
 
 import numpy as np
@@ -17,8 +18,11 @@ from gap_utils.svg import (
     Frame,
     Panel,
     Pixels,
+    Readout,
     element,
     grey_levels,
+    heading,
+    letters_in,
     picture_of,
     signed_colours,
     signed_levels,
@@ -50,6 +54,27 @@ def test_attributes_are_written_as_svg_has_them():
         '<rect fill-opacity="0.33" x="0" class="a&amp;b"/>'
     )
     assert element("g", element("path", d="M0 0"), id="a") == '<g id="a"><path d="M0 0"/></g>'
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_how_an_element_can_be_touched_is_written_as_json(name):
+    touch = {"window": 3, "name": name, "none": None, "on": True}
+    (rect,) = elements(Panel(9, 9, element("rect", data_set=touch, data_link="a b")), "rect")
+    assert json.loads(rect.get("data-set")) == touch
+    assert rect.get("data-link") == "a b"
+
+
+def test_a_heading_says_what_can_be_done_where_there_is_room_and_never_in_the_file():
+    wide = Panel(300, 20, heading(10, "map 4 × 4", "type into it", 280))
+    (hint,) = elements(wide, "tspan")
+    assert (hint.text.strip(), hint.get("class")) == ("type into it", "gap-live")
+    assert texts(wide) == ["map 4 × 4"]
+    long = Panel(300, 20, heading(10, "x" * 99, "type into it", 280))
+    assert not elements(long, "tspan")
+    assert len(elements(long, "text")[0][0].tail) <= letters_in(280, 14)
+    assert texts(long)[0].startswith("xxx")
+    without = Panel(300, 20, text(0, 10, "map 4 × 4", 14))
+    assert picture_of(Frame([wide], [], "")).png == picture_of(Frame([without], [], "")).png
 
 
 def test_levels_of_both_signs():
@@ -99,6 +124,15 @@ def test_equal_levels_have_one_name_and_others_another():
     names |= {Pixels(np.arange(6, dtype=np.uint8).reshape(3, 2), (0, 0, 1, 1)).digest}
     assert len(names) == 3
     assert Pixels(levels.T, (0, 0, 1, 1)).data == bytes([0, 3, 1, 4, 2, 5])
+
+
+def test_numbers_to_read_out_travel_as_float32():
+    numbers = np.array([[[1.5, np.nan, -np.inf], [1e300, 0, 3]]]).T  # in another order in memory
+    readout = Readout(numbers, (0, 0, 1, 1))
+    read = np.frombuffer(readout.data, "<f4").reshape(numbers.shape)
+    np.testing.assert_array_equal(read[:, :, 0].T, [[1.5, np.nan, -np.inf], [np.inf, 0, 3]])
+    assert readout.digest == Readout(numbers.copy(), (9, 9, 1, 1), ["a"]).digest
+    assert readout.digest != Readout(numbers.reshape(1, 3, 2), (0, 0, 1, 1)).digest
 
 
 def drawn(frame):

@@ -54,6 +54,12 @@ def test_names(names, read):
     assert read_names(names, 2) == read
 
 
+def test_a_name_from_right_to_left_is_set_apart_in_a_sentence():
+    hebrew, arabic, others = "שלום", "cat مرحبا", ("cat", "東京")
+    apart = (f"\u2068{name}\u2069" for name in (hebrew, arabic))
+    assert read_names([hebrew, arabic, *others], 4) == (*apart, *others)
+
+
 @pytest.mark.parametrize(
     ("names", "message"),
     [
