@@ -468,7 +468,7 @@ def test_numbers_of_any_size_and_long_names(size):
         for panel in lab.frame.panels:
             check_letters(panel)
         assert not re.search("(mean|max) 0[,.] |e[+-]0", lab.text)
-    assert texts(named, 0)[0].startswith(NAMES[3])
+    assert texts(named, 0)[0].startswith(f"\N{FIRST STRONG ISOLATE}{NAMES[3]}")
     assert {"gap-ink", "gap-live"} == {line.get("class") for line in elements(named, "text")}
 
 
