@@ -39,6 +39,7 @@ const PATIENCE = 400; // milliseconds without an answer
 const LONG_LIST = 30; // options; for more there is a field to find one
 const BEAT = 800; // milliseconds from step to step of what plays
 const FEW = 12; // changed lines of text; where more change, none is made to stand out
+const CALM = 250; // milliseconds since the last change; sooner, nothing is seen to move, for that costs a frame
 const GONE = "The kernel behind this lab is gone. Run its cell again to go on.";
 
 /** @type {(fields: Fields) => string} */
@@ -585,7 +586,7 @@ function search(lab, control, set) {
 }
 
 /** Show a panel in its place; what has not changed is left alone. */
-function drawPanel(place, panel, palettes) {
+function drawPanel(place, panel, palettes, isCalm) {
   if (place.panel === panel) return;
   const { root, svg, over, below } = place;
   const size = `0 0 ${panel.width} ${panel.height}`;
@@ -598,7 +599,7 @@ function drawPanel(place, panel, palettes) {
     over.tabIndex = panel.readout ? 0 : -1;
     over.setAttribute("aria-hidden", String(!panel.readout));
   }
-  change(svg, place.panel?.parts ?? [], panel.parts);
+  change(place, panel.parts, isCalm);
   while (below.children.length > panel.pixels.length) below.lastChild.remove();
   panel.pixels.forEach((pixels, n) => {
     const canvas = below.children[n] ?? below.appendChild(make("canvas"));
@@ -638,24 +639,35 @@ function cut(svg) {
 }
 
 /** Change what differs, and leave the rest: what moves can be seen moving, and letters are laid out once. */
-function change(svg, before, after) {
+function change(place, after, isCalm) {
+  const { svg, panel, moving } = place;
+  const before = panel?.parts ?? [];
   const changed = [...after.keys()].filter((n) => after[n] !== before[n]);
   const fresh = svg.cloneNode(false);
   fresh.innerHTML = changed.map((n) => after[n]).join("");
   const [old, made] = [[...svg.children], [...fresh.children]];
-  const renewed = [];
+  const [renewed, moved] = [[], []];
   changed.forEach((n, k) => {
     if (!old[n]) svg.append(made[k]);
-    else if (isAlike(old[n], made[k])) copyAttributes(old[n], made[k]);
-    else {
+    else if (isAlike(old[n], made[k])) {
+      if (old[n].matches(".gap-mark, .gap-frame")) moved.push([old[n], boxOf(old[n])]);
+      copyAttributes(old[n], made[k]);
+    } else {
       old[n].replaceWith(made[k]);
       if (old[n].tagName === "text") renewed.push(made[k]);
     }
   });
   for (const element of old.slice(after.length)) element.remove();
-  if (renewed.length > FEW || matchMedia("(prefers-reduced-motion: reduce)").matches) return;
-  for (const element of renewed) element.animate({ opacity: [0.2, 1] }, 300);
+  for (const one of moving.splice(0)) one.cancel();
+  if (!isCalm) return;
+  for (const [element, from] of moved) moving.push(element.animate(between(from, boxOf(element)), 200));
+  if (renewed.length > FEW) return;
+  for (const element of renewed) moving.push(element.animate({ opacity: [0.2, 1] }, 300));
 }
+
+/** The way from one box to another. */
+const between = (from, to) =>
+  Object.fromEntries(["x", "y", "width", "height"].map((name, n) => [name, [`${from[n]}px`, `${to[n]}px`]]));
 
 /** Whether two elements differ in attributes at most; those that hold others are not looked into. */
 const isAlike = (one, other) =>
@@ -692,7 +704,7 @@ function makePlace() {
     <svg class="gap-over" aria-hidden="true" role="application" aria-label="Squares: arrow keys read their numbers"></svg>`;
   const over = root.children[2];
   over.dataset.lmSuppressShortcuts = "true";
-  return { root, below: root.children[0], svg: root.children[1], over, panel: null };
+  return { root, below: root.children[0], svg: root.children[1], over, panel: null, moving: [] };
 }
 
 /** Put other words into an element; what stays need not be laid out again. */
@@ -947,6 +959,7 @@ export function attach(el, lab) {
         status, above, panels, make("div", { class: "gap-words" }, room, words, problem))),
     text);
   const places = [];
+  let [shown, changedAt] = [lab.frame, -Infinity];
   const end = new AbortController();
   const showPointed = makeTouchable(root, lab, places, focusOn, end.signal);
 
@@ -960,6 +973,9 @@ export function attach(el, lab) {
 
   function follow() {
     const { frame } = lab;
+    const now = performance.now();
+    const isCalm = now - changedAt > CALM && !matchMedia("(prefers-reduced-motion: reduce)").matches;
+    if (frame !== shown) [shown, changedAt] = [frame, now];
     for (const { control, root: place, bringInLine } of made) {
       const limits = frame.limits[control.name] ?? {};
       bringInLine(lab.wanted[control.name], limits);
@@ -972,7 +988,7 @@ export function attach(el, lab) {
     }
     frame.panels.forEach((panel, n) => {
       if (!places[n]) (panel.above ? above : panels).append((places[n] = makePlace()).root);
-      drawPanel(places[n], panel, lab.palettes);
+      drawPanel(places[n], panel, lab.palettes, isCalm);
     });
     for (const { control, root: grid } of grids) placeFields(grid, control.name, places);
     showPointed();
