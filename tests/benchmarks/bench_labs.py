@@ -284,14 +284,17 @@ def open_code(open_lesson, tmp_path):
     """Open a notebook of its own for a cell: a second picture on the page costs time too."""
 
     def open_(code: str, selector: str):
-        cells = [nbformat.v4.new_code_cell(text.strip()) for text in (SETUP, code)]
-        kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
-        notebook = nbformat.v4.new_notebook(cells=cells, metadata=kernel)
-        nbformat.write(notebook, tmp_path / "bench.ipynb")
+        write_notebook(tmp_path / "bench.ipynb", code)
         lesson = open_lesson("bench.ipynb", source=tmp_path)
         return lesson, start(lesson, selector)
 
     return open_
+
+
+def write_notebook(path: Path, code: str) -> None:
+    cells = [nbformat.v4.new_code_cell(text.strip()) for text in (SETUP, code)]
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), path)
 
 
 def start(lesson: LabPage, selector: str):
@@ -362,10 +365,7 @@ def _steps(open_code, code, selector, label, moves=MOVES, jumps=False):
 
 @pytest.mark.parametrize(("name", "label", "ours", "theirs"), LABS)
 def test_slow_link(project, server, page, name, label, ours, theirs, tmp_path):
-    cells = [nbformat.v4.new_code_cell(text.strip()) for text in (SETUP, ours)]
-    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
-    notebook = nbformat.v4.new_notebook(cells=cells, metadata=kernel)
-    nbformat.write(notebook, project / "notebooks" / "bench.ipynb")
+    write_notebook(project / "notebooks" / "bench.ipynb", ours)
     address, token = server
     with delayed(address) as slow_address:
         lesson = LabPage(page, (slow_address, token), "notebooks/bench.ipynb")
@@ -391,6 +391,32 @@ def test_key_held(open_code, name, label, ours, theirs):
     print(f"  {seen} pictures shown of {presses}; the last {late:.0f} ms after the last press")
     print(f"  moments without a picture: {page.evaluate('window.empty')}")
     lesson.close()
+
+
+def test_drag(open_code):
+    lesson, root = open_code(SHIFT_LAB, ".gap-lab")
+    seen, late = drag(lesson.page, root)
+    print("\n\nShiftLab: the picture is pulled over 12 pixels in a second")
+    print(f"  {seen} pictures shown of 12; the last {late:.0f} ms after the last move")
+    lesson.close()
+
+
+def drag(page, root) -> tuple[int, float]:
+    """Pull a picture from one edge to the other; say what was seen, and how late the last came."""
+    box = root.locator("[data-drag]").bounding_box()
+    pixel = box["width"] / (28 + 2 * 6)
+    x, y = box["x"] + 4 * pixel, box["y"] + box["height"] / 2
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.wait_for_timeout(500)
+    page.evaluate("watch()")
+    for step in range(1, 61):
+        page.mouse.move(x + step * 12 * pixel / 60, y)
+        page.wait_for_timeout(16)
+    page.evaluate("window.released = performance.now()")
+    page.mouse.up()
+    page.wait_for_timeout(1000)
+    return page.evaluate("[window.seen.length - 1, window.seen.at(-1).at - window.released]")
 
 
 def press_and_hold(page, root, label: str, seconds: float) -> float:
