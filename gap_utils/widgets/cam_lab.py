@@ -70,7 +70,7 @@ MOST_NUMBERS = 8  # rows or columns of a map whose numbers are written out
 # CSS pixels
 SIDE, EDGE, TOP = 272, 4, 28  # of a map: how wide it may be, and where it begins
 BAR = 18  # how high the bar of colours is
-VERDICT = 76  # how wide "right" or "wrong" is
+VERDICT = 112  # how wide "wrong answer" is
 WIDTH = SIDE + 2 * EDGE
 
 
@@ -313,7 +313,8 @@ def _write_title(comparison: Comparison, side: int) -> str:
     width, verdict = SIDE, ""
     if label is not None and number == best_class(probabilities):
         place = WIDTH - EDGE - VERDICT, 4, VERDICT, 20
-        width, verdict = SIDE - VERDICT - 8, draw_verdict(place, judge(probabilities, label))
+        width = SIDE - VERDICT - 8
+        verdict = draw_verdict(place, judge(probabilities, label), 12, "answer")
     title = f"{('Left', 'Right')[side]}: {comparison.class_names[number]}"
     return heading(14, title, "point at it", width, EDGE) + verdict
 

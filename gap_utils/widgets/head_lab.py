@@ -427,7 +427,7 @@ class HeadLab(Lab):
         controls = [
             Slider("channels", "Channels C", *LIMITS["channels"], main=True),
             Slider("height", "Height H", *LIMITS["height"], main=True),
-            Slider("width", "Width W", *LIMITS["width"]),
+            Slider("width", "Width W", *LIMITS["width"], main=True),
             Slider("batch", "Batch N", *LIMITS["batch"]),
             Slider("num_classes", "Classes K", *LIMITS["num_classes"]),
             Choice(

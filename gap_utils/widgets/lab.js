@@ -160,14 +160,6 @@ export function createLab(host) {
       ask();
     },
 
-    /** This slider is the one to play. */
-    choose(control) {
-      if (lab.slider === control || control?.kind !== "slider") return;
-      lab.slider = control;
-      playing = null;
-      changed();
-    },
-
     isPlaying: () => playing !== null,
 
     /** Step the slider used last from here to its end, at the end from its beginning; or stop. */
@@ -227,6 +219,7 @@ export function createLab(host) {
     timing.moved = now;
     if (!same || hand.way !== way) tried = new Set();
     hand = { names, way };
+    if (single?.kind === "slider" && single !== lab.slider) [lab.slider, playing] = [single, null];
     lab.wanted = { ...lab.wanted, ...changes };
     const frame = frames.get(keyOf(lab.wanted));
     if (frame) return show(frame), requestAnimationFrame(() => setTimeout(ask)); // when it is painted
@@ -767,6 +760,7 @@ function makeTouchable(root, lab, places, focusOn, signal) {
     if (pointerType !== "touch") light(null), read(null); // a tap stays
   });
   root.addEventListener("pointerdown", (event) => {
+    root.classList.add("gap-by-pointer"); // which has no need of a ring around what goes on with the keyboard
     if (!event.isPrimary) return; // a second finger
     light(touched(event, "link"));
     readAt(event);
@@ -804,6 +798,7 @@ function makeTouchable(root, lab, places, focusOn, signal) {
     if (key === "Escape") light(null), read(null);
   }, { signal, capture: true }); // whatever has the focus, and before Jupyter takes the key
   root.addEventListener("keydown", (event) => {
+    root.classList.remove("gap-by-pointer");
     const place = places.find(({ over, panel }) => over === event.target && panel.readout);
     const [down, right] = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key] ?? [];
     if (!place || down === undefined) return;
@@ -860,7 +855,11 @@ function makeTouchable(root, lab, places, focusOn, signal) {
     const { readout } = pointed?.panel ?? {};
     const isThere = readout && square[0] < readout.shape[1] && square[1] < readout.shape[2];
     for (const { svg, over, panel } of places) {
-      const boxes = lit.filter((element) => element.tagName === "rect" && svg.contains(element)).map(boxOf);
+      const marked = lit.length ? [...svg.querySelectorAll(".gap-mark, .gap-frame")].map((mark) => String(boxOf(mark))) : [];
+      const boxes = lit
+        .filter((element) => element.tagName === "rect" && svg.contains(element))
+        .map(boxOf)
+        .filter((box) => !marked.includes(String(box))); // a mark is not covered
       const same = isThere && String(panel.readout?.shape.slice(1)) === String(readout.shape.slice(1));
       if (same) boxes.push(squareOf(panel.readout, square));
       if (boxes.length || over.firstChild) over.innerHTML = boxes.map(outline).join("");
@@ -936,7 +935,6 @@ export function attach(el, lab) {
   const made = controls.map((control) => {
     const [root, bringInLine] = CONTROLS[control.kind](lab, control, (value) => lab.move({ [control.name]: value }));
     root.classList.add("gap-control", `gap-${control.kind}`);
-    root.addEventListener("focusin", () => lab.choose(control));
     for (const event of ["focusin", "pointerenter"]) root.addEventListener(event, () => lab.takeInHand(control));
     return { control, root, bringInLine };
   });

@@ -115,13 +115,14 @@ def judge(probabilities: np.ndarray, label: int) -> str:
     return NO_NUMBER if best is None else "right" if best == label else "wrong"
 
 
-def draw_verdict(place: Box, judged: str, size: int = 14) -> str:
+def draw_verdict(place: Box, judged: str, size: int = 13, what: str = "") -> str:
     """Write right or wrong so that they are told apart at a glance, by sign and colour too.
 
     Args:
         place: where it stands in the middle.
         judged: what `judge` says; what is neither is written in small letters.
         size: of the letters.
+        what: is right or wrong, where that has to be said.
     """
     x, y, width, height = place
     middle = x + width / 2, y + height / 2
@@ -130,7 +131,7 @@ def draw_verdict(place: Box, judged: str, size: int = 14) -> str:
         return text(*middle, judged, anchor="middle")
     class_ = f"gap-ink-{judged}"
     wash = box(place, class_, fill_opacity=0.14, rx=3)
-    return wash + text(*middle, f"{sign} {judged}", size, "middle", class_)
+    return wash + text(*middle, f"{sign} {judged} {what}".rstrip(), size, "middle", class_)
 
 
 def say_best(

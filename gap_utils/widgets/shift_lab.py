@@ -352,7 +352,7 @@ class ShiftLab(Lab):
         controls = [
             *picture_slider(len(self._split)),
             Slider("dx", "Right dx", *limits, main=True),
-            Slider("dy", "Down dy", *limits),
+            Slider("dy", "Down dy", *limits, main=True),
             Button("back", "Back to the middle"),
             *([NEXT_WRONG] * (len(self._split) > 1)),
             START_AGAIN,

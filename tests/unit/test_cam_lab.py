@@ -253,8 +253,8 @@ def test_the_contributions_to_both_classes_are_read_out_in_both_panels(view):
 @pytest.mark.parametrize(
     ("picture", "left", "right", "titles"),
     [
-        (0, 0, 1, [["Left: west", "✓ right"], ["Right: east"]]),
-        (1, 0, 1, [["Left: west"], ["Right: east", "✗ wrong"]]),
+        (0, 0, 1, [["Left: west", "✓ right answer"], ["Right: east"]]),
+        (1, 0, 1, [["Left: west"], ["Right: east", "✗ wrong answer"]]),
         (1, 0, 2, [["Left: west"], ["Right: none"]]),
     ],
 )
@@ -263,7 +263,7 @@ def test_right_or_wrong_stands_at_what_the_network_says(picture, left, right, ti
     for panel, title in zip(below(lab.frame), titles, strict=True):
         assert texts(panel)[:-3] == title
         if len(title) > 1:
-            assert lines(panel)[title[1]].get("class") == f"gap-ink-{title[1][2:]}"
+            assert lines(panel)[title[1]].get("class") == f"gap-ink-{title[1].split()[1]}"
     for panel in below(CamLab(Tiny(), PICTURES, None, NAMES).frame):
         assert len(texts(panel)) == 4  # of no known class
 
@@ -313,7 +313,7 @@ def test_numbers_in_few_characters(value, limit, text):
 def test_the_numbers_stand_once():
     """Below, in words; in the panels only class names, the scale and numbers on squares."""
     lab = CamLab(load_trained("gap_7x7"), TEST.images, TEST.labels, CLASS_NAMES)
-    titles = ["Left: Ankle boot", "✓ right"], ["Right: Sneaker"]
+    titles = ["Left: Ankle boot", "✓ right answer"], ["Right: Sneaker"]
     for panel, title in zip(below(lab.frame), titles, strict=True):
         assert texts(panel) == [*title, "against -21.3", "0: picture", "for 21.3"]
 

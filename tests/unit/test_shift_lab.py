@@ -128,7 +128,7 @@ def test_right_and_wrong_are_told_by_word_sign_and_colour(split, label, verdict)
     panel = draw_shift(reading_of(split, label)).panels[2]
     (line,) = (line for line in elements(panel, "text") if verdict in line.text)
     assert line.text == {"right": "✓ right", "wrong": "✗ wrong"}[verdict]
-    assert int(line.get("font-size")) >= 14
+    assert int(line.get("font-size")) >= 13
     coloured = [e.tag for e in elements(panel, "*") if e.get("class") == f"gap-ink-{verdict}"]
     assert coloured == ["rect", "text"]
 
