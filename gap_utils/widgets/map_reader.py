@@ -70,7 +70,7 @@ class Reading:
     maxima: np.ndarray  # of each map, shape (C,)
     # what the network gives, shape (K,), K > 1; None where that is another thing
     logits: np.ndarray | None
-    last: Reading | None = None  # the same after the last epoch, whose scales this one shares
+    last: Reading | None = None  # the same after the last epoch, if this one shares its scales
 
     @cached_property
     def scale(self) -> Scale:
@@ -138,13 +138,15 @@ class MapReader:
         largest = maps.nan_to_num(0, 0, 0).abs().amax((1, 2))
         means = maps.mean((1, 2))
         means[means.abs() < 1e-8 * largest] = 0  # so little is what rounding leaves of 0
-        last = self.epochs.last  # so that what is weak yet is pale
+        last = None
+        if epoch not in (None, self.epochs.last):  # what is weak yet is pale
+            last = self.read(picture, layer, self.epochs.last)
         return Reading(
             maps.numpy(),
             means.numpy(),
             maps.amax((1, 2)).numpy(),
             logits if logits is not None and len(logits) == self.classes else None,
-            None if epoch in (None, last) else self.read(picture, layer, last),
+            last if last and last.scale.limit else None,
         )
 
 

@@ -131,6 +131,20 @@ def test_colours_and_bars_have_one_scale_for_all_epochs():
     assert drawn()[0] == {125, 188, 250} and drawn()[2][-2:] == ["2", "map 1 only: 0 is white"]
 
 
+@pytest.mark.parametrize("last", [0.0, NAN])
+def test_a_last_epoch_without_numbers_has_no_scale_to_share(last):
+    layer, images = nn.Conv2d(1, 2, 1, bias=False), torch.tensor([[[[2.0, 0], [1, 1]]]])
+    start, end = ({"weight": torch.tensor(w).reshape(2, 1, 1, 1)} for w in ([2.0, 4], [last] * 2))
+    alone = nn.Conv2d(1, 2, 1, bias=False)
+    alone.load_state_dict(start)
+    frame = MapLab(layer, images, run=run_of(start, end), epoch=0).frame
+    expected = MapLab(alone, images).frame
+    for one, other in zip(frame.panels, expected.panels, strict=True):
+        assert one.svg == other.svg
+        assert [each.digest for each in one.pixels] == [each.digest for each in other.pixels]
+    assert frame.words[1] == expected.words[1] == ""
+
+
 @both_labs
 def test_the_slider(lab_of, run):
     lab = lab_of(make_model(), *PICTURES, run=run)
