@@ -309,7 +309,7 @@ def heading(y: float, words: str, hint: str, width: float, x: float = 0) -> str:
         0
     """
     title = text(x, y, words, 14, letters=letters_in(width, 14))
-    if len(words) > letters_in(width - 12 * len(hint) * 0.62, 14):
+    if shorten(words, letters_in(width - 12 * len(hint) * 0.62, 14)) != words:
         return title
     more = element("tspan", f" {_escape(hint)}", font_size=12, class_="gap-live", dx=8)
     return title.replace("</text>", f"{more}</text>")
