@@ -310,8 +310,8 @@ def test_small_pictures_are_the_pictures():
 def test_a_picture_that_is_very_long_is_a_line():
     images = torch.ones(2, 1, 1, 500)
     images[..., 0] = 0
-    for images, along in ((images, 1), (images.mT, 0)):
-        places = strip_of(images).pixels[0].levels[:, :64].nonzero()
+    for long, along in ((images, 1), (images.mT, 0)):
+        places = strip_of(long).pixels[0].levels[:, :64].nonzero()
         assert len({*places[1 - along].tolist()}) == 1  # a pixel wide
         assert {*range(5, 60)} <= {*places[along].tolist()} <= {*range(4, 60)}
 
