@@ -104,7 +104,7 @@ class MapReader:
         self.epochs, self._images = Epochs(model, run), images
         if layers is None:
             layers = [name for name, module in model.named_modules() if not any(module.children())]
-        maps, output = self._run(0, layers)
+        maps, output = show_picture(model, images[:1], layers)  # which may be modules of this one
         self.classes = None if (logits := _find_logits(output)) is None else len(logits)
         modules = model.named_modules(remove_duplicate=False)
         kinds = {name: type(module).__name__ for name, module in modules}
@@ -120,13 +120,10 @@ class MapReader:
             )
         self.read = lru_cache(READINGS)(self._read)
 
-    def _run(self, picture: int, layers, epoch: int | None = None) -> tuple[dict, object]:
-        model = self.epochs.at(epoch)
-        return show_picture(model, self._images[picture : picture + 1], layers)
-
     def _read(self, picture: int, layer: str, epoch: int | None = None) -> Reading:
         """Read one layer's maps for a picture."""
-        captured, output = self._run(picture, layer, epoch)
+        image = self._images[picture : picture + 1]
+        captured, output = show_picture(self.epochs.at(epoch), image, layer)
         given = captured.get(layer)
         if not _are_maps(given):
             raise ValueError(

@@ -198,6 +198,13 @@ def test_the_whole_model_in_a_sentence():
     assert lab.describe().startswith("Before training, the whole model (Conv2d) gives 2 maps")
 
 
+def test_layers_may_be_modules_of_the_network(run):
+    model = make_model()
+    by_module = MapLab(model, *PICTURES, layers=[model[0], model[2]], run=run, epoch=1)
+    assert by_module.text == MapLab(model, *PICTURES, layers=["0", "2"], run=run, epoch=1).text
+    assert len(control(by_module, "layer")["options"]) == 2
+
+
 def test_an_epoch_is_read_once(run):
     model, passes = make_model(), []
     model.register_forward_hook(lambda *_: passes.append(1))  # copied with the network
