@@ -198,13 +198,17 @@ class Frame:
     panels: Sequence[Panel]  # side by side, or below each other where the page is narrow
     words: Sequence[str]  # sentences below the panels, a paragraph each
     text: str  # all that the panels show, in words and numbers
-    large: str = ""  # one line in large letters above the words; may be empty
-    # the same line in pieces: the words of each, and its link, as for `element`
+    # of a line in large letters above the words: the words of each, and its link, as for `element`
     pieces: Sequence[tuple[str, str]] = ()
     # the longest of `large` and `words` that are to be expected; they keep the place, so that
     # nothing jumps
     room: Sequence[str] = ()
     verdict: str = ""  # "right" or "wrong", which marks the words; else empty
+
+    @property
+    def large(self) -> str:
+        """The line in large letters, maybe empty."""
+        return "".join(words for words, _ in self.pieces)
 
 
 def element(name: str, *inside: str, **attributes: object) -> str:
@@ -309,7 +313,7 @@ def heading(y: float, words: str, hint: str, width: float, x: float = 0) -> str:
         0
     """
     title = text(x, y, words, 14, letters=letters_in(width, 14))
-    if len(words) > letters_in(width - 12 * len(hint) * 0.62, 14):
+    if shorten(words, letters_in(width - 12 * len(hint) * 0.62, 14)) != words:
         return title
     more = element("tspan", f" {_escape(hint)}", font_size=12, class_="gap-live", dx=8)
     return title.replace("</text>", f"{more}</text>")

@@ -309,7 +309,8 @@ class _Run:
         for split in (self.data.train, self.data.validation):
             for tensor in (split.images, split.labels):
                 digest.update(tensor.cpu().contiguous().view(torch.uint8).numpy())
-        tensors = self.model.state_dict().items()
+        kept = self.model.state_dict().items()  # maybe not in tensors only
+        tensors = [(name, found) for name, found in kept if isinstance(found, Tensor)]
         # written only where there is any, so that the checkpoints without fit as before
         special = {
             "frozen parameters": [

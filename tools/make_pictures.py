@@ -68,7 +68,10 @@ def moving_picture(frames: Sequence[Frame]) -> bytes:
 
 def put(text: str, old: str, new: str, width: int) -> str:
     """Write the picture's address, `old` as a pattern, and its width into a text with an <img>."""
-    return re.sub(f'src="{old}" width=".*?"', f'src="{new}" width="{width}"', text)
+    text, count = re.subn(f'src="{old}" width=".*?"', f'src="{new}" width="{width}"', text)
+    if count != 1:
+        raise ValueError(f'expected one src="{old}" width="...", got {count}')
+    return text
 
 
 def main() -> None:

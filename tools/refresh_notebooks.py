@@ -65,7 +65,7 @@ def fold_output(cell: nbformat.NotebookNode) -> None:
     """
     cell.metadata.collapsed = True
     cell.metadata.jupyter = {**cell.metadata.get("jupyter", {}), "outputs_hidden": True}
-    if not cell.outputs[0].get("metadata", {}).get("cover"):
+    if cell.outputs and not cell.outputs[0].get("metadata", {}).get("cover"):
         words = {"text/plain": "What comes out when you run it:"}
         cover = nbformat.v4.new_output("display_data", words, metadata={"cover": True})
         cell.outputs.insert(0, cover)

@@ -39,9 +39,12 @@ class Feedback:
 
     def _repr_html_(self) -> str:
         """The same words below a headline that is seen from afar."""
-        start, sign, headline = next(row for row in HEADLINES if self.message.startswith(row[0]))
+        start, sign, headline = next(
+            (row for row in HEADLINES if self.message.startswith(row[0])),
+            ("", RIGHT, "Right") if self.passed else ("", WRONG, "Not right yet"),
+        )
         words = self.message.removeprefix(start).strip()
-        if words and words.split()[0].isalpha():  # and no name out of the code
+        if start.endswith(":") and re.match(r"[a-z]+\s", words):  # no name out of the code
             words = words[0].upper() + words[1:]
         return verdict_as_html(sign, headline, words, role="status")
 

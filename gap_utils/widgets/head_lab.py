@@ -310,7 +310,6 @@ def draw_heads(state: HeadState) -> Frame:
         words=(describe_weights(state), *notes),
         text=f"Features {state.features}, {_bytes(state):,} bytes, {state.num_classes} classes."
         f"{built} {heads} {' '.join(notes)} {explanation[0].upper()}{explanation[1:]}.",
-        large=explanation,
         pieces=explain(state),
         room=(_longest_explanation(), describe_weights(longest), *describe_heads(longest)),
     )

@@ -331,7 +331,7 @@ class Lab:
             "limits": self.limits(state) | {"reset": {"idle": state == self._start}},
             "panels": [*map(_panel_as_data, frame.panels)],
             "words": frame.words,
-            "large": frame.pieces or [(frame.large, "")] * bool(frame.large),
+            "large": frame.pieces,
             "room": frame.room,
             "verdict": frame.verdict,
             "text": frame.text,

@@ -139,7 +139,7 @@ class Shown:
 
     @property
     def last_numbers(self) -> np.ndarray:
-        """The same after the last epoch, where there are epochs; the bars share their scale."""
+        """The same after the last epoch, if the bars share its scale."""
         return self._pooled(self.reading.last or self.reading)
 
     def _pooled(self, reading: Reading) -> np.ndarray:
@@ -446,7 +446,8 @@ def _explain_colours(shown: Shown) -> list[str]:
     limit, (left, top, width, height) = shown.scale.limit, COLOURS
     lowest = -limit if shown.reading.scale.lowest < 0 else 0.0
     zero = left if lowest == 0 else left + width / 2
-    whose = "all maps," if shown.state.epoch is None else "all maps and epochs,"
+    is_shared = shown.reading.last or shown.state.epoch == shown.epochs
+    whose = "all maps and epochs," if shown.epochs and is_shared else "all maps,"
     if shown.state.scale != SCALES[0]:
         whose = f"map {shown.channel} only:"
     return [

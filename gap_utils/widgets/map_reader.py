@@ -70,7 +70,7 @@ class Reading:
     maxima: np.ndarray  # of each map, shape (C,)
     # what the network gives, shape (K,), K > 1; None where that is another thing
     logits: np.ndarray | None
-    last: Reading | None = None  # the same after the last epoch, whose scales this one shares
+    last: Reading | None = None  # the same after the last epoch, if this one shares its scales
 
     @cached_property
     def scale(self) -> Scale:
@@ -104,7 +104,7 @@ class MapReader:
         self.epochs, self._images = Epochs(model, run), images
         if layers is None:
             layers = [name for name, module in model.named_modules() if not any(module.children())]
-        maps, output = self._run(0, layers)
+        maps, output = show_picture(model, images[:1], layers)  # which may be modules of this one
         self.classes = None if (logits := _find_logits(output)) is None else len(logits)
         modules = model.named_modules(remove_duplicate=False)
         kinds = {name: type(module).__name__ for name, module in modules}
@@ -120,13 +120,10 @@ class MapReader:
             )
         self.read = lru_cache(READINGS)(self._read)
 
-    def _run(self, picture: int, layers, epoch: int | None = None) -> tuple[dict, object]:
-        model = self.epochs.at(epoch)
-        return show_picture(model, self._images[picture : picture + 1], layers)
-
     def _read(self, picture: int, layer: str, epoch: int | None = None) -> Reading:
         """Read one layer's maps for a picture."""
-        captured, output = self._run(picture, layer, epoch)
+        image = self._images[picture : picture + 1]
+        captured, output = show_picture(self.epochs.at(epoch), image, layer)
         given = captured.get(layer)
         if not _are_maps(given):
             raise ValueError(
@@ -138,13 +135,15 @@ class MapReader:
         largest = maps.nan_to_num(0, 0, 0).abs().amax((1, 2))
         means = maps.mean((1, 2))
         means[means.abs() < 1e-8 * largest] = 0  # so little is what rounding leaves of 0
-        last = self.epochs.last  # so that what is weak yet is pale
+        last = None
+        if epoch not in (None, self.epochs.last):  # what is weak yet is pale
+            last = self.read(picture, layer, self.epochs.last)
         return Reading(
             maps.numpy(),
             means.numpy(),
             maps.amax((1, 2)).numpy(),
             logits if logits is not None and len(logits) == self.classes else None,
-            None if epoch in (None, last) else self.read(picture, layer, last),
+            last if last and last.scale.limit else None,
         )
 
 

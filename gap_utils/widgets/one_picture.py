@@ -194,7 +194,10 @@ class Strip:
         squares = []
         for picture in self._images[first : first + IN_A_ROW]:
             image = Image.fromarray(image_of(picture))
-            image = ImageOps.pad(image, (2 * THUMBNAIL - 8,) * 2, Image.Resampling.BOX)
+            side = 2 * THUMBNAIL - 8
+            # not by `pad`, which makes nothing of a picture that is very long
+            size = [max(1, round(n * side / max(image.size))) for n in image.size]
+            image = ImageOps.pad(image.resize(size, Image.Resampling.BOX), (side, side))
             squares.append(np.asarray(ImageOps.expand(image, 4)))
         return np.concatenate(squares, axis=1)
 

@@ -210,7 +210,6 @@ def draw_pool(state: PoolState) -> Frame:
         words=words,
         text=f"Map {rows}. {words[1]}. {sum_}. "
         f"Output so far {join_rows(np.reshape(results, step.output.shape))}. {words[0]}.",
-        large=sum_,
         pieces=pieces,
         room=(arithmetic("avg", [longest] * state.size**2, step.average), *words),
     )

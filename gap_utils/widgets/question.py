@@ -96,7 +96,7 @@ class Question(Lab):
         for answer in self.answers:
             sign = RIGHT if answer == self.right else WRONG
             lines += [
-                f'<details style="padding: 2px 0"><summary>{escape(answer, quote=False)}</summary>',
+                f'<details style="padding: 2px 0"><summary>{escape(str(answer), False)}</summary>',
                 verdict_as_html(sign, *self._say(answer)),
                 "</details>",
             ]

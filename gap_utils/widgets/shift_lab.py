@@ -338,9 +338,9 @@ class ShiftLab(Lab):
             raise ValueError(f"expected a dict of one to {len(COLOURS)} models, got {found!r}")
         if not isinstance(curves, Mapping):
             raise ValueError(f"expected a dict of curves, got {type(curves).__name__}")
-        self._models = {str(name): model for name, model in models.items()}
+        self._models, curves = map(_with_names, (models, curves))
         self._split = load_fashion_mnist().test if split is None else split
-        self._curves = {str(name): _read_curve(name, curve) for name, curve in curves.items()}
+        self._curves = {name: _read_curve(name, curve) for name, curve in curves.items()}
         self._read_split(class_names)
         self._reading = lru_cache(READINGS)(
             lambda state: show_shifted(
@@ -410,6 +410,10 @@ class ShiftLab(Lab):
                 state, picture=next_wrong(models, images, self._labels, state.picture, move)
             )
         return ShiftState(state.picture) if name == "back" else super().press(name, state)
+
+
+def _with_names(things: Mapping[Any, Any]) -> dict[str, Any]:
+    return dict(zip(read_names([*things], 0), things.values(), strict=True))
 
 
 def _read_curve(name: str, accuracies: Sequence[float]) -> tuple[float, ...]:

@@ -675,7 +675,7 @@ class Named(Lab):
         )
         panel = Panel(200, 80, text(4, 14, said) + drag, [], readout)
         pieces = [(self.names[state.count], "name"), (" (100%), wrong", "")]
-        return Frame([panel], [said], said, large=said, pieces=pieces)
+        return Frame([panel], [said], said, pieces=pieces)
 
 
 def where_parts_are(host, *parts):

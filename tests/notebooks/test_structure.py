@@ -159,6 +159,8 @@ def test_what_answers_a_question_follows_it_and_is_out_of_view(path):
             cell.metadata.get("jupyter", {}).get("outputs_hidden"),
         )
         assert folded == ((True, True) if "reveal" in tags else (None, None)), cell.source
+        covers = [each.get("metadata", {}).get("cover", False) for each in cell.outputs]
+        assert not any(covers["reveal" in tags :]), "nbval compares no cover"
         if "reveal" in tags:
             assert revealed is not None, f"no question before {cell.source!r}"
             cover, *outputs = cell.outputs

@@ -281,6 +281,10 @@ def show_its_first_line(notebook):
     find(notebook, "total, count, total / count").outputs.pop(0)
 
 
+def mark_an_answer_as_a_cover(notebook):
+    find(notebook, "total, count, total / count").outputs[1].metadata["cover"] = True
+
+
 def answer_no_question(notebook):
     find(notebook, "import").metadata["tags"] = ["reveal"]
 
@@ -320,6 +324,10 @@ def break_a_link(notebook):
         (unfold_a_question, "test_questions_are_folded_and_come_before_their_answer"),
         (leave_an_answer_in_view, "test_what_answers_a_question_follows_it_and_is_out_of_view"),
         (show_its_first_line, "test_what_answers_a_question_follows_it_and_is_out_of_view"),
+        (
+            mark_an_answer_as_a_cover,
+            "test_what_answers_a_question_follows_it_and_is_out_of_view",
+        ),
         (answer_no_question, "test_what_answers_a_question_follows_it_and_is_out_of_view"),
         (ask_twice, "test_what_answers_a_question_follows_it_and_is_out_of_view"),
         (close_no_fold, "test_what_gives_an_answer_away_opens_with_a_click"),

@@ -132,7 +132,6 @@ class Everything(Lab):
             panels,
             words=[f"Place {state.place}, count {state.count}."],
             text=f"All of {state}.",
-            large="".join(piece for piece, _ in pieces) * state.on,
             pieces=pieces * state.on,
             room=["Place 20, count 1000."],
         )

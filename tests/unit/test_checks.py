@@ -456,6 +456,9 @@ def test_right_and_wrong_look_different_and_a_stub_like_neither():
         (NOT_ATTEMPTED, "○ Not attempted yet", ""),
         (Feedback(False, "✗ Not so:\n<a>"), "✗ Not right yet", "<a>"),
         (Feedback(True, "✓ Right: my_gap does."), "✓ Right", "my_gap does."),
+        (Feedback(False, "✗ maxpool gives 56×56."), "✗ Not right yet", "maxpool gives"),
+        (Feedback(True, "Well done."), "✓ Right", "Well done."),  # of a check of one's own
+        (Feedback(False, ""), "✗ Not right yet", ""),
     ]:
         shown = ElementTree.fromstring(feedback._repr_html_().replace("<br>", "&#10;"))
         assert shown.get("role") == "status"

@@ -14,7 +14,7 @@ from PIL import Image, ImageSequence
 
 from gap_utils.figures import SCALE
 from gap_utils.svg import picture_of
-from make_pictures import IN_A_TEXT, LESSON, MOVING, README, moving_picture, story
+from make_pictures import IN_A_TEXT, LESSON, MOVING, README, moving_picture, put, story
 from nbval_pictures import TOLERANCE, pinned_versions
 
 AGAIN = "make the pictures again: python -m tools.make_pictures"
@@ -50,6 +50,13 @@ def test_the_story_is_average_pooling_and_then_all_of_the_map():
     assert sums[8] == "(2 + 4 + 2 + 6) / 4 = 3.5"
     assert sums[9].endswith("/ 16 = 4.0625")
     assert len(sums) == 10
+
+
+def test_the_place_of_the_picture_is_found_or_it_is_said():
+    assert put('<img src="a.gif" width="5">', "a.gif", "b.gif", 6) == '<img src="b.gif" width="6">'
+    for text in ('<img width="5" src="a.gif">', '<img src="a.gif" width="5">' * 2):
+        with pytest.raises(ValueError, match=r'one src="a\.gif" width="\.{3}", got [02]'):
+            put(text, "a.gif", "b.gif", 6)
 
 
 def assert_shows(gif: bytes, frames) -> None:

@@ -131,6 +131,20 @@ def test_colours_and_bars_have_one_scale_for_all_epochs():
     assert drawn()[0] == {125, 188, 250} and drawn()[2][-2:] == ["2", "map 1 only: 0 is white"]
 
 
+@pytest.mark.parametrize("last", [0.0, NAN])
+def test_a_last_epoch_without_numbers_has_no_scale_to_share(last):
+    layer, images = nn.Conv2d(1, 2, 1, bias=False), torch.tensor([[[[2.0, 0], [1, 1]]]])
+    start, end = ({"weight": torch.tensor(w).reshape(2, 1, 1, 1)} for w in ([2.0, 4], [last] * 2))
+    alone = nn.Conv2d(1, 2, 1, bias=False)
+    alone.load_state_dict(start)
+    frame = MapLab(layer, images, run=run_of(start, end), epoch=0).frame
+    expected = MapLab(alone, images).frame
+    for one, other in zip(frame.panels, expected.panels, strict=True):
+        assert one.svg == other.svg
+        assert [each.digest for each in one.pixels] == [each.digest for each in other.pixels]
+    assert frame.words[1] == expected.words[1] == ""
+
+
 @both_labs
 def test_the_slider(lab_of, run):
     lab = lab_of(make_model(), *PICTURES, run=run)
@@ -182,6 +196,13 @@ def test_the_whole_model_in_a_sentence():
     layer = nn.Conv2d(1, 2, 3)
     lab = MapLab(layer, PICTURES[0], run=run_of(weights(layer)))
     assert lab.describe().startswith("Before training, the whole model (Conv2d) gives 2 maps")
+
+
+def test_layers_may_be_modules_of_the_network(run):
+    model = make_model()
+    by_module = MapLab(model, *PICTURES, layers=[model[0], model[2]], run=run, epoch=1)
+    assert by_module.text == MapLab(model, *PICTURES, layers=["0", "2"], run=run, epoch=1).text
+    assert len(control(by_module, "layer")["options"]) == 2
 
 
 def test_an_epoch_is_read_once(run):
@@ -291,6 +312,15 @@ def test_small_pictures_are_the_pictures():
     (pixels,) = strip_of(colours).pixels
     assert pixels.levels.shape == (64, 192, 3)
     assert pixels.levels[:, :64].max((0, 1)).tolist() == [255, 0, 0]
+
+
+def test_a_picture_that_is_very_long_is_a_line():
+    images = torch.ones(2, 1, 1, 500)
+    images[..., 0] = 0
+    for long, along in ((images, 1), (images.mT, 0)):
+        places = strip_of(long).pixels[0].levels[:, :64].nonzero()
+        assert len({*places[1 - along].tolist()}) == 1  # a pixel wide
+        assert {*range(5, 60)} <= {*places[along].tolist()} <= {*range(4, 60)}
 
 
 @pytest.mark.parametrize(

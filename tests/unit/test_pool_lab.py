@@ -224,7 +224,6 @@ def test_a_square_of_the_output_leads_to_its_window_and_lights_it_up():
 @given(states())
 def test_each_term_lights_up_the_square_that_its_number_is_in(state):
     frame, step = draw_pool(state), pool_step(state)
-    assert "".join(words for words, _ in frame.pieces) == frame.large
     terms = [(words, link) for words, link in frame.pieces if link]
     assert [float(words.strip("()")) for words, _ in terms] == pytest.approx(step.terms, abs=1e-4)
     squares = elements(frame.panels[0], "rect")

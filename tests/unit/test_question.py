@@ -78,6 +78,13 @@ def test_a_page_without_a_kernel_opens_each_answer(question):
     assert not any(d.get("open") for d in page.iter("details"))
 
 
+def test_an_answer_may_be_a_number():
+    question = Question("2 + 2?", {3: "One too few.", 4: "Two pairs."}, right=4)
+    question.value = 4
+    assert question.feedback == "Right. Two pairs."
+    assert "<summary>3</summary>" in question.as_html()
+
+
 def test_bad_input_is_named(question):
     with pytest.raises(ValueError, match="with '4' among them"):
         Question("?", {"1": "", "2": ""}, right="4")

@@ -61,3 +61,14 @@ def test_what_answers_a_question_is_stored_folded():
     once = deepcopy(notebook)
     normalise(notebook)
     assert notebook == once
+
+
+def test_what_is_folded_may_be_an_error_or_nothing_that_is_stored():
+    bar = new_output("display_data", {"text/plain": "0%|   |", **VIEW})
+    error = new_output("error", ename="E", evalue="no", traceback=["E: no"])
+    cells = [new_code_cell(outputs=outputs) for outputs in ([error], [bar], [])]
+    for cell in cells:
+        cell.metadata.tags = ["reveal", "nbval-ignore-output"]
+    normalise(new_notebook(cells=cells))
+    assert cells[0].outputs[1:] == [error]
+    assert [cell.outputs for cell in cells[1:]] == [[], []]

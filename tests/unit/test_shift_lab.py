@@ -267,6 +267,13 @@ def test_curves_and_names_are_those_of_the_pictures(split):
     assert "Accuracy" not in ShiftLab(curves={}).text
 
 
+def test_a_network_may_have_a_name_from_right_to_left(split):
+    lab = ShiftLab({"שלום": SaysWhere()}, split, curves={"שלום": [0.5] * 7})
+    name = "\N{FIRST STRONG ISOLATE}שלום\N{POP DIRECTIONAL ISOLATE}"  # or all else is turned round
+    assert lab.describe().startswith(f"{name} says ")
+    assert lab.describe().endswith(f"moved by 0 px: {name} 50%.")
+
+
 def test_a_curve_has_the_mark_of_its_network(split):
     """Whatever the order of the curves, and if only some networks have one."""
     models = {"left": SaysWhere(), "right": SaysWhere()}

@@ -73,6 +73,8 @@ def test_a_heading_says_what_can_be_done_where_there_is_room_and_never_in_the_fi
     assert not elements(long, "tspan")
     assert len(elements(long, "text")[0][0].tail) <= letters_in(280, 14)
     assert texts(long)[0].startswith("xxx")
+    for words in ("東京東京東京東京東", "🙂" * 9):  # as wide as 18 letters
+        assert not elements(Panel(200, 20, heading(10, words, "type", 180)), "tspan")
     without = Panel(300, 20, text(0, 10, "map 4 × 4", 14))
     assert picture_of(Frame([wide], [], "")).png == picture_of(Frame([without], [], "")).png
 

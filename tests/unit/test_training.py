@@ -474,6 +474,28 @@ def test_a_checkpoint_keeps_the_weights_that_it_has(data, tmp_path):
         assert_same(ours, theirs)
 
 
+def test_a_model_may_keep_more_than_tensors(data, tmp_path):
+    class Counts(nn.Sequential):
+        calls = 0
+
+        def forward(self, images):
+            self.calls += self.training
+            return super().forward(images)
+
+        def get_extra_state(self):
+            return {"calls": self.calls}
+
+        def set_extra_state(self, state):
+            self.calls = state["calls"]
+
+    path = tmp_path / "run.pt"
+    history = train(Counts(*make_model()), data, 2, checkpoint=path, keep_epochs=True)
+    resumed = Counts(*make_model())
+    for table in (history, train(resumed, data, 2, checkpoint=path)):
+        calls = [state["_extra_state"]["calls"] for state in kept(table)]
+        assert calls == [0, resumed.calls // 2, resumed.calls]
+
+
 def test_a_checkpoint_without_the_weights_of_each_epoch(data, tmp_path):
     path, model = tmp_path / "run.pt", Stop(make_model(), 0)
     interrupt(Stop(make_model(), 5), data, checkpoint=path)
