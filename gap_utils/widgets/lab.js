@@ -148,6 +148,9 @@ export function createLab(host) {
       changed();
     },
 
+    /** Whether the frame of what the controls show is still to come. */
+    isStale: () => keyOf(lab.wanted) !== keyOf(lab.frame.fields),
+
     /** Whether a button's frame is still to come. */
     isPressed: () => Boolean(pending?.press) || later.length > 0,
 
@@ -177,7 +180,7 @@ export function createLab(host) {
 
       function beat() {
         if (playing !== mine) return;
-        if (isStale()) return void setTimeout(beat, BEAT); // until its frame is on view
+        if (lab.isStale()) return void setTimeout(beat, BEAT); // until its frame is on view
         const value = valueAfter(lab.slider, 1);
         if (value !== undefined && !lab.problem && views.size) step(value);
         else (playing = null), changed();
@@ -226,10 +229,6 @@ export function createLab(host) {
     if (host.send && !lab.gone) changed();
     else goBack();
     ask();
-  }
-
-  function isStale() {
-    return keyOf(lab.wanted) !== keyOf(lab.frame.fields);
   }
 
   function changed() {
@@ -491,7 +490,7 @@ const CONTROLS = {
     let idle = false; // it keeps the focus then, which a disabled one would lose
     button.addEventListener("click", () => idle || lab.press(control.name));
     return [make("div", {}, button), (_, limits) => {
-      idle = Boolean(limits.idle);
+      idle = Boolean(limits.idle) && !lab.isStale() && !lab.isPressed();
       button.setAttribute("aria-disabled", String(idle));
     }];
   },
@@ -990,8 +989,7 @@ export function attach(el, lab) {
     });
     for (const { control, root: grid } of grids) placeFields(grid, control.name, places);
     showPointed();
-    const stale = keyOf(lab.wanted) !== keyOf(frame.fields);
-    const waits = lab.waiting && (stale || lab.progress > 0 || lab.isPressed());
+    const waits = lab.waiting && (lab.isStale() || lab.progress > 0 || lab.isPressed());
     say(status, waits ? "Waiting for the kernel…" : frame.note ?? "");
     root.classList.toggle("gap-stale", lab.gone || waits);
     root.classList.toggle("gap-plain", !frame.panels.length);

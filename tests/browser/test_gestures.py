@@ -530,6 +530,15 @@ def test_what_has_nothing_to_do_is_idle_and_keeps_the_focus(page):
     assert not host.open_questions
 
 
+def test_what_is_idle_now_is_not_while_a_frame_is_on_its_way(page):
+    host = PageHost(page, PoolLab())
+    press(host, "Kernel", "slider", "ArrowRight")
+    assert (host["wanted"]["kernel_size"], host.shown["kernel_size"]) == (3, 2)
+    control(host, "Start again", "button").click()
+    host.settle()
+    assert host.shown["kernel_size"] == 2
+
+
 # a long list
 
 
