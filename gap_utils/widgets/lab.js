@@ -370,8 +370,9 @@ export function createLab(host) {
     timing.cycle = performance.now() - pending.sent;
     timing.frame = perFrame;
     if (pending.keys.length && !pending.press) told = pending.keys[0]; // and not what came by itself since
-    pending = null;
-    if (lab.waiting) (lab.waiting = false), changed();
+    const isNews = lab.waiting || pending.press;
+    [pending, lab.waiting] = [null, false];
+    if (isNews) changed();
     if (upload) sendPiece();
     else goOn();
   }
