@@ -120,6 +120,7 @@ export function createLab(host) {
 
   const lab = {
     opening,
+    controls,
     palettes,
     /** @type {Frame} */ frame: opening.frames[0],
     /** @type {Fields} */ wanted: opening.frames[0].fields,
@@ -432,6 +433,17 @@ function field(name, attributes = {}) {
   return made;
 }
 
+/** Make a button that can be idle: it keeps the focus then, which a disabled one would lose. */
+function makeButton(press) {
+  const button = field("button", { type: "button" });
+  let isIdle = false;
+  button.addEventListener("click", () => isIdle || press());
+  return [button, (idle) => {
+    isIdle = Boolean(idle);
+    button.setAttribute("aria-disabled", String(isIdle));
+  }];
+}
+
 /** A field under its name. */
 const labelled = (control, input) => make("label", {}, make("span", {}, control.label), input);
 
@@ -486,14 +498,9 @@ const CONTROLS = {
   },
 
   button(lab, control) {
-    const button = field("button", { type: "button" });
+    const [button, setIdle] = makeButton(() => lab.press(control.name));
     button.append(control.label);
-    let idle = false; // it keeps the focus then, which a disabled one would lose
-    button.addEventListener("click", () => idle || lab.press(control.name));
-    return [make("div", {}, button), (_, limits) => {
-      idle = Boolean(limits.idle) && !lab.isStale() && !lab.isPressed();
-      button.setAttribute("aria-disabled", String(idle));
-    }];
+    return [make("div", {}, button), (_, { idle }) => setIdle(idle && !lab.isStale() && !lab.isPressed())];
   },
 
   numbers(lab, control, set) {
@@ -725,15 +732,14 @@ function writePieces(line, pieces) {
 function makePlayButton(lab) {
   const sliders = lab.opening.controls.filter(({ kind }) => kind === "slider");
   const label = make("span", { class: "gap-play-label" });
-  const button = field("button", { type: "button" });
+  const [button, setIdle] = makeButton(lab.play);
   button.append(label, ...sliders.map((slider) => make("span", { "aria-hidden": "true" }, `▶\uFE0E Play ${slider.label}`)));
-  button.addEventListener("click", () => button.getAttribute("aria-disabled") === "true" || lab.play());
   return [make("div", { class: "gap-control gap-play", hidden: "" }, button), () => {
     button.parentElement.hidden = !lab.slider;
     if (!lab.slider) return;
     const { label: name, low, high, hidden } = boundsOf(lab, lab.slider);
     say(label, lab.isPlaying() ? "■ Stop" : `▶\uFE0E Play ${name}`);
-    button.setAttribute("aria-disabled", String(Boolean(hidden) || low === high));
+    setIdle(hidden || low === high);
   }];
 }
 
@@ -815,7 +821,7 @@ function makeTouchable(root, lab, places, focusOn, signal) {
     if (pointerId !== pull.id) return;
     const moved = { x: (clientX - pull.x) / pull.scale, y: (clientY - pull.y) / pull.scale };
     const fields = Object.entries(pull.by).map(([name, [axis, units]]) => {
-      const { low, high } = boundsOf(lab, lab.opening.controls.find((control) => control.name === name));
+      const { low, high } = boundsOf(lab, lab.controls[name]);
       return [name, clamp(pull.start[name] + Math.round(moved[axis] / units), low, high)];
     });
     if (fields.some(([name, value]) => lab.wanted[name] !== value)) lab.move(Object.fromEntries(fields));
