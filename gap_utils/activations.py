@@ -1,6 +1,6 @@
 """What a network computes on its way: maps of any layer, and class activation maps.
 
-Introduced in lessons 05 and 06.
+Introduced in lessons 06 and 07.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Pretrained networks: load one, find its pooling, give it a new GAP head.
 
-Introduced in lesson 07. timm and torchvision are imported where they are used.
+Introduced in lesson 08. timm and torchvision are imported where they are used.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Photographs: three that ship, one of matplotlib's, the user's own. Introduced in lesson 07."""
+"""Photographs: three that ship, one of matplotlib's, the user's own. Introduced in lesson 08."""
 
 from __future__ import annotations
 

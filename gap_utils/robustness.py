@@ -1,4 +1,4 @@
-"""Pictures that move or grow, and what it costs a model. Introduced in lesson 04."""
+"""Pictures that move or grow, and what it costs a model. Introduced in lesson 05."""
 
 from __future__ import annotations
 

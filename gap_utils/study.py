@@ -1,4 +1,4 @@
-"""The study of lesson 04: what many trainings gave, and its statistics."""
+"""The study of lessons 04 and 05: what many trainings gave, and its statistics."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ T_95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9
 
 
 def load_study() -> pandas.DataFrame:
-    """Load the study of lesson 04, made by `tools/run_study.py`.
+    """Load the study of lessons 04 and 05, made by `tools/run_study.py`.
 
     Returns:
         A row for each number of each run: experiment, data, pictures (to train), recipe,

@@ -26,25 +26,24 @@ from gap_utils.checks.lesson_03 import (
 )
 from gap_utils.checks.lesson_04 import (
     check_accuracy,
-    check_flatten_any_size,
     check_loss_floor,
     check_mended_loss,
-    check_supported_claims,
     check_winners,
 )
-from gap_utils.checks.lesson_05 import (
+from gap_utils.checks.lesson_05 import check_flatten_any_size, check_supported_claims
+from gap_utils.checks.lesson_06 import (
     check_halving_layer,
     check_maps_of,
     check_two_maps,
     check_winning_maps,
 )
-from gap_utils.checks.lesson_06 import (
+from gap_utils.checks.lesson_07 import (
     check_cam,
     check_cam_families,
     check_linear_head,
     check_max_counterexample,
 )
-from gap_utils.checks.lesson_07 import (
+from gap_utils.checks.lesson_08 import (
     check_feature_side,
     check_features_of,
     check_gap_locations,

@@ -1,10 +1,9 @@
-"""The checks of lesson 04: loss and accuracy, what a study shows, another picture size."""
+"""The checks of lesson 04: loss and accuracy, what a study shows."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Set
 from contextlib import suppress
-from copy import deepcopy
 from math import e, log, log10, sqrt
 from typing import Any
 
@@ -15,17 +14,16 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from gap_utils.checks.calling import AnswerError, Feedback, call_answer, exercise
-from gap_utils.checks.grading import features, grade, random_features
-from gap_utils.models import HEADS, load_trained
-from gap_utils.study import CLEAR, by_seed, compare, load_study, train_and_test
+from gap_utils.checks.grading import (
+    are_words,
+    features,
+    grade,
+    random_features,
+    say_findings,
+)
+from gap_utils.models import HEADS
+from gap_utils.study import by_seed, compare, load_study
 
-# letter -> measure, where, the head whose number is said to be larger, the other
-CLAIMS = {
-    "A": ("accuracy_against_shift", 3, "gap", "gmp"),
-    "B": ("accuracy_against_shift", 5, "gap", "gmp"),
-    "C": ("accuracy_against_shift", 5, "gmp", "flatten"),
-    "D": ("difference", 1000, "flatten", "gap"),
-}
 NONE_AHEAD = "no head is clearly ahead of both others"
 SQUASHED = "still squeezes the logits before cross_entropy, which has its own softmax inside"
 
@@ -177,7 +175,7 @@ def check_winners(answer: Callable) -> Feedback:
     """Check exercise 4: which head is clearly ahead of both others, as they are and moved."""
     value = call_answer(answer)
     names = (*HEADS, "none")
-    said = [item.lower() for item in value] if _are_words(value) and len(value) == 2 else [None]
+    said = [item.lower() for item in value] if are_words(value) and len(value) == 2 else [None]
     if isinstance(value, Set) or not set(said) <= set(names):
         raise AnswerError(
             f'Expected two of {names}, such as ("gmp", "gmp"), your function returned {value!r}.'
@@ -200,99 +198,4 @@ def check_winners(answer: Callable) -> Feedback:
         found = f"{ahead[0]} is clearly ahead of both" if ahead else NONE_AHEAD
         verdict = "as you say" if name == winners[-1] else f"and you say {name}"
         lines.append(f"{place}: {accuracies}; {found}, {verdict}.")
-    return _verdict(said == winners, lines)
-
-
-def _verdict(passed: bool, lines: list[str]) -> Feedback:
-    """What the study shows, in lines, behind the verdict."""
-    return Feedback(passed, "\n".join(["✓ Right:" if passed else "✗ Not so:", *lines]))
-
-
-@exercise
-def check_supported_claims(answer: Callable) -> Feedback:
-    """Check exercise 5: the letters of the claims that hold for single runs, and on average."""
-    value = call_answer(answer)
-    two = isinstance(value, tuple | list) and len(value) == 2
-    said = [_letters(item) for item in value] if two else [None]
-    if None in said:
-        raise AnswerError(
-            f"Expected two strings of letters of {', '.join(CLAIMS)}, first for single runs and "
-            f'then on average, such as ("AD", "D"), with "" for none; your function returned '
-            f"{value!r}."
-        )
-    study, lines, single, average = load_study(), [], set(), set()
-    for letter, (measure, at, one, other) in CLAIMS.items():
-        if measure == "difference":  # of training and test accuracy, at so many pictures
-            table = train_and_test(study).difference.loc[at].unstack("model")
-        else:
-            table = by_seed(study, measure, at)
-        found = compare(table, one, other)
-        single |= {letter} if found.is_clear else set()
-        average |= {letter} if found.is_supported else set()
-        lines.append(
-            f"{letter}: {100 * found.lead:.1f} points, {found.lead / found.spread:.1f} times the "
-            f"spread of {100 * found.spread:.1f}: "
-            f"single runs {'show' if found.is_clear else 'need not show'} it. "
-            f"Interval {100 * found.low:.1f} to {100 * found.high:.1f}: "
-            f"on average it {'holds' if found.is_supported else 'is not shown'}."
-        )
-    for what, rule, letters, holds in (
-        ("single runs", f"a lead of over {CLEAR} times the spread", said[0], single),
-        ("the average", "an interval above 0", said[1], average),
-    ):
-        if letters != holds:
-            named = ", ".join(sorted(letters)) or "none"
-            lines.append(f"For {what} you named {named}. A claim needs {rule}.")
-    return _verdict(said == [single, average], lines)
-
-
-def _letters(item: Any) -> set[str] | None:
-    """The letters of claims in a string or a collection of strings; None if it is neither."""
-    words = [sign for sign in item if sign not in ", "] if isinstance(item, str) else item
-    letters = {word.upper() for word in words} if _are_words(words) else {None}
-    return letters if letters <= set(CLAIMS) else None
-
-
-def _are_words(value: Any) -> bool:
-    return isinstance(value, tuple | list | Set) and all(isinstance(item, str) for item in value)
-
-
-@exercise
-def check_flatten_any_size(answer: Callable) -> Feedback:
-    """Check exercise 6: a trained flatten network and pictures of any size -> logits."""
-
-    def to_3x3(model, images, pool=F.adaptive_avg_pool2d):
-        return model.head(pool(model.body(images), 3))
-
-    network = load_trained("flatten").float()
-    other = deepcopy(network)  # so that a network of the notebook is no substitute for `model`
-    with torch.no_grad():
-        other.head[-1].bias += torch.arange(10, dtype=torch.float32, device="cpu")
-    return grade(
-        answer,
-        to_3x3,
-        "pictures of 28×28 get the logits they had, others are averaged to 3×3 maps",
-        lambda model, images: model(images),
-        lambda model, images: model.head(model.body(images)),
-        "The maps of 32×32 pictures are 4×4. Bring them to 3×3 in front of model.head.",
-        lambda model, images: model.head(F.adaptive_avg_pool2d(model.body(images), 1)),
-        "That is GAP: 32 numbers are left, and the head has weights for 32 × 3 × 3.",
-        lambda model, images: to_3x3(model, images).softmax(1),
-        "Those are probabilities. The task asks for logits: leave the softmax out.",
-        lambda model, images: to_3x3(model, images, F.adaptive_max_pool2d),
-        "That takes the largest number of each window. The task asks for averages.",
-        lambda model, images: model.head(model.body(images)[..., :3, :3]),
-        "That cuts the maps and drops what is on the right and below. Let adaptive pooling average "
-        "all of it.",
-        lambda model, images: model(images[..., :28, :28]),
-        "That cuts the picture and drops what is on the right and below.",
-        lambda model, images: model(F.interpolate(images, size=(28, 28))),
-        "That makes the picture smaller before the body sees it. It works; the task is about the "
-        "maps behind the body.",
-        cases=[
-            (network, random_features(2, 1, 28, 28)),
-            (network, random_features(1, 1, 32, 32)),
-            (network, random_features(2, 1, 40, 51)),
-            (other, random_features(1, 1, 52, 36)),
-        ],
-    )
+    return say_findings(said == winners, lines)

@@ -1,216 +1,109 @@
-"""The checks of lesson 05: keep a layer's maps, find a layer, say which map wins."""
+"""The checks of lesson 05: what a study shows, another picture size."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from copy import deepcopy
-from functools import partial
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+import torch.nn.functional as F
 
-from gap_utils.activations import capture_activations
-from gap_utils.checks.calling import AnswerError, Feedback, call_answer, change_of, exercise
-from gap_utils.checks.grading import (
-    features,
-    grade,
-    make_layer,
-    numbers_of,
-    random_features,
-    tell_apart,
-)
+from gap_utils.checks.calling import AnswerError, Feedback, call_answer, exercise
+from gap_utils.checks.grading import are_words, grade, random_features, say_findings
+from gap_utils.models import load_trained
+from gap_utils.study import CLEAR, by_seed, compare, load_study, train_and_test
 
-
-class _Doubling(nn.Module):
-    """A network that cannot be cut into slices, with a layer that works in place."""
-
-    def __init__(self):
-        super().__init__()
-        self.conv = make_layer(nn.Conv2d, 1, 2, 1, numbers=(features([1, -1]), features([0, 0])))
-        self.relu = nn.ReLU(inplace=True)
-        for layer in (self.conv, self.relu):
-            layer.register_forward_hook(lambda *_: None)  # somebody else's, which must stay
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.relu(self.conv(2 * images)).mean((2, 3))
+# letter -> measure, where, the head whose number is said to be larger, the other
+CLAIMS = {
+    "A": ("accuracy_against_shift", 3, "gap", "gmp"),
+    "B": ("accuracy_against_shift", 5, "gap", "gmp"),
+    "C": ("accuracy_against_shift", 5, "gmp", "flatten"),
+    "D": ("difference", 1000, "flatten", "gap"),
+}
 
 
 @exercise
-def check_maps_of(answer: Callable) -> Feedback:
-    """Check exercise 1: keep what a layer gives, with a hook that does not stay."""
-    model = _Doubling()
-    images = features([[[[1, 2], [3, 4]]]])
-    feedback = grade(
-        answer,
-        _maps_of,
-        "a copy of the layer's maps, and no hook stays behind",
-        lambda model, layer, images: layer(images),
-        "You gave the pictures to the layer yourself. In the network it gets something else: here "
-        "twice the pictures.",
-        _inputs_of,
-        "That is what goes into the layer. A hook gets the module, its inputs and its output, in "
-        "this order.",
-        lambda model, layer, images: model(images),
-        "That is what the whole network gives.",
-        lambda model, layer, images: _maps_of(model, model.conv, images),
-        "Here another layer was asked for than conv. Put the hook on `layer`.",
-        lambda model, layer, images: _maps_of(model, layer, images).relu(),
-        "The negative numbers are gone: the ReLU behind this layer works in place, and has changed "
-        "the tensor that you kept. Keep a copy, output.clone(), and let the hook return nothing: "
-        "what a hook returns goes on to the ReLU in place of the output.",
-        lambda model, layer, images: (_maps_of(model, layer, images),),
-        "The maps are inside a tuple or list. Return the tensor itself.",
-        cases=[
-            (model, model.conv, images),
-            (model, model.conv, random_features(3, 1, 5, 4)),
-            (model, model.relu, random_features(3, 1, 4, 5)),
-        ],
-    )
-    before, error = deepcopy(model), None
-    try:
-        answer(model, model.conv, torch.cat([images, images], 1))  # one channel too many
-    except Exception as raised:  # the network's own, if the answer lets it through
-        error = raised
-    if change_of(before, model):
+def check_supported_claims(answer: Callable) -> Feedback:
+    """Check lesson 05, exercise 1: the claims that hold for single runs, and on average."""
+    value = call_answer(answer)
+    two = isinstance(value, tuple | list) and len(value) == 2
+    said = [_letters(item) for item in value] if two else [None]
+    if None in said:
         raise AnswerError(
-            f"Where the network raises an error, {change_of(before, model)}. Run the network "
-            "after try: and put handle.remove() after finally:."
+            f"Expected two strings of letters of {', '.join(CLAIMS)}, first for single runs and "
+            f'then on average, such as ("AD", "D"), with "" for none; your function returned '
+            f"{value!r}."
         )
-    if not isinstance(error, RuntimeError):
-        raise AnswerError(
-            "Where the network raises an error, your function does not let it out. Use finally: "
-            "and no except:."
+    study, lines, single, average = load_study(), [], set(), set()
+    for letter, (measure, at, one, other) in CLAIMS.items():
+        if measure == "difference":  # of training and test accuracy, at so many pictures
+            table = train_and_test(study).difference.loc[at].unstack("model")
+        else:
+            table = by_seed(study, measure, at)
+        found = compare(table, one, other)
+        single |= {letter} if found.is_clear else set()
+        average |= {letter} if found.is_supported else set()
+        lines.append(
+            f"{letter}: {100 * found.lead:.1f} points, {found.lead / found.spread:.1f} times the "
+            f"spread of {100 * found.spread:.1f}: "
+            f"single runs {'show' if found.is_clear else 'need not show'} it. "
+            f"Interval {100 * found.low:.1f} to {100 * found.high:.1f}: "
+            f"on average it {'holds' if found.is_supported else 'is not shown'}."
         )
-    return feedback
+    for what, rule, letters, holds in (
+        ("single runs", f"a lead of over {CLEAR} times the spread", said[0], single),
+        ("the average", "an interval above 0", said[1], average),
+    ):
+        if letters != holds:
+            named = ", ".join(sorted(letters)) or "none"
+            lines.append(f"For {what} you named {named}. A claim needs {rule}.")
+    return say_findings(said == [single, average], lines)
 
 
-def _inputs_of(model: nn.Module, layer: nn.Module, images: Tensor) -> Tensor:
-    kept = []
-    handle = layer.register_forward_hook(lambda _, inputs, output: kept.append(inputs[0]))
-    model(images)
-    handle.remove()
-    return kept[0]
-
-
-def _maps_of(model: nn.Module, layer: nn.Module, images: Tensor) -> Tensor:
-    with capture_activations(model, [layer]) as maps:
-        model(images)
-    return next(iter(maps.values()))
+def _letters(item: Any) -> set[str] | None:
+    """The letters of claims in a string or a collection of strings; None if it is neither."""
+    words = [sign for sign in item if sign not in ", "] if isinstance(item, str) else item
+    letters = {word.upper() for word in words} if are_words(words) else {None}
+    return letters if letters <= set(CLAIMS) else None
 
 
 @exercise
-def check_halving_layer(answer: Callable) -> Feedback:
-    """Check exercise 2: the layer of ResNet-18 that makes 7×7 out of 14×14."""
-    name = call_answer(answer)
-    sizes = _resnet_sizes()
-    if not isinstance(name, str) or name not in sizes:
-        raise AnswerError(
-            "Expected the name of one layer as a string, such as 'layer1.0.conv1', got "
-            f'{name!r}. capture_activations(resnet, "*") gives all names.'
-        )
-    taken, given = sizes[name]
-    if (taken, given) != ("14×14", "7×7"):
-        raise AnswerError(
-            f"{name} takes maps of {taken} and gives {given}. Look for the layer "
-            "whose maps are 7×7 while those of the layer before are still 14×14."
-        )
-    inside = [other for other in sizes if other.startswith(f"{name}.")]
-    if inside:
-        one = min(inside, key=len)
-        raise AnswerError(f"Yes, but {name} has layers inside, such as {one}. Which one?")
-    right = f"✓ Right: {name} is a convolution with stride 2, so 14×14 becomes 7×7."
-    if name == "layer4.0.conv1":
-        right += " The other branch of the block has downsample.0 for the same."
-    return Feedback(True, right)
+def check_flatten_any_size(answer: Callable) -> Feedback:
+    """Check lesson 05, exercise 2: a trained flatten network and pictures of any size -> logits."""
 
+    def to_3x3(model, images, pool=F.adaptive_avg_pool2d):
+        return model.head(pool(model.body(images), 3))
 
-def _resnet_sizes() -> dict[str, tuple[str, str]]:
-    """Name of each layer of ResNet-18 -> the size of the maps it takes, and gives, at 224."""
-    from torchvision.models import resnet18  # takes a second
-
-    sizes = {}
-
-    def note(name: str, _layer: nn.Module, inputs: tuple, output: Tensor) -> None:
-        sides = inputs[0].shape[2:], output.shape[2:]
-        sizes[name] = tuple("×".join(map(str, size)) or "a row of numbers" for size in sides)
-
-    with torch.device("meta"):  # sizes without numbers
-        model = resnet18().eval()
-        for name, layer in model.named_modules():
-            layer.register_forward_hook(partial(note, name))
-        model(torch.zeros(1, 3, 224, 224))
-    del sizes[""]  # the network itself
-    return sizes
-
-
-@exercise
-def check_winning_maps(answer: Callable) -> Feedback:
-    """Check exercise 3: which map wins under GAP, and which under GMP."""
-
-    def both(maps: Tensor) -> Tensor:  # (N, C, H, W) -> (2, N, C)
-        return torch.stack([maps.mean((2, 3)), maps.amax((2, 3))])
-
-    bright, even = [[1, 7], [0, 1]], [[3, 2], [4, 3]]
+    network = load_trained("flatten").float()
+    other = deepcopy(network)  # so that a network of the notebook is no substitute for `model`
+    with torch.no_grad():
+        other.head[-1].bias += torch.arange(10, dtype=torch.float32, device="cpu")
     return grade(
         answer,
-        lambda maps: both(maps).argmax(2),
-        "GAP takes the map with the largest mean, GMP the one with the largest number",
-        lambda maps: both(maps).argmax(2).flip(0),
-        "The rows are swapped: GAP's comes first.",
-        lambda maps: both(maps).argmax(2)[:1].expand(2, -1),
-        "Both rows hold the map with the largest mean. GMP takes the largest number.",
-        lambda maps: both(maps).argmax(2)[1:].expand(2, -1),
-        "Both rows hold the map with the largest number. GAP takes the largest mean.",
-        lambda maps: both(maps).argmax(2).T,
-        "The rows are pictures here. The first row is GAP's winner of every picture, the second "
-        "GMP's: torch.stack puts them on top of each other.",
-        lambda maps: both(maps).argmax(1),
-        "That is the winning picture of each map. The channels are axis 1 after pooling.",
-        lambda maps: both(maps.abs()).argmax(2),
-        "Numbers below zero speak against a map. Do not take their size without the sign.",
-        lambda maps: torch.stack([maps.flatten(2).median(2).values, both(maps)[1]]).argmax(2),
-        "The first row is the winner by the median, the middle number. GAP takes the mean.",
-        lambda maps: both(maps.relu()).argmax(2),
-        "Numbers below zero count in the mean. Do not cut them off.",
-        lambda maps: both(maps).amax(2),
-        "Those are the largest numbers themselves. argmax gives their places.",
-        both,
-        "Those are the pooled numbers of all maps. argmax(1) gives the place of the largest of "
-        "each picture.",
+        to_3x3,
+        "pictures of 28×28 get the logits they had, others are averaged to 3×3 maps",
+        lambda model, images: model(images),
+        lambda model, images: model.head(model.body(images)),
+        "The maps of 32×32 pictures are 4×4. Bring them to 3×3 in front of model.head.",
+        lambda model, images: model.head(F.adaptive_avg_pool2d(model.body(images), 1)),
+        "That is GAP: 32 numbers are left, and the head has weights for 32 × 3 × 3.",
+        lambda model, images: to_3x3(model, images).softmax(1),
+        "Those are probabilities. The task asks for logits: leave the softmax out.",
+        lambda model, images: to_3x3(model, images, F.adaptive_max_pool2d),
+        "That takes the largest number of each window. The task asks for averages.",
+        lambda model, images: model.head(model.body(images)[..., :3, :3]),
+        "That cuts the maps and drops what is on the right and below. Let adaptive pooling average "
+        "all of it.",
+        lambda model, images: model(images[..., :28, :28]),
+        "That cuts the picture and drops what is on the right and below.",
+        lambda model, images: model(F.interpolate(images, size=(28, 28))),
+        "That makes the picture smaller before the body sees it. It works; the task is about the "
+        "maps behind the body.",
         cases=[
-            (features([[bright, even]]),),
-            (features([[even, bright], [[[-1, -1], [-1, -9]], [[-2, -2], [-2, -2]]]]),),
-            (random_features(5, 4, 3, 3),),
-            (random_features(40, 6, 3, 4),),  # so many that different mistakes differ somewhere
+            (network, random_features(2, 1, 28, 28)),
+            (network, random_features(1, 1, 32, 32)),
+            (network, random_features(2, 1, 40, 51)),
+            (other, random_features(1, 1, 52, 36)),
         ],
     )
-
-
-@exercise
-def check_two_maps(answer: Callable) -> Feedback:
-    """Check exercise 4: two maps of which GAP prefers the first and GMP the second."""
-    value = call_answer(answer)
-    maps = numbers_of(value)
-    fits = maps is not None and maps.ndim == 3 and len(maps) == 2 and maps.numel() > 0
-    if not fits or not maps.isfinite().all():
-        raise AnswerError(
-            "Expected two maps of the same size, such as [[[1, 2], [3, 4]], [[5, 6], [7, 8]]], "
-            f"got {value!r}."
-        )
-    means, maxima = maps.mean((1, 2)).tolist(), maps.amax((1, 2)).tolist()
-    wrong, said = [], []
-    for pooling, (first, second), best, other in (
-        ("GAP", means, 0, "second"),
-        ("GMP", maxima, 1, "first"),
-    ):
-        differ, shown = tell_apart(first, second, maps.abs().max().item())
-        said += shown
-        if not differ:
-            wrong.append(f"{pooling} cannot decide")
-        elif (first < second) != best:
-            wrong.append(f"{pooling} prefers the {other}")
-    said = "he means are {} and {}, the largest numbers {} and {}".format(*said)
-    if wrong:
-        hint = "One bright position makes the maximum; all positions together make the mean."
-        raise AnswerError(f"T{said}: {' and '.join(wrong)}. {hint}")
-    return Feedback(True, f"✓ Right: t{said}.")

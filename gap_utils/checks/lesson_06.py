@@ -1,19 +1,17 @@
-"""The checks of lesson 06: convert a head, write CAM, break the equation, sort networks."""
+"""The checks of lesson 06: keep a layer's maps, find a layer, say which map wins."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import isfinite
-from typing import Any
+from copy import deepcopy
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from gap_utils.activations import class_activation_map
-from gap_utils.checks.calling import AnswerError, Feedback, call_answer, exercise
+from gap_utils.activations import capture_activations
+from gap_utils.checks.calling import AnswerError, Feedback, call_answer, change_of, exercise
 from gap_utils.checks.grading import (
-    are_close,
-    count_summed,
     features,
     grade,
     make_layer,
@@ -22,185 +20,197 @@ from gap_utils.checks.grading import (
     tell_apart,
 )
 
-# network -> letter of the family, and why
-FAMILIES = {
-    "our gap network": ("A", "its 1×1 convolution makes a map for each class, and GAP's mean of "
-                             "it is the logit"),
-    "ResNet": ("B", "GAP comes first, and the linear layer behind it has a weight for each map"),
-    "NiN": ("C", "its paper puts a ReLU between the maps of the classes and their mean"),
-    "SqueezeNet": ("C", "a ReLU stands between the maps of the classes and their mean"),
-    "VGG": ("D", "it flattens its maps: each position has weights of its own"),
-}  # fmt: skip
+
+class _Doubling(nn.Module):
+    """A network that cannot be cut into slices, with a layer that works in place."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = make_layer(nn.Conv2d, 1, 2, 1, numbers=(features([1, -1]), features([0, 0])))
+        self.relu = nn.ReLU(inplace=True)
+        for layer in (self.conv, self.relu):
+            layer.register_forward_hook(lambda *_: None)  # somebody else's, which must stay
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.relu(self.conv(2 * images)).mean((2, 3))
 
 
 @exercise
-def check_linear_head(answer: Callable) -> Feedback:
-    """Check exercise 1: a linear layer behind GAP in place of a 1×1 convolution before it."""
-    small = make_layer(nn.Conv2d, 2, 1, 1, numbers=(features([2, -1]), features([1])))
-    large = make_layer(nn.Conv2d, 64, 10, 1)
-    for convolution, maps in (
-        (small, features([[[[1, 3]], [[2, 0]]]])),
-        (make_layer(nn.Conv2d, 1, 3, 1), random_features(2, 1, 2, 3)),
-        (make_layer(nn.Conv2d, 3, 3, 1), random_features(2, 3, 3, 2)),
-        (large, random_features(4, 64, 7, 7)),
-    ):
-        try:
-            linear = call_answer(answer, convolution)
-        except AnswerError as wrong:
-            if "shape" not in str(wrong):
-                raise
-            hint = (
-                "Here one map goes in. Does a squeeze() remove that axis too? flatten(1) keeps it."
-                if convolution.in_channels == 1
-                else "nn.Linear wants what goes in first: in_channels, then out_channels."
-            )
-            raise AnswerError(f"{wrong}\n{hint}") from None
-        said = _problem_of_linear(linear, convolution, maps)
-        if said:
-            named = _what_was_not_copied(call_answer(answer, large), large)
-            raise AnswerError(f"On the input {convolution}: {said}{named}")
-    return Feedback(
-        True,
-        "✓ Right: the same weights and the same bias give the same logits, with 650 parameters "
-        "each.",
+def check_maps_of(answer: Callable) -> Feedback:
+    """Check exercise 1: keep what a layer gives, with a hook that does not stay."""
+    model = _Doubling()
+    images = features([[[[1, 2], [3, 4]]]])
+    feedback = grade(
+        answer,
+        _maps_of,
+        "a copy of the layer's maps, and no hook stays behind",
+        lambda model, layer, images: layer(images),
+        "You gave the pictures to the layer yourself. In the network it gets something else: here "
+        "twice the pictures.",
+        _inputs_of,
+        "That is what goes into the layer. A hook gets the module, its inputs and its output, in "
+        "this order.",
+        lambda model, layer, images: model(images),
+        "That is what the whole network gives.",
+        lambda model, layer, images: _maps_of(model, model.conv, images),
+        "Here another layer was asked for than conv. Put the hook on `layer`.",
+        lambda model, layer, images: _maps_of(model, layer, images).relu(),
+        "The negative numbers are gone: the ReLU behind this layer works in place, and has changed "
+        "the tensor that you kept. Keep a copy, output.clone(), and let the hook return nothing: "
+        "what a hook returns goes on to the ReLU in place of the output.",
+        lambda model, layer, images: (_maps_of(model, layer, images),),
+        "The maps are inside a tuple or list. Return the tensor itself.",
+        cases=[
+            (model, model.conv, images),
+            (model, model.conv, random_features(3, 1, 5, 4)),
+            (model, model.relu, random_features(3, 1, 4, 5)),
+        ],
     )
-
-
-def _problem_of_linear(linear: Any, convolution: nn.Conv2d, maps: Tensor) -> str | None:
-    if not isinstance(linear, nn.Linear):
-        return f"expected an nn.Linear, got {linear!r}."
-    wanted, got = tuple(convolution.weight.shape[:2]), tuple(linear.weight.shape)
-    if got != wanted:
-        said = f"expected a weight of shape {wanted}, (K, C), got {got}."
-        return f"{said} nn.Linear wants what goes in first." if got == wanted[::-1] else said
-    if linear.bias is None:
-        return "the convolution has a bias, and your linear layer has none."
-    with torch.no_grad():
-        expected = convolution(maps).mean((2, 3))
-        try:
-            logits = linear(maps.mean((2, 3)))
-        except RuntimeError as error:
-            return f"your linear layer raised RuntimeError: {error}."
-    wrong = ~are_close(logits, expected, count_summed((maps,), expected))
-    if wrong.any():
-        place = tuple(wrong.nonzero()[0].tolist())
-        _, (got, wanted) = tell_apart(logits[place].item(), expected[place].item(), size=0)
-        return f"a logit is {got}, expected {wanted}."
-    if not (linear.weight.requires_grad and linear.bias.requires_grad):
-        return (
-            "the logits are right, but the layer can never learn: requires_grad is False, and in "
-            "the convolution it is True."
+    before, error = deepcopy(model), None
+    try:
+        answer(model, model.conv, torch.cat([images, images], 1))  # one channel too many
+    except Exception as raised:  # the network's own, if the answer lets it through
+        error = raised
+    if change_of(before, model):
+        raise AnswerError(
+            f"Where the network raises an error, {change_of(before, model)}. Run the network "
+            "after try: and put handle.remove() after finally:."
         )
-    return None
-
-
-def _what_was_not_copied(linear: Any, convolution: nn.Conv2d) -> str:
-    """Name a mistake in the weight or the bias, seen on a convolution with many numbers."""
-    if not isinstance(linear, nn.Linear) or linear.bias is None:
-        return ""
-    for name, copied, own in (
-        ("weight", linear.weight, convolution.weight[:, :, 0, 0]),
-        ("bias", linear.bias, convolution.bias),
-    ):
-        if copied.shape != own.shape:
-            return ""
-        a, b = copied.double(), own.double()
-        if torch.allclose(a, b):
-            continue
-        factor = (a / b).mean()
-        if torch.allclose(a, factor * b):
-            return f" The {name} is {factor:.4g} times the convolution's. Copy it as it is."
-        if torch.allclose(a, b, rtol=0.01, atol=0.01):
-            return f" The {name} is off by up to {(a - b).abs().max():.1e}: copy all its digits."
-        return (
-            f" The {name} is another. nn.Linear draws random numbers of its own; copy the "
-            "convolution's into it."
+    if not isinstance(error, RuntimeError):
+        raise AnswerError(
+            "Where the network raises an error, your function does not let it out. Use finally: "
+            "and no except:."
         )
-    return ""
+    return feedback
+
+
+def _inputs_of(model: nn.Module, layer: nn.Module, images: Tensor) -> Tensor:
+    kept = []
+    handle = layer.register_forward_hook(lambda _, inputs, output: kept.append(inputs[0]))
+    model(images)
+    handle.remove()
+    return kept[0]
+
+
+def _maps_of(model: nn.Module, layer: nn.Module, images: Tensor) -> Tensor:
+    with capture_activations(model, [layer]) as maps:
+        model(images)
+    return next(iter(maps.values()))
 
 
 @exercise
-def check_cam(answer: Callable) -> Feedback:
-    """Check exercise 2: class activation maps in one einsum."""
+def check_halving_layer(answer: Callable) -> Feedback:
+    """Check exercise 2: the layer of ResNet-18 that makes 7×7 out of 14×14."""
+    name = call_answer(answer)
+    sizes = _resnet_sizes()
+    if not isinstance(name, str) or name not in sizes:
+        raise AnswerError(
+            "Expected the name of one layer as a string, such as 'layer1.0.conv1', got "
+            f'{name!r}. capture_activations(resnet, "*") gives all names.'
+        )
+    taken, given = sizes[name]
+    if (taken, given) != ("14×14", "7×7"):
+        raise AnswerError(
+            f"{name} takes maps of {taken} and gives {given}. Look for the layer "
+            "whose maps are 7×7 while those of the layer before are still 14×14."
+        )
+    inside = [other for other in sizes if other.startswith(f"{name}.")]
+    if inside:
+        one = min(inside, key=len)
+        raise AnswerError(f"Yes, but {name} has layers inside, such as {one}. Which one?")
+    right = f"✓ Right: {name} is a convolution with stride 2, so 14×14 becomes 7×7."
+    if name == "layer4.0.conv1":
+        right += " The other branch of the block has downsample.0 for the same."
+    return Feedback(True, right)
+
+
+def _resnet_sizes() -> dict[str, tuple[str, str]]:
+    """Name of each layer of ResNet-18 -> the size of the maps it takes, and gives, at 224."""
+    from torchvision.models import resnet18  # takes a second
+
+    sizes = {}
+
+    def note(name: str, _layer: nn.Module, inputs: tuple, output: Tensor) -> None:
+        sides = inputs[0].shape[2:], output.shape[2:]
+        sizes[name] = tuple("×".join(map(str, size)) or "a row of numbers" for size in sides)
+
+    with torch.device("meta"):  # sizes without numbers
+        model = resnet18().eval()
+        for name, layer in model.named_modules():
+            layer.register_forward_hook(partial(note, name))
+        model(torch.zeros(1, 3, 224, 224))
+    del sizes[""]  # the network itself
+    return sizes
+
+
+@exercise
+def check_winning_maps(answer: Callable) -> Feedback:
+    """Check exercise 3: which map wins under GAP, and which under GMP."""
+
+    def both(maps: Tensor) -> Tensor:  # (N, C, H, W) -> (2, N, C)
+        return torch.stack([maps.mean((2, 3)), maps.amax((2, 3))])
+
+    bright, even = [[1, 7], [0, 1]], [[3, 2], [4, 3]]
     return grade(
         answer,
-        class_activation_map,
-        "a map for each picture and class, of the size of the features",
-        lambda maps, weight: class_activation_map(maps, weight).mean((2, 3)),
-        "That is the mean of each map, the logits without the bias. Keep h and w behind the arrow.",
-        lambda maps, weight: class_activation_map(maps, weight).sum((2, 3)),
-        "The positions have been added up. Keep h and w behind the arrow.",
-        lambda maps, weight: class_activation_map(maps, weight) / maps[0, 0].numel(),
-        "That is divided by the number of positions, H * W. The logit is the mean of the map, so "
-        "the map itself is not divided.",
-        lambda maps, weight: class_activation_map(maps, weight).movedim(1, -1),
-        "The numbers are right, but the classes come last. Behind the arrow: nkhw.",
-        lambda maps, weight: class_activation_map(maps, weight).transpose(0, 1),
-        "The numbers are right, but the classes come first. Behind the arrow: nkhw.",
-        lambda maps, weight: class_activation_map(maps, weight).transpose(2, 3),
-        "The numbers are right, but rows and columns are swapped. Behind the arrow: nkhw.",
-        lambda maps, weight: class_activation_map(maps, weight).relu(),
-        "The negative numbers are gone. They speak against a class and count in its logit.",
-        lambda maps, weight: maps[:, None] * weight[None, :, :, None, None],
-        lambda maps, weight: torch.einsum("nchw,kc->nckhw", maps, weight),
-        "The channels are still apart. A letter that is missing behind the arrow is summed: leave "
-        "c out.",
-        lambda maps, weight: torch.einsum("nchw,kc->nkhw", maps, weight / weight.shape[1]),
-        "That is the mean over the channels. Their sum is wanted.",
+        lambda maps: both(maps).argmax(2),
+        "GAP takes the map with the largest mean, GMP the one with the largest number",
+        lambda maps: both(maps).argmax(2).flip(0),
+        "The rows are swapped: GAP's comes first.",
+        lambda maps: both(maps).argmax(2)[:1].expand(2, -1),
+        "Both rows hold the map with the largest mean. GMP takes the largest number.",
+        lambda maps: both(maps).argmax(2)[1:].expand(2, -1),
+        "Both rows hold the map with the largest number. GAP takes the largest mean.",
+        lambda maps: both(maps).argmax(2).T,
+        "The rows are pictures here. The first row is GAP's winner of every picture, the second "
+        "GMP's: torch.stack puts them on top of each other.",
+        lambda maps: both(maps).argmax(1),
+        "That is the winning picture of each map. The channels are axis 1 after pooling.",
+        lambda maps: both(maps.abs()).argmax(2),
+        "Numbers below zero speak against a map. Do not take their size without the sign.",
+        lambda maps: torch.stack([maps.flatten(2).median(2).values, both(maps)[1]]).argmax(2),
+        "The first row is the winner by the median, the middle number. GAP takes the mean.",
+        lambda maps: both(maps.relu()).argmax(2),
+        "Numbers below zero count in the mean. Do not cut them off.",
+        lambda maps: both(maps).amax(2),
+        "Those are the largest numbers themselves. argmax gives their places.",
+        both,
+        "Those are the pooled numbers of all maps. argmax(1) gives the place of the largest of "
+        "each picture.",
         cases=[
-            (features([[[[1, 0]], [[0, 2]]]]), features([[1, -1], [3, 0], [0, 1]])),
-            (random_features(2, 3, 4, 5), random_features(6, 3)),
-            (random_features(1, 5, 3, 2), random_features(2, 5)),
-            (random_features(2, 3, 3, 3), random_features(3, 3)),
+            (features([[bright, even]]),),
+            (features([[even, bright], [[[-1, -1], [-1, -9]], [[-2, -2], [-2, -2]]]]),),
+            (random_features(5, 4, 3, 3),),
+            (random_features(40, 6, 3, 4),),  # so many that different mistakes differ somewhere
         ],
     )
 
 
 @exercise
-def check_max_counterexample(answer: Callable) -> Feedback:
-    """Check exercise 3: maps and weights for which max and matrix do not commute."""
+def check_two_maps(answer: Callable) -> Feedback:
+    """Check exercise 4: two maps of which GAP prefers the first and GMP the second."""
     value = call_answer(answer)
-    two = isinstance(value, list | tuple) and len(value) == 2
-    maps, weight = map(numbers_of, value) if two else (None, None)
-    fits = maps is not None and weight is not None and maps.ndim == 3 and maps.numel() > 0
-    if not fits or weight.shape != maps.shape[:1]:
+    maps = numbers_of(value)
+    fits = maps is not None and maps.ndim == 3 and len(maps) == 2 and maps.numel() > 0
+    if not fits or not maps.isfinite().all():
         raise AnswerError(
-            "Expected maps (C, H, W) and a weight for each of the C maps, such as "
-            f"[[[1, 0]], [[2, 0]]], [1, 1], got {value!r}."
+            "Expected two maps of the same size, such as [[[1, 2], [3, 4]], [[5, 6], [7, 8]]], "
+            f"got {value!r}."
         )
-    if not (maps.isfinite().all() and weight.isfinite().all()):
-        raise AnswerError(f"Expected numbers that are finite, got {value!r}.")
-    first = class_activation_map(maps[None], weight[None]).amax().item() + 0.0  # no -0
-    last = (weight @ maps.amax((1, 2))).item() + 0.0
-    if not isfinite(first) or not isfinite(last):
-        raise AnswerError(f"Expected numbers of ordinary size, got {value!r}.")
-    size = (weight.abs() @ maps.abs().amax((1, 2))).item()
-    differ, (largest, maxima) = tell_apart(first, last, size)
-    said = f"the largest number of the weighted map is {largest}, the weighted maxima give {maxima}"
-    if not differ:
-        raise AnswerError(
-            f"Here {said} too. Let the two maps have their maxima at different positions, or make "
-            "a weight negative."
-        )
-    return Feedback(True, f"✓ Right: {said}. With max the order matters.")
-
-
-@exercise
-def check_cam_families(answer: Callable) -> Feedback:
-    """Check exercise 4: which of five networks have a CAM, and where it comes from."""
-    value = call_answer(answer)
-    letters = {letter for letter, _ in FAMILIES.values()}
-    if not isinstance(value, dict) or set(value) != set(FAMILIES):
-        raise AnswerError(f"Expected a dict with the keys {', '.join(FAMILIES)}, got {value!r}.")
-    said = {name: str(letter).strip().upper() for name, letter in value.items()}
-    if not set(said.values()) <= letters:
-        raise AnswerError(f"Expected the letters {', '.join(sorted(letters))}, got {value!r}.")
-    lines = [
-        f"{name} is not {said[name]}: {why}."
-        for name, (letter, why) in FAMILIES.items()
-        if said[name] != letter
-    ]
-    if lines:
-        raise AnswerError("\n".join(["Not so:", *lines]))
-    whys = "; ".join(f"{name}: {why}" for name, (_, why) in FAMILIES.items())
-    return Feedback(True, f"✓ Right: {whys}")
+    means, maxima = maps.mean((1, 2)).tolist(), maps.amax((1, 2)).tolist()
+    wrong, said = [], []
+    for pooling, (first, second), best, other in (
+        ("GAP", means, 0, "second"),
+        ("GMP", maxima, 1, "first"),
+    ):
+        differ, shown = tell_apart(first, second, maps.abs().max().item())
+        said += shown
+        if not differ:
+            wrong.append(f"{pooling} cannot decide")
+        elif (first < second) != best:
+            wrong.append(f"{pooling} prefers the {other}")
+    said = "he means are {} and {}, the largest numbers {} and {}".format(*said)
+    if wrong:
+        hint = "One bright position makes the maximum; all positions together make the mean."
+        raise AnswerError(f"T{said}: {' and '.join(wrong)}. {hint}")
+    return Feedback(True, f"✓ Right: t{said}.")

@@ -1,285 +1,206 @@
-"""The checks of lesson 07: find the GAP, tap its features, average patches, write a head."""
+"""The checks of lesson 07: convert a head, write CAM, break the equation, sort networks."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from copy import deepcopy
-from functools import partial
-from math import ceil
+from math import isfinite
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
+from gap_utils.activations import class_activation_map
 from gap_utils.checks.calling import AnswerError, Feedback, call_answer, exercise
-from gap_utils.checks.grading import grade, gradients_of, random_features
+from gap_utils.checks.grading import (
+    are_close,
+    count_summed,
+    features,
+    grade,
+    make_layer,
+    numbers_of,
+    random_features,
+    tell_apart,
+)
 
-# network -> where its GAP is, and why
-LOCATIONS = {
-    "efficientnet_b0": ("avgpool", "the layer avgpool averages the maps of `features`"),
-    "maxvit_t": ("classifier.0", "GAP is the first layer of the classifier; its full name is "
-                                 "classifier.0"),
-    "mobilenet_v2": ("forward", "no layer pools; forward calls adaptive_avg_pool2d between "
-                                "features and classifier"),
-    "alexnet": ("none", "avgpool makes 6×6 positions, which forward puts side by side: each has "
-                        "weights of its own"),
+# network -> letter of the family, and why
+FAMILIES = {
+    "our gap network": ("A", "its 1×1 convolution makes a map for each class, and GAP's mean of "
+                             "it is the logit"),
+    "ResNet": ("B", "GAP comes first, and the linear layer behind it has a weight for each map"),
+    "NiN": ("C", "its paper puts a ReLU between the maps of the classes and their mean"),
+    "SqueezeNet": ("C", "a ReLU stands between the maps of the classes and their mean"),
+    "VGG": ("D", "it flattens its maps: each position has weights of its own"),
 }  # fmt: skip
 
 
 @exercise
-def check_gap_locations(answer: Callable) -> Feedback:
-    """Check exercise 1: where four networks pool."""
+def check_linear_head(answer: Callable) -> Feedback:
+    """Check exercise 1: a linear layer behind GAP in place of a 1×1 convolution before it."""
+    small = make_layer(nn.Conv2d, 2, 1, 1, numbers=(features([2, -1]), features([1])))
+    large = make_layer(nn.Conv2d, 64, 10, 1)
+    for convolution, maps in (
+        (small, features([[[[1, 3]], [[2, 0]]]])),
+        (make_layer(nn.Conv2d, 1, 3, 1), random_features(2, 1, 2, 3)),
+        (make_layer(nn.Conv2d, 3, 3, 1), random_features(2, 3, 3, 2)),
+        (large, random_features(4, 64, 7, 7)),
+    ):
+        try:
+            linear = call_answer(answer, convolution)
+        except AnswerError as wrong:
+            if "shape" not in str(wrong):
+                raise
+            hint = (
+                "Here one map goes in. Does a squeeze() remove that axis too? flatten(1) keeps it."
+                if convolution.in_channels == 1
+                else "nn.Linear wants what goes in first: in_channels, then out_channels."
+            )
+            raise AnswerError(f"{wrong}\n{hint}") from None
+        said = _problem_of_linear(linear, convolution, maps)
+        if said:
+            named = _what_was_not_copied(call_answer(answer, large), large)
+            raise AnswerError(f"On the input {convolution}: {said}{named}")
+    return Feedback(
+        True,
+        "✓ Right: the same weights and the same bias give the same logits, with 650 parameters "
+        "each.",
+    )
+
+
+def _problem_of_linear(linear: Any, convolution: nn.Conv2d, maps: Tensor) -> str | None:
+    if not isinstance(linear, nn.Linear):
+        return f"expected an nn.Linear, got {linear!r}."
+    wanted, got = tuple(convolution.weight.shape[:2]), tuple(linear.weight.shape)
+    if got != wanted:
+        said = f"expected a weight of shape {wanted}, (K, C), got {got}."
+        return f"{said} nn.Linear wants what goes in first." if got == wanted[::-1] else said
+    if linear.bias is None:
+        return "the convolution has a bias, and your linear layer has none."
+    with torch.no_grad():
+        expected = convolution(maps).mean((2, 3))
+        try:
+            logits = linear(maps.mean((2, 3)))
+        except RuntimeError as error:
+            return f"your linear layer raised RuntimeError: {error}."
+    wrong = ~are_close(logits, expected, count_summed((maps,), expected))
+    if wrong.any():
+        place = tuple(wrong.nonzero()[0].tolist())
+        _, (got, wanted) = tell_apart(logits[place].item(), expected[place].item(), size=0)
+        return f"a logit is {got}, expected {wanted}."
+    if not (linear.weight.requires_grad and linear.bias.requires_grad):
+        return (
+            "the logits are right, but the layer can never learn: requires_grad is False, and in "
+            "the convolution it is True."
+        )
+    return None
+
+
+def _what_was_not_copied(linear: Any, convolution: nn.Conv2d) -> str:
+    """Name a mistake in the weight or the bias, seen on a convolution with many numbers."""
+    if not isinstance(linear, nn.Linear) or linear.bias is None:
+        return ""
+    for name, copied, own in (
+        ("weight", linear.weight, convolution.weight[:, :, 0, 0]),
+        ("bias", linear.bias, convolution.bias),
+    ):
+        if copied.shape != own.shape:
+            return ""
+        a, b = copied.double(), own.double()
+        if torch.allclose(a, b):
+            continue
+        factor = (a / b).mean()
+        if torch.allclose(a, factor * b):
+            return f" The {name} is {factor:.4g} times the convolution's. Copy it as it is."
+        if torch.allclose(a, b, rtol=0.01, atol=0.01):
+            return f" The {name} is off by up to {(a - b).abs().max():.1e}: copy all its digits."
+        return (
+            f" The {name} is another. nn.Linear draws random numbers of its own; copy the "
+            "convolution's into it."
+        )
+    return ""
+
+
+@exercise
+def check_cam(answer: Callable) -> Feedback:
+    """Check exercise 2: class activation maps in one einsum."""
+    return grade(
+        answer,
+        class_activation_map,
+        "a map for each picture and class, of the size of the features",
+        lambda maps, weight: class_activation_map(maps, weight).mean((2, 3)),
+        "That is the mean of each map, the logits without the bias. Keep h and w behind the arrow.",
+        lambda maps, weight: class_activation_map(maps, weight).sum((2, 3)),
+        "The positions have been added up. Keep h and w behind the arrow.",
+        lambda maps, weight: class_activation_map(maps, weight) / maps[0, 0].numel(),
+        "That is divided by the number of positions, H * W. The logit is the mean of the map, so "
+        "the map itself is not divided.",
+        lambda maps, weight: class_activation_map(maps, weight).movedim(1, -1),
+        "The numbers are right, but the classes come last. Behind the arrow: nkhw.",
+        lambda maps, weight: class_activation_map(maps, weight).transpose(0, 1),
+        "The numbers are right, but the classes come first. Behind the arrow: nkhw.",
+        lambda maps, weight: class_activation_map(maps, weight).transpose(2, 3),
+        "The numbers are right, but rows and columns are swapped. Behind the arrow: nkhw.",
+        lambda maps, weight: class_activation_map(maps, weight).relu(),
+        "The negative numbers are gone. They speak against a class and count in its logit.",
+        lambda maps, weight: maps[:, None] * weight[None, :, :, None, None],
+        lambda maps, weight: torch.einsum("nchw,kc->nckhw", maps, weight),
+        "The channels are still apart. A letter that is missing behind the arrow is summed: leave "
+        "c out.",
+        lambda maps, weight: torch.einsum("nchw,kc->nkhw", maps, weight / weight.shape[1]),
+        "That is the mean over the channels. Their sum is wanted.",
+        cases=[
+            (features([[[[1, 0]], [[0, 2]]]]), features([[1, -1], [3, 0], [0, 1]])),
+            (random_features(2, 3, 4, 5), random_features(6, 3)),
+            (random_features(1, 5, 3, 2), random_features(2, 5)),
+            (random_features(2, 3, 3, 3), random_features(3, 3)),
+        ],
+    )
+
+
+@exercise
+def check_max_counterexample(answer: Callable) -> Feedback:
+    """Check exercise 3: maps and weights for which max and matrix do not commute."""
     value = call_answer(answer)
-    if not isinstance(value, dict) or set(value) != set(LOCATIONS):
-        raise AnswerError(f"Expected a dict with the keys {', '.join(LOCATIONS)}, got {value!r}.")
-    said = {name: str(place).strip() for name, place in value.items()}
+    two = isinstance(value, list | tuple) and len(value) == 2
+    maps, weight = map(numbers_of, value) if two else (None, None)
+    fits = maps is not None and weight is not None and maps.ndim == 3 and maps.numel() > 0
+    if not fits or weight.shape != maps.shape[:1]:
+        raise AnswerError(
+            "Expected maps (C, H, W) and a weight for each of the C maps, such as "
+            f"[[[1, 0]], [[2, 0]]], [1, 1], got {value!r}."
+        )
+    if not (maps.isfinite().all() and weight.isfinite().all()):
+        raise AnswerError(f"Expected numbers that are finite, got {value!r}.")
+    first = class_activation_map(maps[None], weight[None]).amax().item() + 0.0  # no -0
+    last = (weight @ maps.amax((1, 2))).item() + 0.0
+    if not isfinite(first) or not isfinite(last):
+        raise AnswerError(f"Expected numbers of ordinary size, got {value!r}.")
+    size = (weight.abs() @ maps.abs().amax((1, 2))).item()
+    differ, (largest, maxima) = tell_apart(first, last, size)
+    said = f"the largest number of the weighted map is {largest}, the weighted maxima give {maxima}"
+    if not differ:
+        raise AnswerError(
+            f"Here {said} too. Let the two maps have their maxima at different positions, or make "
+            "a weight negative."
+        )
+    return Feedback(True, f"✓ Right: {said}. With max the order matters.")
+
+
+@exercise
+def check_cam_families(answer: Callable) -> Feedback:
+    """Check exercise 4: which of five networks have a CAM, and where it comes from."""
+    value = call_answer(answer)
+    letters = {letter for letter, _ in FAMILIES.values()}
+    if not isinstance(value, dict) or set(value) != set(FAMILIES):
+        raise AnswerError(f"Expected a dict with the keys {', '.join(FAMILIES)}, got {value!r}.")
+    said = {name: str(letter).strip().upper() for name, letter in value.items()}
+    if not set(said.values()) <= letters:
+        raise AnswerError(f"Expected the letters {', '.join(sorted(letters))}, got {value!r}.")
     lines = [
-        f"{name}: not {said[name]!r}; {why}."
-        for name, (place, why) in LOCATIONS.items()
-        if said[name].lower() not in (place, "_forward_impl" if place == "forward" else place)
+        f"{name} is not {said[name]}: {why}."
+        for name, (letter, why) in FAMILIES.items()
+        if said[name] != letter
     ]
     if lines:
         raise AnswerError("\n".join(["Not so:", *lines]))
-    whys = "; ".join(f"{name}: {why}" for name, (_, why) in LOCATIONS.items())
+    whys = "; ".join(f"{name}: {why}" for name, (_, why) in FAMILIES.items())
     return Feedback(True, f"✓ Right: {whys}")
-
-
-@exercise
-def check_feature_side(answer: Callable) -> Feedback:
-    """Check exercise 2: how long the sides of the last maps are."""
-    return grade(
-        answer,
-        lambda size: ceil(size / 32),  # rounded up once, or at each halving: it is the same
-        "five halvings, each rounded up; 320 gives 10",
-        lambda size: size // 32,
-        "Each halving rounds up: 25 becomes 13. // rounds down.",
-        lambda size: round(size / 32),
-        "Each halving rounds up, what is below .5 too.",
-        lambda size: size / 32,
-        "A side is a whole number: each halving rounds up.",
-        lambda size: ceil(size / 16),
-        "That is four halvings. There are five.",
-        lambda size: size // 32 + 1,
-        "320 is 10 times 32: there is nothing to round up.",
-        cases=[(320,), (400,), (33,), (1,), (223,), (352,)],
-    )
-
-
-@exercise
-def check_features_of(answer: Callable) -> Feedback:
-    """Check exercise 3: the features of an NFNet, with the activation."""
-    import timm
-
-    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
-        torch.manual_seed(0)
-        model = timm.create_model("test_nfnet").eval().float().requires_grad_(False)
-    model.final_act.register_forward_hook(lambda *_: None)  # somebody else's, which must stay
-    other = deepcopy(model)
-    other.final_act = nn.Tanh()
-
-    def without_activation(model: nn.Module, images: Tensor) -> Tensor:
-        return model.final_conv(model.stages(model.stem(images)))
-
-    return grade(
-        answer,
-        lambda model, images: model.forward_features(images),
-        "the features that the head pools, with the activation",
-        without_activation,
-        "These are the numbers before final_act. The network goes on with what comes out of it.",
-        lambda model, images: without_activation(model, images).relu(),
-        "The activation of this network is no ReLU. Call its own final_act.",
-        lambda model, images: F.silu(without_activation(model, images)),
-        "That is right where the activation is a SiLU. Other networks have others: call the "
-        "network's own final_act.",
-        lambda model, images: model.stages(model.stem(images)),
-        "final_conv and final_act are missing: the head pools what comes after them.",
-        lambda model, images: model.forward_features(images).mean((2, 3)),
-        "That is pooled already. Return the maps before the pooling.",
-        lambda model, images: model(images),
-        "These are the logits. Return the maps before the pooling.",
-        cases=[
-            (model, random_features(1, 3, 64, 64)),
-            (model, random_features(2, 3, 64, 48)),
-            (other, random_features(1, 3, 32, 64)),
-        ],
-    )
-
-
-@exercise
-def check_mean_of_patches(answer: Callable) -> Feedback:
-    """Check exercise 4: the mean of a ViT's patch tokens."""
-    return grade(
-        answer,
-        lambda tokens, prefix: tokens[:, prefix:].mean(1),
-        "the mean of the patch tokens, a number for each channel",
-        lambda tokens, prefix: tokens.mean(1),
-        "The tokens in front are in the mean too. They are no places of the picture: leave the "
-        "first `prefix` of them out.",
-        lambda tokens, prefix: tokens[:, 1:].mean(1),
-        "That leaves one token out, always. Leave out as many as `prefix` says; there may be none, "
-        "or several.",
-        lambda tokens, prefix: tokens[:, prefix:].mean(2),
-        "That is the mean over the channels of each token. The tokens are on axis 1.",
-        lambda tokens, prefix: tokens[:, prefix:].mean((2, 3)),
-        "Tokens have three axes, (N, L, C): no height and width. Average over axis 1.",
-        lambda tokens, prefix: tokens[:, prefix:].sum(1) / tokens.shape[1],
-        "The sum is right, but it is divided by the number of all tokens.",
-        lambda tokens, prefix: tokens[:, prefix:].mean((1, 2)),
-        "That is one number for a picture. Keep the channels: axis 1 alone.",
-        lambda tokens, prefix: tokens[:, 0],
-        "That is the first token. The mean of the patch tokens is wanted.",
-        lambda tokens, prefix: tokens[prefix:].mean(1),
-        "That leaves out the first pictures. The tokens are on axis 1: tokens[:, prefix:].",
-        lambda tokens, prefix: tokens[..., prefix:].mean(1),
-        "That leaves out the first channels. The tokens are on axis 1: tokens[:, prefix:].",
-        lambda tokens, prefix: tokens[:, prefix:].sum(1),
-        "That is the sum. Divide it by the number of patch tokens.",
-        lambda tokens, prefix: tokens[:, prefix:].amax(1),
-        "That is the maximum of each channel, not the mean.",
-        lambda tokens, prefix: tokens[:, prefix:].mean(1, keepdim=True),
-        "The numbers are right, but an axis of length 1 is left: no keepdim.",
-        cases=[
-            (torch.tensor([[[9.0, 9.0], [1.0, 2.0], [3.0, 6.0]]]), 1),
-            (random_features(2, 197, 8), 1),
-            (random_features(3, 14, 5), 5),
-            (random_features(2, 16, 6), 0),
-            (random_features(4, 3, 9), 1),
-            (random_features(2, 5, 1), 2),
-        ],
-        gradients=True,
-    )
-
-
-@exercise
-def check_new_head(answer: Callable) -> Feedback:
-    """Check exercise 5: GAP, BatchNorm and a linear layer."""
-    parameters = []
-    for channels, classes in ((8, 3), (5, 2)):
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            head = call_answer(answer, channels, classes)
-        if not isinstance(head, nn.Module):
-            raise AnswerError(f"Expected an nn.Module, got {head!r}.")
-        head = head.to("cpu", torch.float32)  # under any default device and kind of numbers
-        _grade_head(head, channels, classes)
-        parameters.append(sum(p.numel() for p in head.parameters()))
-    return Feedback(
-        True,
-        "✓ Right: maps of any size, GAP, BatchNorm and 3 logits; "
-        f"{parameters[0]} parameters for 8 channels and 3 classes.",
-    )
-
-
-def _grade_head(head: nn.Module, channels: int, classes: int) -> None:
-    """Raise AnswerError where a head is not right."""
-    maps = random_features(4, channels, 5, 7) + 1
-    _run_head(head, maps)  # layers that wait for their first input get their sizes
-    norm, linear = _layers_of(head)
-    sizes = norm.num_features, linear.in_features, linear.out_features
-    if sizes != (channels, channels, classes):
-        raise AnswerError(
-            f"For {channels} channels and {classes} classes, GAP gives {channels} numbers, "
-            f"BatchNorm keeps them and the linear layer makes {classes}. Got a BatchNorm of "
-            "{} and a linear layer from {} to {}.".format(*sizes)
-        )
-    if not all(layer.training for layer in head.modules()):
-        raise AnswerError(
-            "The head comes in evaluation mode, in which BatchNorm learns nothing about its "
-            "numbers. Leave .eval() to those who use the trained head."
-        )
-    low = {"weight": 0.5, "bias": -1, "running_mean": 0, "running_var": 1}
-    with torch.no_grad():
-        for name, numbers in norm.state_dict().items():
-            if name in low:  # as if trained, so that the order of the layers shows
-                numbers.copy_(torch.linspace(low[name], low[name] + 2, len(numbers)))
-        for size in ((5, 7), (1, 1), (9, 4)):
-            resized = F.interpolate(maps, size=size)
-            _compare_logits(head.train(), norm, linear, resized, "training")
-            _compare_logits(head.eval(), norm, linear, resized[:1], "evaluation, one picture")
-    _refuse_what_cannot_learn(head.train(), norm, maps)
-
-
-def _run_head(head: nn.Module, maps: Tensor, mode: str = "") -> Any:
-    try:
-        with torch.random.fork_rng(devices=[]):
-            return head(maps)
-    except Exception as error:  # whatever a learner's code raises becomes a sentence
-        raised = f"{type(error).__name__}: {error}"
-        if "got 4D input" in raised and not mode:
-            raised += "\nBehind nn.AdaptiveAvgPool2d(1) the shape is (N, C, 1, 1): flatten it."
-        raise AnswerError(f"On maps {tuple(maps.shape)}{mode} your head raised {raised}") from None
-
-
-def _layers_of(head: nn.Module) -> tuple[_BatchNorm, nn.Linear]:
-    if any(isinstance(layer, nn.modules.dropout._DropoutNd) for layer in head.modules()):
-        raise AnswerError("Expected GAP, BatchNorm and a linear layer, got a Dropout too.")
-    layers = []
-    for kind, name in ((_BatchNorm, "BatchNorm"), (nn.Linear, "linear layer")):
-        found = [layer for layer in head.modules() if isinstance(layer, kind)]
-        if len(found) != 1:
-            raise AnswerError(f"Expected one {name}, got {len(found)}.")
-        layers += found
-    return tuple(layers)
-
-
-def _compare_logits(
-    head: nn.Module, norm: _BatchNorm, linear: nn.Linear, maps: Tensor, mode: str
-) -> None:
-    """Compare a head's logits with the right ones, and with those of known mistakes."""
-
-    def normalise(x: Tensor) -> Tensor:
-        own = deepcopy(norm)  # training changes its running mean
-        training = norm.training or own.running_mean is None
-        return F.batch_norm(
-            x, own.running_mean, own.running_var, own.weight, own.bias, training, eps=norm.eps
-        )
-
-    given = _run_head(deepcopy(head), maps, f" ({mode}):")
-    where = f"On maps {tuple(maps.shape)} ({mode}):"
-    if not isinstance(given, Tensor) or given.shape != (len(maps), linear.out_features):
-        got = tuple(given.shape) if isinstance(given, Tensor) else type(given).__name__
-        raise AnswerError(f"{where} expected logits {(len(maps), linear.out_features)}, got {got}")
-    mean, largest = maps.mean((2, 3)), maps.amax((2, 3))
-    right, are_equal = linear(normalise(mean)), partial(torch.allclose, rtol=1e-5, atol=1e-5)
-    if are_equal(given, right):
-        return
-    softmax = "Softmax does not belong here: the loss makes it of the logits (lesson 04)."
-    early = "BatchNorm comes before GAP here. It is wanted behind it: BatchNorm1d."
-    for logits, sentence in (
-        (linear(normalise(largest)), "That is the maximum of each map. GAP takes the mean."),
-        (linear(normalise(maps).mean((2, 3))), early),
-        (linear(mean), "The BatchNorm is there, but nothing goes through it."),
-        (right.softmax(1), softmax),
-        (right.relu(), "A ReLU cuts the logits off at 0."),
-        (right.sigmoid(), "A sigmoid does not belong here: the loss wants logits (lesson 04)."),
-        (linear(normalise(mean).relu()), "There is a ReLU in front of the linear layer."),
-    ):
-        if are_equal(given, logits):
-            raise AnswerError(f"{where} the logits are others. {sentence}")
-    raise AnswerError(f"{where} the logits are others.")
-
-
-def _refuse_what_cannot_learn(head: nn.Module, norm: _BatchNorm, maps: Tensor) -> None:
-    """Raise AnswerError where a part of a head whose logits are right learns nothing."""
-    frozen = [name for name, parameter in head.named_parameters() if not parameter.requires_grad]
-    if frozen:
-        raise AnswerError(
-            f"The logits are right, but {', '.join(frozen)} can never learn: requires_grad is "
-            "False. It is the backbone that is frozen, and this is the head to be trained."
-        )
-    found = gradients_of(lambda maps, head: head(maps), (maps, head), ["the maps", "head"])
-    without = [name.removeprefix("head.") for name, gradient in found.items() if gradient is None]
-    if without:
-        raise AnswerError(
-            f"The logits are right, but no gradient reaches {', '.join(without)}. Is there a "
-            ".detach(), .data or no_grad() in forward?"
-        )
-    before = norm.running_mean.clone()
-    head(maps)
-    if torch.equal(norm.running_mean, before):
-        raise AnswerError(
-            "The logits are right, but the running mean of BatchNorm stays as it is in training, "
-            "and evaluation goes by it. Leave its momentum alone, and call the layer itself."
-        )

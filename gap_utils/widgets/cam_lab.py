@@ -1,4 +1,4 @@
-"""Class activation maps of two classes, laid over a picture. Introduced in lesson 06.
+"""Class activation maps of two classes, laid over a picture. Introduced in lesson 07.
 
 `explain_picture` computes, `draw_cam` draws, `CamLab` names the controls.
 The maps themselves come from `gap_utils.activations`.

@@ -1,4 +1,4 @@
-"""The maps of any layer of a network, on real pictures. Introduced in lesson 05.
+"""The maps of any layer of a network, on real pictures. Introduced in lesson 06.
 
 `map_reader.py` reads the maps and computes, `draw_maps` draws, `MapLab` names the controls.
 """

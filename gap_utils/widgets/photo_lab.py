@@ -1,4 +1,4 @@
-"""`CamLab` for a pretrained network and photographs, the learner's own too. Lesson 07."""
+"""`CamLab` for a pretrained network and photographs, the learner's own too. Lesson 08."""
 
 from __future__ import annotations
 

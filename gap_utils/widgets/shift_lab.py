@@ -1,4 +1,4 @@
-"""A picture moved in front of several networks. Introduced in lesson 04.
+"""A picture moved in front of several networks. Introduced in lesson 05.
 
 `ShiftState` and `show_shifted` compute, `draw_shift` draws, `ShiftLab` names the controls. The
 moving itself is `gap_utils.robustness.shift`.

@@ -1,10 +1,8 @@
-"""A learner moves a picture in lesson 04, trains, and does an exercise."""
+"""A learner trains in lesson 04, and does two exercises."""
 
 from __future__ import annotations
 
 from playwright.sync_api import expect
-
-from driver import expect_said, make_moves, names_of, press_button, step_slider
 
 LESSON = "04_train_on_fashion_mnist.ipynb"
 SHORTER = {"EPOCHS = 15": "EPOCHS = 2"}  # nbval runs all of them
@@ -18,8 +16,6 @@ def test_the_lesson_as_a_learner_does_it(lesson):
     expect(bars).to_have_count(3)
     expect(bars.first).to_contain_text("validation=")
 
-    every_slider_moves_and_nothing_jumps(lesson.lab("ShiftLab"))
-    the_picture_can_be_dragged(lesson.lab("ShiftLab"))
     for answer, said in [
         ("F.cross_entropy(logits.sigmoid(), labels)", "The sigmoid still squeezes the logits"),
         ("F.cross_entropy(logits, labels)", "✓ Right The mean over the pictures"),
@@ -40,33 +36,3 @@ def test_the_lesson_as_a_learner_does_it(lesson):
             "checks.check_winners(winners)",
             said,
         )
-
-
-def every_slider_moves_and_nothing_jumps(lab):
-    expect_said(lab, "gap says Ankle boot (100%), right")
-    assert names_of(lab.get_by_role("slider")) == ["Picture", "Right dx", "Down dy"]
-    moves = [
-        ("Right dx", "Picture 0, Ankle boot, moved 1 px right and 0 px down."),
-        ("Down dy", "Picture 0, Ankle boot, moved 1 px right and 1 px down."),
-        ("Picture", "Picture 1, Pullover, moved 1 px right and 1 px down."),
-    ]
-    make_moves(lab, [(step_slider, *move) for move in moves])
-    expect_said(lab, "many pictures moved by 1 px")
-    press_button(lab, "Back to the middle")
-    expect_said(lab, "many pictures moved by 0 px")
-    press_button(lab, "Start again")
-    expect_said(lab, "gap says Ankle boot (100%), right")
-
-
-def the_picture_can_be_dragged(lab):
-    mouse, canvas = lab.page.mouse, lab.locator("[data-drag]").bounding_box()
-    pixel = canvas["width"] / (28 + 2 * 6)
-    x, y = canvas["x"] + canvas["width"] / 2, canvas["y"] + canvas["height"] / 2
-    mouse.move(x, y)
-    mouse.down()
-    mouse.move(x + 3 * pixel, y - 2 * pixel, steps=10)
-    mouse.up()
-    expect(lab.locator(".gap-hidden").first).to_contain_text("moved 3 px right and -2 px down")
-    press_button(lab, "Next wrong one")
-    expect_said(lab, ", wrong")
-    press_button(lab, "Start again")

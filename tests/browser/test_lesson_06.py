@@ -1,11 +1,11 @@
-"""A learner asks where a logit comes from with CamLab in lesson 06, and does an exercise."""
+"""A learner walks through the layers of lesson 06 with MapLab, and does an exercise."""
 
 from __future__ import annotations
 
+import pytest
 from playwright.sync_api import expect
 
 from driver import (
-    changed,
     choose,
     click,
     expect_said,
@@ -14,60 +14,63 @@ from driver import (
     point_at,
     press_button,
     step_slider,
-    text_of,
 )
+from gap_utils.data import load_fashion_mnist
+from gap_utils.models import load_trained
 
-LESSON = "06_explain_with_class_activation_maps.ipynb"
+LESSON = "06_look_inside_feature_maps.ipynb"
 
 
 def test_the_lesson_as_a_learner_does_it(lesson):
     """One test, so that the lesson runs once."""
-    expect(lesson.page.get_by_role("group", name="CamLab", exact=True)).to_have_count(4)
-    lab = lesson.lab("CamLab")
+    expect(lesson.page.get_by_role("group", name="MapLab", exact=True)).to_have_count(4)
+    lab = lesson.lab("MapLab")
     every_control_moves_and_nothing_jumps(lab)
     press_button(lab, "Start again")
-    expect_said(lab, "mean of 49 contributions 6.956 + bias -0.190 = logit 6.766")
+    expect_said(lab, "Map 0: mean -0.099, max 0.81.")
     the_picture_can_be_touched(lab)
-    for arrow, said in [("nhwk", "the classes come last"), ("nkhw", "✓ Right A map for each")]:
+    for answer, said in [
+        ("maps.amax((2, 3)).argmax(1), maps.mean((2, 3)).argmax(1)", "The rows are swapped"),
+        ("maps.mean((2, 3)).argmax(1), maps.amax((2, 3)).argmax(1)", "✓ Right GAP takes"),
+    ]:
         lesson.answer(
-            "def cam_by_einsum(features, weight)",
-            "def cam_by_einsum(features, weight):\n"
-            f'    return torch.einsum("nchw,kc->{arrow}", features, weight)',
-            "checks.check_cam(cam_by_einsum)",
+            "def winning_maps(maps)",
+            f"def winning_maps(maps):\n    return torch.stack([{answer}])",
+            "checks.check_winning_maps(winning_maps)",
             said,
         )
 
 
 def every_control_moves_and_nothing_jumps(lab):
-    expect_said(lab, "Picture 0: Ankle boot; predicted Ankle boot (99.6%), right.")
-    assert names_of(lab.get_by_role("slider")) == ["Picture", "Strength %"]
-    for name in ("Left class", "Right class"):
-        expect(lab.get_by_role("combobox", name=name, exact=True)).to_have_count(1)
+    expect_said(lab, "body.0 (Conv2d) gives 8 maps of 28×28.")
+    assert names_of(lab.get_by_role("slider")) == ["Picture", "Place"]
+    boxes = ["Layer", "View", "Colours", "Bars", "Sort by"]
+    assert [lab.get_by_role("combobox", name=name, exact=True).count() for name in boxes] == [1] * 5
     moves = [
-        (step_slider, "Strength %", "Left, Ankle boot (99.6%): mean of 49 contributions 6.956"),
-        (choose, "Left class", "Left, Sneaker (0.4%): mean of 49 contributions 1.251"),
-        (choose, "Right class", "Right, Sandal (0.0%): mean of 49 contributions"),
-        (tick, "Smooth", "View: overlay"),
-        (choose, "View", "View: contributions. Left 1.0096 3.8338 "),
-        (step_slider, "Picture", "Picture 1: Pullover; predicted Pullover"),
+        (lambda *a: choose(*a, "End"), "Layer", "head.1 (AdaptiveAvgPool2d) gives 10 maps of 1×1."),
+        (lambda *a: choose(*a, "ArrowUp"), "Layer", "head.0 (Conv2d) gives 10 maps of 3×3."),
+        (step_slider, "Place", "Map 1: mean 13.88, max 30.39. Its mean is the logit of Trouser"),
+        (lambda *a: choose(*a, "ArrowUp"), "Layer", "body.14 (MaxPool2d) gives 32 maps of 3×3."),
+        (choose, "Sort by", "Map 21, place 1 by mean: mean 11.48, max 24.04."),
+        (choose, "View", "Mean and max of each map shown: 21: 11.48, 24.04."),
+        (choose, "Colours", "Map 21, place 1 by mean: mean 11.48, max 24.04."),
+        (lambda *a: choose(*a, "ArrowUp"), "View", "each map shown: 31: 13.16, 25.62; 21: 11.48"),
+        (choose, "Bars", "Map 21, place 1 by mean: mean 11.48, max 24.04."),
+        (step_slider, "Picture", "Picture 3, Trouser. body.14 (MaxPool2d) gives 32 maps of 3×3."),
     ]
     make_moves(lab, moves)
 
 
 def the_picture_can_be_touched(lab):
-    panels = lab.locator(".gap-panel", has_text="against")
-    for side in (0, 1):  # what both classes get is read in both
-        read = point_at(panels.nth(side).locator(".gap-edge").first, 3, 2, 7)
-        assert read[:2] == ["row 3, column 2", "Ankle boot: 21.33"]
-        assert read[2].startswith("Sneaker: ")
-    assert "Picture 3: Trouser; " in click(lab, '"picture": 3')
+    assert "Map 5: mean -0.33" in click(lab, '"place": 5')
+    assert "each map shown: 5: -0.33" in click(lab, "one map")  # again, which shows it alone
+    grid = lab.locator(".gap-panel", has_text="point at a square").locator(".gap-edge").first
+    number = load_trained("gap").body[0](load_fashion_mnist().test.images[2:3])[0, 5, 20, 9].item()
+    place, read = point_at(grid, 20, 9, 28)
+    assert place == "row 20, column 9"
+    assert float(read.replace("\N{MINUS SIGN}", "-")) == pytest.approx(number, rel=1e-3)
+    assert "each map shown: 0: -0.099, 0.81; 1:" in click(lab, "all maps")
+    assert click(lab, '"picture": 4').startswith("Picture 4, Shirt.")
     press_button(lab, "Next wrong one")
-    expect_said(lab, ", wrong.")
+    expect_said(lab, "wrong: it is")
     expect(lab.get_by_text("✗ wrong")).to_be_visible()
-
-
-def tick(lab, label):
-    with changed(lab):
-        lab.get_by_role("checkbox", name=label).focus()
-        lab.page.keyboard.press("Space")
-    return text_of(lab)

@@ -124,13 +124,13 @@ SPOILT = [  # lesson, texts that name its cells, how the first is spoilt, what n
         "not enough values to unpack",
     ),
     (
-        "05",
+        "06",
         ["MapLab(model, images, labels, names, picture=2"],
         edit("body.0", "body.14"),
         "body.14 (MaxPool2d): 32 maps",
     ),
     (
-        "06",
+        "07",
         ["weight, bias = model.head[0].weight.detach()"],
         edit("weight.detach()", "weight.detach().relu()"),
         "classes: False",

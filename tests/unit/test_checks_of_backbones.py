@@ -1,4 +1,4 @@
-"""The checks of lesson 07 that ask for names or for a module."""
+"""The checks of lesson 08 that ask for names or for a module."""
 
 from functools import partial
 

@@ -168,7 +168,7 @@ def test_a_check_that_is_stopped_does_not_blame_the_answer(capsys, monkeypatch):
     def stop():
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("gap_utils.checks.lesson_05._resnet_sizes", stop)
+    monkeypatch.setattr("gap_utils.checks.lesson_06._resnet_sizes", stop)
     with pytest.raises(KeyboardInterrupt):
         checks.check_halving_layer(lambda: "fc")
     assert capsys.readouterr().out == "✗ The check was stopped before it was done.\n"

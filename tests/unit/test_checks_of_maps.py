@@ -1,4 +1,4 @@
-"""The checks of lessons 05 and 06 that ask for a name, an example or a layer."""
+"""The checks of lessons 06 and 07 that ask for a name, an example or a layer."""
 
 from contextlib import suppress
 

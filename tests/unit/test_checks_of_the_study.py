@@ -1,11 +1,11 @@
-"""The two checks of lesson 04 that ask what the study says, on studies made up for it."""
+"""The checks of lessons 04 and 05 that ask what the study says, on studies made up for it."""
 
 import numpy as np
 import pandas
 import pytest
 
 from gap_utils import checks
-from gap_utils.checks import lesson_04
+from gap_utils.checks import lesson_04, lesson_05
 
 NOT_ATTEMPTED = "not attempted yet"
 
@@ -37,7 +37,8 @@ def study(monkeypatch):
                 rows.append(("overfitting", "train_loss", 60, 1000, model, seed, 2.0))
         columns = ["experiment", "measure", "at", "pictures", "model", "seed", "value"]
         frame = pandas.DataFrame(rows, columns=columns)
-        monkeypatch.setattr(lesson_04, "load_study", lambda: frame)
+        for lesson in (lesson_04, lesson_05):
+            monkeypatch.setattr(lesson, "load_study", lambda: frame)
 
     return says
 

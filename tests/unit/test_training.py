@@ -699,7 +699,7 @@ def test_a_model_in_evaluation_mode_is_trained(data):
     assert not any(module.training for module in model.modules())
 
 
-@pytest.mark.parametrize("evaluated", [False, True])  # after it was frozen, as in lesson 07
+@pytest.mark.parametrize("evaluated", [False, True])  # after it was frozen, as in lesson 08
 @pytest.mark.parametrize("recipe", [Recipe(0.01, 8), Recipe(0.01, 8, xavier=True)])
 def test_a_frozen_body_stays_bit_by_bit(data, recipe, evaluated):
     model = make_nested()
