@@ -26,11 +26,15 @@ from gap_utils.checks.lesson_03 import (
 )
 from gap_utils.checks.lesson_04 import (
     check_accuracy,
+    check_head_claims,
     check_loss_floor,
     check_mended_loss,
-    check_winners,
 )
-from gap_utils.checks.lesson_05 import check_flatten_any_size, check_supported_claims
+from gap_utils.checks.lesson_05 import (
+    check_flatten_any_size,
+    check_gmp_gradient,
+    check_supported_claims,
+)
 from gap_utils.checks.lesson_06 import (
     check_halving_layer,
     check_maps_of,

@@ -183,6 +183,14 @@ RIGHT = {
             images
         ),
     ],
+    checks.check_gmp_gradient: [
+        lambda maps: torch.autograd.functional.vjp(
+            lambda x: x.amax((2, 3)), maps, torch.ones(maps.shape[:2])
+        )[1],
+        lambda maps: torch.stack(
+            [torch.stack([(m == m.max()) / (m == m.max()).sum() for m in p]) for p in maps]
+        ),
+    ],
     checks.check_maps_of: [
         maps_by_capture,
         maps_with_try,
@@ -342,6 +350,7 @@ WRONG = [
         lambda model, images: model.head(F.interpolate(model.body(images), (3, 3))),
         "On the input model=a ConvNet, images=a tensor of shape (1, 1, 32, 32)",
     ),
+    (checks.check_gmp_gradient, lambda maps: maps.argmax(3), "returned shape (1, 1, 2), expect"),
     (
         checks.check_maps_of,
         lambda *a: maps_with_try(*a, keep=lambda inputs, output: output),
@@ -370,7 +379,7 @@ WRONG = [
 
 # tested in files of their own
 STATEMENTS = [
-    checks.check_winners,
+    checks.check_head_claims,
     checks.check_supported_claims,
     checks.check_halving_layer,
     checks.check_two_maps,
@@ -869,7 +878,7 @@ def test_an_answer_must_leave_the_network_alone():
     assert "On the input model=a ConvNet, images=a tensor of shape (2, 1, 28, 28)" in message
 
 
-def test_checks_of_lesson_04_mind_no_default_device():
+def test_checks_of_lessons_04_and_05_mind_no_default_device():
     torch.set_default_device("meta")
     try:
         assert checks.check_mended_loss(F.cross_entropy).passed
@@ -877,5 +886,6 @@ def test_checks_of_lesson_04_mind_no_default_device():
         assert checks.check_flatten_any_size(
             lambda model, images: model.head(F.adaptive_avg_pool2d(model.body(images), 3))
         ).passed
+        assert checks.check_gmp_gradient(RIGHT[checks.check_gmp_gradient][1]).passed
     finally:
         torch.set_default_device(None)
