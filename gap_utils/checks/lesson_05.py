@@ -61,8 +61,8 @@ def check_gmp_gradient(answer: Callable) -> Feedback:
         lambda maps: shared(maps, 3),
         "That gives a maximum for each row. GMP takes one of the whole map.",
         lambda maps: maps * shared(maps),
-        "That keeps the number itself. The gradient says how much the maximum grows if that "
-        "number grows by 1: by 1.",
+        "That keeps the number itself. The gradient says how much of a small growth of that number "
+        "arrives in the maximum: all of it, 1.",
         lambda maps: torch.zeros_like(maps),
         "Then no position could ever learn. The maximum grows if the largest number grows.",
         lambda maps: torch.ones_like(maps),
