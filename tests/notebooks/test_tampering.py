@@ -135,6 +135,12 @@ SPOILT = [  # lesson, texts that name its cells, how the first is spoilt, what n
         edit("weight.detach()", "weight.detach().relu()"),
         "classes: False",
     ),
+    (
+        "09",
+        ["masked_average_pool(together, mask)"],
+        edit("masked_average_pool(together, mask)", "masked_average_pool(together, ~mask)"),
+        "86.4%",
+    ),
 ]
 
 
