@@ -18,11 +18,11 @@ from gap_utils.checks.lesson_02 import (
 )
 from gap_utils.checks.lesson_03 import (
     check_any_size_network,
+    check_pool_any_axes,
     check_pool_any_batch,
     check_pool_any_size,
     check_pool_channels_last,
     check_pool_then_linear,
-    check_pool_volumes,
 )
 from gap_utils.checks.lesson_04 import (
     check_accuracy,
