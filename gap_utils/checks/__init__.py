@@ -12,8 +12,6 @@ from gap_utils.checks.lesson_01 import (
 from gap_utils.checks.lesson_02 import (
     check_flatten_parameters,
     check_gap_head,
-    check_gap_parameters,
-    check_halvings,
     check_keras_to_torch,
 )
 from gap_utils.checks.lesson_03 import (

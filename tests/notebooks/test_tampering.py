@@ -108,6 +108,7 @@ SPOILT = [  # lesson, texts that name its cells, how the first is spoilt, what n
         edit("kernel_size=3, padding=1", "kernel_size=3"),
         "MisfitError",
     ),
+    ("02", ["nhwc = tiny"], edit("(0, 2, 3, 1)", "(0, 3, 2, 1)"), "11, 21, 14, 24"),
     (
         "03",
         ["# Solution of exercise 1"],

@@ -130,7 +130,7 @@ def test_the_same_error_with_a_text_is_an_error():
 @pytest.mark.parametrize(
     ("check", "answer", "said"),
     [
-        (checks.check_gap_parameters, lambda channels, k: 0, "4 arguments, and it is written for"),
+        (checks.check_keras_to_torch, lambda kernel, c: 0, "4 arguments, and it is written for"),
         (checks.check_flatten_parameters, lambda c, h, w: 0, "is written for (c, h, w). Leave"),
         (checks.check_gap, lambda: 0, "with 1 argument, and it is written for ()."),
         (checks.check_gap, lambda x, y: 0, "is written for (x, y)."),
@@ -151,14 +151,14 @@ def test_a_function_that_has_no_signature_or_more_arguments_passes():
     assert checks.check_numbers_per_map(partial(lambda a, shape: shape[2] * shape[3], 1)).passed
 
 
-def endless(size):
+def endless(*sizes):
     raise KeyboardInterrupt  # as ■ does; a real signal is ignored by tests in the background
 
 
 def test_a_loop_that_is_stopped_gets_a_sentence_and_the_cell_stops(capsys):
     for answer in (endless, partial(endless)):
         with pytest.raises(KeyboardInterrupt):
-            checks.check_halvings(answer)
+            checks.check_flatten_parameters(answer)
         assert capsys.readouterr().out == (
             "✗ Your function was stopped before it returned. Does a loop in it ever end?\n"
         )
