@@ -16,11 +16,11 @@ from gap_utils.checks.lesson_02 import (
 )
 from gap_utils.checks.lesson_03 import (
     check_any_size_network,
+    check_pool_any_axes,
     check_pool_any_batch,
     check_pool_any_size,
     check_pool_channels_last,
     check_pool_then_linear,
-    check_pool_volumes,
 )
 from gap_utils.checks.lesson_04 import (
     check_accuracy,
@@ -51,4 +51,10 @@ from gap_utils.checks.lesson_08 import (
     check_gap_locations,
     check_mean_of_patches,
     check_new_head,
+)
+from gap_utils.checks.lesson_09 import (
+    check_gem,
+    check_masked_mean,
+    check_squeeze_excitation,
+    check_two_pools_parameters,
 )

@@ -233,27 +233,27 @@ def test_an_older_version_than_that_of_the_last_cell_is_said_to_be_one(shell, ce
 
 def never_removed(x, pool):
     pool.register_forward_hook(lambda *_: None)
-    return pool(x).flatten(1)
+    return pool(x).flatten(-3)
 
 
 def for_every_module(x, pool):
     handles.append(nn.modules.module.register_module_forward_hook(lambda *_: None))
-    return pool(x).flatten(1)
+    return pool(x).flatten(-3)
 
 
 def another_mode(x, pool):
-    return pool.eval()(x).flatten(1)
+    return pool.eval()(x).flatten(-3)
 
 
 def another_forward(x, pool):
     forward = pool.forward
-    pool.forward = lambda x: forward(x).flatten(1)
+    pool.forward = lambda x: forward(x).flatten(-3)
     return pool(x)
 
 
 def another_method(x, pool):
     pool.half = None  # as the forward_head of a network may be
-    return pool(x).flatten(1)
+    return pool(x).flatten(-3)
 
 
 handles = []
