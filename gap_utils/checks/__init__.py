@@ -34,7 +34,6 @@ from gap_utils.checks.lesson_05 import check_flatten_any_size, check_supported_c
 from gap_utils.checks.lesson_06 import (
     check_halving_layer,
     check_maps_of,
-    check_two_maps,
     check_winning_maps,
 )
 from gap_utils.checks.lesson_07 import (
