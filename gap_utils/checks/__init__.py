@@ -36,7 +36,6 @@ from gap_utils.checks.lesson_05 import (
 from gap_utils.checks.lesson_06 import (
     check_halving_layer,
     check_maps_of,
-    check_two_maps,
     check_winning_maps,
 )
 from gap_utils.checks.lesson_07 import (

@@ -15,9 +15,7 @@ from gap_utils.checks.grading import (
     features,
     grade,
     make_layer,
-    numbers_of,
     random_features,
-    tell_apart,
 )
 
 
@@ -184,33 +182,3 @@ def check_winning_maps(answer: Callable) -> Feedback:
             (random_features(40, 6, 3, 4),),  # so many that different mistakes differ somewhere
         ],
     )
-
-
-@exercise
-def check_two_maps(answer: Callable) -> Feedback:
-    """Check exercise 4: two maps of which GAP prefers the first and GMP the second."""
-    value = call_answer(answer)
-    maps = numbers_of(value)
-    fits = maps is not None and maps.ndim == 3 and len(maps) == 2 and maps.numel() > 0
-    if not fits or not maps.isfinite().all():
-        raise AnswerError(
-            "Expected two maps of the same size, such as [[[1, 2], [3, 4]], [[5, 6], [7, 8]]], "
-            f"got {value!r}."
-        )
-    means, maxima = maps.mean((1, 2)).tolist(), maps.amax((1, 2)).tolist()
-    wrong, said = [], []
-    for pooling, (first, second), best, other in (
-        ("GAP", means, 0, "second"),
-        ("GMP", maxima, 1, "first"),
-    ):
-        differ, shown = tell_apart(first, second, maps.abs().max().item())
-        said += shown
-        if not differ:
-            wrong.append(f"{pooling} cannot decide")
-        elif (first < second) != best:
-            wrong.append(f"{pooling} prefers the {other}")
-    said = "he means are {} and {}, the largest numbers {} and {}".format(*said)
-    if wrong:
-        hint = "One bright position makes the maximum; all positions together make the mean."
-        raise AnswerError(f"T{said}: {' and '.join(wrong)}. {hint}")
-    return Feedback(True, f"✓ Right: t{said}.")

@@ -23,7 +23,7 @@ LESSON = "06_look_inside_feature_maps.ipynb"
 
 def test_the_lesson_as_a_learner_does_it(lesson):
     """One test, so that the lesson runs once."""
-    expect(lesson.page.get_by_role("group", name="MapLab", exact=True)).to_have_count(4)
+    expect(lesson.page.get_by_role("group", name="MapLab", exact=True)).to_have_count(3)
     lab = lesson.lab("MapLab")
     every_control_moves_and_nothing_jumps(lab)
     press_button(lab, "Start again")

@@ -139,12 +139,14 @@ SPOILT = [  # lesson, texts that name its cells, how the first is spoilt, what n
         edit("body.0", "body.14"),
         "body.14 (MaxPool2d): 32 maps",
     ),
+    ("06", ["seen, starts, steps"], edit("size + 2 * step", "size + step"), "rows counted"),
     (
         "07",
         ["weight, bias = model.head[0].weight.detach()"],
         edit("weight.detach()", "weight.detach().relu()"),
         "classes: False",
     ),
+    ("07", ["CAM, shuffled"], edit("[:, :, order]", "[:, :, order.flip(0)]"), "the largest at row"),
     (
         "09",
         ["masked_average_pool(together, mask)"],

@@ -556,7 +556,6 @@ STATEMENTS = [
     checks.check_head_claims,
     checks.check_supported_claims,
     checks.check_halving_layer,
-    checks.check_two_maps,
     checks.check_linear_head,
     checks.check_max_counterexample,
     checks.check_cam_families,

@@ -12,7 +12,6 @@ from gap_utils.activations import linear_from_conv
 NOT_ATTEMPTED = "not attempted yet"
 ASKING = [  # for something, without arguments
     checks.check_halving_layer,
-    checks.check_two_maps,
     checks.check_max_counterexample,
     checks.check_cam_families,
 ]
@@ -64,37 +63,6 @@ def test_naming_a_layer_leaves_the_random_state_alone():
     state = torch.get_rng_state()
     checks.check_halving_layer(lambda: "fc")
     assert torch.equal(torch.get_rng_state(), state)
-
-
-@pytest.mark.parametrize(
-    ("maps", "said"),
-    [
-        ([[[3, 3], [3, 3]], [[9, 0], [0, 0]]], "✓ Right: the means are 3 and 2.25, the largest"),
-        (torch.tensor([[[1.0, 1.0]], [[-9.0, 2.0]]]), "✓ Right: the means are 1 and -3.5"),
-        ([torch.ones(2, 2), torch.tensor([[2.0, 0], [0, 0]])], "✓ Right: the means are 1 and 0.5"),
-        ([[[9, 0], [0, 0]], [[3, 3], [3, 3]]], "GAP prefers the second and GMP prefers the first"),
-        ([[[5, 5]], [[1, 1]]], "GMP prefers the first. One bright position"),
-        ([[[1, 1]], [[9, 9]]], "GAP prefers the second. One bright position"),
-        ([[[1, 1]], [[0, 2]]], "GAP cannot decide."),
-        ([[[2, 2]], [[0, 2]]], "GMP cannot decide."),
-        ([[[1, 1]], [[1, 1]]], "GAP cannot decide and GMP cannot decide"),
-        # in float64 the mean of 0.1 and 0.2 is 0.15000000000000002
-        ([[[0.1, 0.2]], [[0.3, 0.0]]], "The means are 0.15 and 0.15, the largest numbers 0.2 and"),
-        ([[[0.1, 0.2, -0.3]], [[1, -1, 0]]], "the largest numbers 0.2 and 1: GAP cannot decide"),
-        ([[[1, 1 + 1e-9]], [[1, 1 + 2e-9]]], "GAP prefers the second"),
-        (
-            [[[1, 1 + 1e-9]], [[0, 1 + 2e-9]]],
-            "✓ Right: the means are 1 and 0.5, the largest numbers 1.000000001 and 1.000000002.",
-        ),
-        ([[1, 2], [3, 4]], "Expected two maps of the same size"),
-        ([[[1, 2]], [[3]]], "Expected two maps of the same size"),
-        ([[[1.0]], [[float("inf")]]], "Expected two maps of the same size"),
-    ],
-)
-def test_two_maps(maps, said):
-    feedback = checks.check_two_maps(lambda: maps)
-    assert said in feedback.message
-    assert feedback.passed == said.startswith("✓")
 
 
 @pytest.mark.parametrize(
