@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from time import monotonic
+from typing import Any
 
 from gap_utils.svg import Frame
 from gap_utils.values import read_whole_number
@@ -132,6 +133,10 @@ class _QuizQuestion(Question):
         self.lesson = lesson
         self.first: str | None = None
         self._quiz, self._chosen_at = quiz, 0.0
+
+    def opening(self) -> dict[str, Any]:
+        """The page knows it as a question like all others."""
+        return super().opening() | {"name": "Question"}
 
     def _adopt(self, state: QuestionState) -> None:
         super()._adopt(state)

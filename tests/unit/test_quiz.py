@@ -35,6 +35,7 @@ def test_a_question_has_its_number_and_ends_with_its_lesson(quiz):
     assert repr(first) == "Question 1 of 3. 2 + 2?\n  A  3\n  B  4\n  C  5"
     assert second.opening()["controls"][0]["label"] == "Question 2 of 3. 1 + 3?"
     assert "<b>Question 2 of 3. 1 + 3?</b>" in second.as_html()
+    assert second.opening()["name"] == "Question"
     second.value = "3"
     assert second.feedback == "Not this one. One too few. Lesson 03 explains it."
     assert second.text == f"Question 2 of 3. 1 + 3? {second.feedback}"
