@@ -50,3 +50,9 @@ from gap_utils.checks.lesson_08 import (
     check_mean_of_patches,
     check_new_head,
 )
+from gap_utils.checks.lesson_09 import (
+    check_gem,
+    check_masked_mean,
+    check_squeeze_excitation,
+    check_two_pools_parameters,
+)

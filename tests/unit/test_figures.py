@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gap_utils.figures import SCALE, VERMILLION, Picture, plot_maps
+from gap_utils.figures import BLUE, SCALE, VERMILLION, Picture, plot_maps, plot_shapes
 from nbval_pictures import picture_difference
 
 MAP = [[2, 2, 7, 3], [9, 4, 6, 1], [8, 5, 2, 4], [3, 1, 2, 6]]
@@ -80,3 +80,52 @@ def test_picture_difference_finds_a_changed_number():
     assert picture_difference(png(MAP), png(MAP)) is None
     assert "pixels changed" in picture_difference(png(MAP), png(changed))
     assert "pixels, drawn" in picture_difference(png(MAP), png([[1]]))
+
+
+def blue_box(picture: Picture) -> tuple[int, int]:
+    """Height and width of what is blue, in CSS pixels."""
+    blue = (abs(pixels(picture).astype(int) - BLUE) < 20).all(axis=2)
+    rows, columns = blue.nonzero()
+    return tuple(round((n.max() - n.min() + 1) / SCALE) for n in (rows, columns))
+
+
+@pytest.mark.parametrize(
+    ("shape", "text", "size"),
+    [
+        ((), "1 number", (12, 12)),
+        ((1,), "1 number", (12, 12)),
+        ((64,), "64 numbers", (60, 12)),
+        ((5120,), "5,120 numbers", (111, 12)),
+        ((4, 256), "4 × 256, 1,024 numbers", (28, 76)),
+        ((1, 28, 28), "1 × 28 × 28, 784 numbers", (84, 84)),
+        ((1, 7, 14), "1 × 7 × 14, 98 numbers", (42, 84)),
+        ((2, 8, 8), "2 × 8 × 8, 128 numbers", (88, 88)),
+        ((512, 8, 8), "512 × 8 × 8, 32,768 numbers", (84 + 7 * 4, 84 + 7 * 4)),
+        ((2, 1, 8, 8), "2 × 1 × 8 × 8, 128 numbers", (84, 84 + 84 + 10)),
+        ((100, 1, 8, 8), "100 × 1 × 8 × 8, 6,400 numbers", (84, 3 * 84 + 20)),
+    ],
+)
+def test_a_shape_is_drawn(shape, text, size):
+    picture = plot_shapes({"it": shape})
+    assert picture.text == f"it: {text}"
+    assert pixels(picture).shape[:2] == (picture.height * SCALE, picture.width * SCALE)
+    assert blue_box(picture) == pytest.approx(size, abs=1)
+
+
+def test_maps_of_one_picture_have_one_scale():
+    text = "in: 1 × 28 × 28, 784 numbers\nout: 1 × 7 × 7, 49 numbers"
+    picture = plot_shapes({"in": (1, 28, 28), "out": (1, 7, 7)}, arrows=True)
+    assert picture.text == text
+    blue = (abs(pixels(picture).astype(int) - BLUE) < 20).all(axis=2)
+    heights = {count // SCALE for count in blue.sum(0) if count}
+    assert max(heights) == pytest.approx(84, abs=1)
+    assert min(heights) == pytest.approx(21, abs=1)
+    assert picture.png != plot_shapes({"in": (1, 28, 28), "out": (1, 7, 7)}).png
+
+
+@pytest.mark.parametrize("shape", [(1, 2, 3, 4, 5), (3, 0), (2.0, 2), (-1,)])
+def test_what_is_no_shape_is_refused(shape):
+    with pytest.raises(ValueError, match="expected up to four axes of 1 or more in 'it', got"):
+        plot_shapes({"it": shape})
+    with pytest.raises(ValueError, match="expected a shape to draw, got none"):
+        plot_shapes({})
