@@ -30,7 +30,11 @@ from gap_utils.checks.lesson_04 import (
     check_mended_loss,
     check_winners,
 )
-from gap_utils.checks.lesson_05 import check_flatten_any_size, check_supported_claims
+from gap_utils.checks.lesson_05 import (
+    check_flatten_any_size,
+    check_shift_step,
+    check_supported_claims,
+)
 from gap_utils.checks.lesson_06 import (
     check_halving_layer,
     check_maps_of,
@@ -40,6 +44,7 @@ from gap_utils.checks.lesson_06 import (
 from gap_utils.checks.lesson_07 import (
     check_cam,
     check_cam_families,
+    check_gap_twins,
     check_linear_head,
     check_max_counterexample,
 )
@@ -49,6 +54,7 @@ from gap_utils.checks.lesson_08 import (
     check_gap_locations,
     check_mean_of_patches,
     check_new_head,
+    check_single_batches,
 )
 from gap_utils.checks.lesson_09 import (
     check_gem,
