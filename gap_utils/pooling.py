@@ -226,7 +226,7 @@ def log_sum_exp_pool(x: Tensor | np.ndarray | Sequence, sharpness: float | Tenso
 
     Source:
         Pinheiro and Collobert (2015), "From Image-level to Pixel-level Labeling with
-        Convolutional Networks", section 3.3.
+        Convolutional Networks".
 
     Example:
         >>> log_sum_exp_pool([[[[0, 100]]]])
@@ -262,7 +262,7 @@ def generalized_mean_pool(
 
     Source:
         Radenovic, Tolias and Chum (2019), "Fine-tuning CNN Image Retrieval with No Human
-        Annotation", section 3.2.
+        Annotation".
 
     Example:
         >>> generalized_mean_pool([[[[3, 4]]]], p=2)  # the root of (9 + 16) / 2
