@@ -31,6 +31,7 @@ from gap_utils.checks.lesson_04 import (
 from gap_utils.checks.lesson_05 import (
     check_flatten_any_size,
     check_gmp_gradient,
+    check_shift_step,
     check_supported_claims,
 )
 from gap_utils.checks.lesson_06 import (
@@ -41,6 +42,7 @@ from gap_utils.checks.lesson_06 import (
 from gap_utils.checks.lesson_07 import (
     check_cam,
     check_cam_families,
+    check_gap_twins,
     check_linear_head,
     check_max_counterexample,
 )
@@ -50,6 +52,7 @@ from gap_utils.checks.lesson_08 import (
     check_gap_locations,
     check_mean_of_patches,
     check_new_head,
+    check_single_batches,
 )
 from gap_utils.checks.lesson_09 import (
     check_gem,

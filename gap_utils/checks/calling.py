@@ -11,7 +11,7 @@ import re
 import sys
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial, wraps
 from inspect import getsource, signature, unwrap
 from textwrap import dedent
@@ -33,6 +33,7 @@ class Feedback:
 
     passed: bool
     message: str
+    drawing: str = ""  # of a wrong answer, as HTML
 
     def __repr__(self) -> str:
         return self.message
@@ -46,7 +47,7 @@ class Feedback:
         words = self.message.removeprefix(start).strip()
         if start.endswith(":") and re.match(r"[a-z]+\s", words):  # no name out of the code
             words = words[0].upper() + words[1:]
-        return verdict_as_html(sign, headline, words, role="status")
+        return verdict_as_html(sign, headline, words, role="status", drawing=self.drawing)
 
 
 HEADLINES = (  # how a message begins, and what stands above it
@@ -62,7 +63,11 @@ NOT_ATTEMPTED = Feedback(False, "not attempted yet")
 
 
 class AnswerError(Exception):
-    """An answer is not right; the text says why."""
+    """An answer is not right; the text says why, and a drawing may show it."""
+
+    def __init__(self, text: str, drawing: str = ""):
+        super().__init__(text)
+        self.drawing = drawing
 
 
 class NotAttemptedError(Exception):
@@ -88,7 +93,7 @@ def exercise(check: Callable[[Callable], Feedback]) -> Callable[[Callable], Feed
         except NotAttemptedError:
             feedback = NOT_ATTEMPTED
         except AnswerError as wrong:
-            feedback = Feedback(False, f"✗ {wrong}")
+            feedback = Feedback(False, f"✗ {wrong}", wrong.drawing)
         except KeyboardInterrupt as stop:
             frames = [frame.f_code for frame, _ in walk_tb(stop.__traceback__)]
             if _code_of(answer) in frames:
@@ -97,7 +102,7 @@ def exercise(check: Callable[[Callable], Feedback]) -> Callable[[Callable], Feed
                 print("✗ The check was stopped before it was done.")
             raise
         note = _older_version(answer)
-        return Feedback(feedback.passed, f"{feedback.message}\n{note}") if note else feedback
+        return replace(feedback, message=f"{feedback.message}\n{note}") if note else feedback
 
     return checked
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence, Set
 from copy import deepcopy
+from functools import partial
 from math import sqrt
 from numbers import Real
 from typing import Any
@@ -32,6 +33,7 @@ from gap_utils.checks.calling import (
     show_case,
     why_no_value,
 )
+from gap_utils.checks.drawing import draw_case
 
 ROUNDING = 2.0**-24  # the largest relative error of one float32 operation
 # Equal shares are added for each position, and then all roundings may go one way: the sums of
@@ -92,7 +94,10 @@ def grade(
                 if all(_same_outcome(done, run_answer(mistake, c), n) for c, done, _, n in tried):
                     problem += f"\n{sentence}"
                     break
-            raise AnswerError(f"On {show_case(answer, case)} {problem}")
+            names = argument_names(answer, case) if len(case) > 1 else ["input"]
+            inputs = dict(zip(names, case, strict=True))
+            drawing = draw_case(inputs, outcome.value, expected, partial(are_close, summed=summed))
+            raise AnswerError(f"On {show_case(answer, case)} {problem}", drawing)
     for case, outcome, *_ in tried:
         if outcome.change:
             raise AnswerError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from copy import deepcopy
+from math import prod
 
 import torch
 import torch.nn.functional as F
@@ -115,4 +116,32 @@ def check_flatten_any_size(answer: Callable) -> Feedback:
             (network, random_features(2, 1, 40, 51)),
             (other, random_features(1, 1, 52, 36)),
         ],
+    )
+
+
+@exercise
+def check_shift_step(answer: Callable) -> Feedback:
+    """Check lesson 05: strides of a body's poolings -> the shift that changes no average."""
+    return grade(
+        answer,
+        lambda strides: prod(strides),
+        "each pooling steps over numbers that are apart already, so the strides multiply",
+        lambda strides: 1,
+        "GAP is invariant, and the body in front of it need not be: after a shift of 1 pixel the "
+        "windows of a pooling with stride 2 hold other pixels.",
+        lambda strides: sum(strides),
+        "That adds the strides. The windows of the second pooling step over numbers that are "
+        "already some pixels apart: multiply.",
+        lambda strides: max(strides, default=1),
+        "That is the largest stride. All poolings have to fit the shift, and the next one steps "
+        "over numbers that are already some pixels apart: multiply.",
+        lambda strides: strides[-1] if strides else 1,
+        "That is the last stride. The ones before it count too: multiply.",
+        lambda strides: strides[0] if strides else 1,
+        "That is the first stride. The ones behind it count too: multiply.",
+        lambda strides: 2 ** len(strides),
+        "That is right where each stride is 2.",
+        lambda strides: len(strides),
+        "That counts the poolings. Multiply their strides.",
+        cases=[([2],), ([2, 2],), ([2, 2, 2],), ([3, 2],), ([1, 4, 2],), ([],)],
     )

@@ -283,3 +283,28 @@ def _refuse_what_cannot_learn(head: nn.Module, norm: _BatchNorm, maps: Tensor) -
             "The logits are right, but the running mean of BatchNorm stays as it is in training, "
             "and evaluation goes by it. Leave its momentum alone, and call the layer itself."
         )
+
+
+@exercise
+def check_single_batches(answer: Callable) -> Feedback:
+    """Check lesson 08: (pictures, batch size) -> batches of an epoch that BatchNorm refuses."""
+    return grade(
+        answer,
+        lambda pictures, size: pictures if size == 1 else int(pictures % size == 1),
+        "a batch of one picture is refused, and only the last can be one, or all are",
+        lambda pictures, size: 0,
+        "In training BatchNorm takes a standard deviation, and behind GAP one picture has one "
+        "number for each channel. So a batch of one picture is refused.",
+        lambda pictures, size: pictures % size,
+        "That is how many pictures the last batch has, or 0 if it is full. It is refused if it "
+        "has one.",
+        lambda pictures, size: int(pictures % size > 0),
+        "A last batch that is smaller is fine while it has two pictures or more.",
+        lambda pictures, size: int(pictures % size == 1),
+        "If each batch has one picture, each is refused.",
+        lambda pictures, size: pictures if size == 1 else 0,
+        "The last batch may have one picture too, the one that is left over.",
+        lambda pictures, size: pictures // size,
+        "Those are the full batches. Look at the last one, where one picture may be left over.",
+        cases=[(5, 2), (4, 2), (5, 3), (3, 1), (65, 64), (1, 8), (1000, 100), (7, 4)],
+    )

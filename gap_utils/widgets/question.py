@@ -25,6 +25,7 @@ class Question(Lab):
         question: one sentence.
         answers: answer -> feedback. The feedback on a wrong answer names the mistake.
         right: the answer that is right.
+        title: what stands in front of the question.
 
     Raises:
         ValueError: if `right` is not one of at least two answers.
@@ -36,7 +37,9 @@ class Question(Lab):
         'Not this one. One too few.'
     """
 
-    def __init__(self, question: str, answers: Mapping[str, str], right: str):
+    def __init__(
+        self, question: str, answers: Mapping[str, str], right: str, title: str = "Predict."
+    ):
         if not isinstance(answers, Mapping):
             raise ValueError(f"expected a dict, answer -> feedback, got {answers!r}")
         if right not in [*answers] or len(answers) < 2:
@@ -44,10 +47,11 @@ class Question(Lab):
                 f"expected two or more answers with {right!r} among them, got {list(answers)}"
             )
         self.question = question
+        self._asked = f"{title} {question}"
         self.answers = dict(answers)
         self.right = right
         options = [(answer, answer) for answer in answers]
-        choice = Choice("answer", f"Predict. {question}", options, main=True, style="radio")
+        choice = Choice("answer", self._asked, options, main=True, style="radio")
         super().__init__(QuestionState(), [choice])
 
     @property
@@ -72,7 +76,7 @@ class Question(Lab):
         return Frame(
             panels=(),
             words=said,
-            text=f"Predict. {self.question} {'. '.join(said)}".rstrip(),
+            text=f"{self._asked} {'. '.join(said)}".rstrip(),
             room=("Not this one", *self.answers.values()),
             verdict=verdict if said else "",
         )
@@ -90,7 +94,7 @@ class Question(Lab):
     def as_html(self) -> str:
         """The question and its answers, each of which opens to what is behind it."""
         lines = [
-            f"<p><b>Predict. {escape(self.question, quote=False)}</b><br>",
+            f"<p><b>{escape(self._asked, quote=False)}</b><br>",
             "Click an answer to see whether it is right.</p>",
         ]
         for answer in self.answers:
@@ -110,4 +114,4 @@ class Question(Lab):
 
     def __repr__(self) -> str:
         answers = [f"  {chr(65 + n)}  {answer}" for n, answer in enumerate(self.answers)]
-        return "\n".join([f"Predict. {self.question}", *answers])
+        return "\n".join([self._asked, *answers])

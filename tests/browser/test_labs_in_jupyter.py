@@ -40,6 +40,13 @@ lab = Lab()
     "lab",
     "lab, _ = lab, print('the same lab')\nlab",
     'Question("2 + 2?", {"3": "One too few.", "4": "Two pairs."}, "4")',
+    """
+from gap_utils.widgets import Quiz
+quiz = Quiz(2)
+quiz.ask("1 + 3?", {"3": "One too few.", "4": "A pair of pairs.", "5": "Odd."}, "4", "01")
+""",
+    'quiz.ask("6 - 2?", {"3": "One too few.", "4": "Two pairs."}, "4", "03")',
+    "quiz",
 ]
 FOLDED = """<details><summary>Read the answer</summary>
 
@@ -231,6 +238,30 @@ def test_notebook_7_shows_the_same_lab_and_leaves_it_its_keys(opened, lab, serve
     expect(page.locator(".jp-Cell")).to_have_count(len(opened.cells()))
     page.close()
     opened.execute("print(lab.value.window)", said="2")
+
+
+def test_a_score_follows_the_first_tries(opened):
+    opened.run_all()
+    page = opened.page
+    score = opened.lab("Quiz")
+    expect_said(score, "0 of 2 answered, 0 right at the first try.", "Only the first try counts.")
+    first = opened.question("Question 1 of 2. 1 + 3?")
+    first.get_by_role("radio", name="3").focus()
+    for key in ("Space", "ArrowDown"):  # over one answer to the next
+        page.keyboard.press(key)
+    expect_said(first, "Right", "A pair of pairs. Lesson 01 explains it.")
+    expect_said(score, "1 of 2 answered, 1 right at the first try.")
+    second = opened.question("Question 2 of 2. 6 - 2?")
+    second.get_by_role("radio", name="3").check()
+    expect_said(score, "2 of 2 answered, 1 right", "Look again at lesson 03 (question 2).")
+    page.wait_for_timeout(1100)
+    second.get_by_role("radio", name="4").check()
+    expect_said(second, "Right", "Two pairs. Lesson 03 explains it.")
+    first.get_by_role("radio", name="5").check()
+    expect_said(first, "Not this one", "Odd. Lesson 01 explains it.")
+    said = ["2 of 2 answered, 1 right at the first try.", "Look again at lesson 03 (question 2)."]
+    opened.execute("print(quiz.text)", said=" ".join(said))
+    expect_said(score, *said)
 
 
 @pytest.mark.parametrize("end", ["restarted", "shut down"])

@@ -1,6 +1,8 @@
-"""A learner averages over a mask in lesson 09 in JupyterLab."""
+"""A learner averages over a mask in lesson 09 in JupyterLab, and does the last quiz."""
 
 from __future__ import annotations
+
+import re
 
 from playwright.sync_api import expect
 
@@ -31,3 +33,21 @@ def test_all_cells_run_and_a_mean_over_a_mask_is_done_wrong_then_right(lesson):
             "checks.check_masked_mean(masked_mean)",
             said,
         )
+
+
+def test_the_last_quiz(lesson):
+    score = lesson.lab("Quiz")
+    expect_said(score, "0 of 15 answered, 0 right at the first try.")
+    asked = [source for source in lesson.cells() if source.startswith("code quiz.ask(")]
+    for number, source in enumerate(asked, start=1):
+        question = lesson.question(f"Question {number} of 15.")
+        right, explained = re.search(r'right="(.+)",\n    lesson="(\d\d)"', source).groups()
+        radios = question.get_by_role("radio")
+        if number == 3:  # the first of the three answers is wrong
+            radios.first.check()
+            expect_said(question, "Not this one", f"Lesson {explained} explains it.")
+            lesson.page.wait_for_timeout(1100)
+        question.get_by_role("radio", name=right, exact=True).check()
+        expect_said(question, "Right", f"Lesson {explained} explains it.")
+    expect_said(score, "15 of 15 answered, 14 right at the first try.")
+    expect_said(score, "Look again at lesson 03 (question 3).")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import subprocess
 import sys
+from collections import Counter
 from itertools import pairwise
 from pathlib import Path
 
@@ -14,6 +16,12 @@ import pytest
 
 from nbval_pictures import ROOT
 
+# bold, and no term: what one clicks on, names of networks, a word that matters
+NO_TERMS = """
+    You will/You need/Time/Shift + Enter/predict/Window/Height H/Classes K/Channels C/Place
+    ResNet/SqueezeNet/DenseNet/ConvNeXt/Swin/VGG/classic/A/B/C/D/what to keep/where to look
+    are/every/last/right/smaller/faster/last line/single runs/on average/Find the mistake
+"""
 LESSONS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 lessons = pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
 
@@ -207,6 +215,7 @@ def test_only_what_differs_by_machine_goes_uncompared(path):
             "solution",
             "question",
             "reveal",
+            "quiz",
             "raises-exception",
             "nbval-ignore-output",
         }
@@ -231,7 +240,7 @@ def test_a_machine_with_nvcc_and_no_gpu_prints_nothing_red(path, tmp_path):
 @lessons
 def test_cells_are_short(path):
     for cell in code_cells(read(path)):
-        if not {"setup", "question"} & set(cell.metadata.get("tags", [])):
+        if not {"setup", "question", "quiz"} & set(cell.metadata.get("tags", [])):
             assert len(cell.source.splitlines()) <= 14, cell.source
 
 
@@ -246,3 +255,90 @@ def test_links_to_local_files_lead_somewhere(path):
     for link in links:
         if not re.match(r"https?:|mailto:", link):
             assert (path.parent / link).exists(), f"{path.name} links to {link}"
+
+
+def text_for(path: Path, kind: str) -> str:
+    """All sources of one kind of cell."""
+    return "\n\n".join(cell.source for cell in read(path).cells if cell.cell_type == kind)
+
+
+def quiz_of(path: Path):
+    """The question, its answers, the right one and the lesson of each cell of the quiz."""
+    for cell in code_cells(read(path), "quiz"):
+        call = ast.parse(cell.source).body[0].value
+        assert ast.unparse(call.func) == "quiz.ask"
+        more = {keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords}
+        yield *map(ast.literal_eval, call.args), more["right"], more["lesson"]
+
+
+@lessons
+def test_the_quiz_is_folded_and_at_the_end_of_the_last_lesson(path):
+    cells = code_cells(read(path))
+    asked = [place for place, cell in enumerate(cells) if "quiz" in cell.metadata.get("tags", [])]
+    if path != LESSONS[-1]:
+        assert asked == []
+        return
+    assert asked == [*range(asked[0], asked[0] + 15)]
+    assert all(is_folded(cells[place]) for place in asked)
+    assert cells[asked[0] - 1].source == "quiz = Quiz()"
+    assert cells[asked[-1] + 1].source == "quiz"
+
+
+def test_each_question_of_the_quiz_has_its_lesson_and_hides_its_answer():
+    quiz = [*quiz_of(LESSONS[-1])]
+    assert {lesson for *_, lesson in quiz} == {path.name[:2] for path in LESSONS}
+    places = Counter([*answers].index(right) for _, answers, right, _ in quiz)
+    assert len(places) >= 3 and max(places.values()) <= 5, places
+    longest = [max(answers, key=len) == right for _, answers, right, _ in quiz]
+    assert sum(longest) <= 7
+    for question, answers, *_ in quiz:
+        assert question.endswith("?")
+        assert 3 <= len(answers) <= 4
+        assert len({*answers.values()}) == len(answers)
+
+
+def test_the_numbers_of_the_quiz_are_printed_in_a_lesson():
+    printed = " ".join(
+        text_of(output)
+        for path in LESSONS
+        for cell in code_cells(read(path))
+        if "quiz" not in cell.metadata.get("tags", [])
+        for output in cell.outputs
+    )
+    for question, answers, *_ in quiz_of(LESSONS[-1]):
+        for said in (question, *answers.values()):
+            for number in re.findall(r"\d[\d,]*\.?\d+", said):
+                plain = number.replace(",", "")
+                found = re.search(rf"(?<!\d)({number}|{plain})(?!\d)", printed)
+                assert found or len(plain) < 3, f"{number} of {said!r} is printed nowhere"
+
+
+def glossary_of(path: Path) -> str:
+    return re.search(r"^## Glossary$(.+?)(?=^## |\Z)", text_for(path, "markdown"), re.M | re.S)[1]
+
+
+def test_the_glossary_leads_to_the_lessons():
+    glossary = glossary_of(LESSONS[-1])
+    assert len(glossary.split()) <= 900
+    entries = re.findall(r"^- \*\*(.+?)\*\*: (.+\.) \[(\d\d)\]\((\S+)\)$", glossary, re.M)
+    assert len(entries) == glossary.count("\n- ") > 50
+    assert [term.lower() for term, *_ in entries] == sorted(term.lower() for term, *_ in entries)
+    for term, _, number, file in entries:
+        path = LESSONS[int(number)]
+        assert path.name == file
+        lesson = f"{text_for(path, 'markdown')} {text_for(path, 'code')}".replace(glossary, "")
+        for word in re.split(r", | and ", term.split(" (")[0]):
+            assert word.lower() in lesson.lower(), f"no {word} in lesson {number}"
+
+
+@lessons
+def test_each_term_is_in_the_glossary(path):
+    """A bold word is a term, or it is among NO_TERMS."""
+    glossary = glossary_of(LESSONS[-1])
+    text = re.sub(r"`[^`]*`", "", text_for(path, "markdown").replace(glossary, ""))
+    no_terms = {word.strip() for line in NO_TERMS.splitlines() for word in line.split("/")}
+    for term in {*re.findall(r"\*\*([^*\n]+)\*\*", text)} - no_terms:
+        if len(term.split()) > 3 or re.search(r"[.?:]$|^[\d.]+$", term):  # a sentence, a result
+            continue
+        forms = {term, term.removesuffix("s"), term.removesuffix("es")}
+        assert any(form.lower() in glossary.lower() for form in forms), term

@@ -86,7 +86,7 @@ def test_imports_run_one_way():
         "robustness": {"data", "inference"},
         "activations": {"inference"},
         "backbones": {"activations", "inference", "shapes", "values"},
-        "checks": {"pooling", "models", "activations", "study", "verdict", "checks"},
+        "checks": {"values", "pooling", "models", "activations", "study", "verdict", "checks"},
         "widgets": {
             "values",
             "verdict",
