@@ -64,7 +64,7 @@ from gap_utils.widgets.one_picture import (
 
 RANKS = ("top 1", "top 2", "top 3", "top 4", "top 5")
 RANK_LABELS = ("most likely", *(f"{n} most likely" for n in ("2nd", "3rd", "4th", "5th")))
-VIEWS = ("map", "overlay", "contributions")
+VIEWS = ("map", "overlay", "numbers")
 PICTURES_REMEMBERED = 32  # with all their maps, so that the network is not asked again
 MOST_NUMBERS = 8  # rows or columns of a map whose numbers are written out
 # CSS pixels
@@ -87,7 +87,8 @@ class CamState:
     # likely for the picture on view
     left: int | str = "top 1"
     right: int | str = "top 2"  # class of the right map, in the same way
-    # "map", "overlay" (the map over the picture) or "contributions" (the map with its numbers)
+    # "map", "overlay" (the map over the picture) or "numbers" (the map with its values
+    # written on it)
     view: str = "overlay"
     strength: int = 80  # of the map's colours in the overlay, in percent
     # pass from position to position smoothly in map and overlay, instead of drawing the squares
@@ -107,7 +108,7 @@ class CamState:
                 value = read_whole_number(name, value, 0, or_else=or_else)
                 object.__setattr__(self, name, value)
         if self.view not in VIEWS:
-            names = '"map", "overlay" or "contributions"'
+            names = '"map", "overlay" or "numbers"'
             raise ValueError(f"expected view {names}, got {self.view!r}")
         if not isinstance(self.smooth, bool):
             raise ValueError(f"expected smooth to be True or False, got {self.smooth!r}")
@@ -196,7 +197,7 @@ class Comparison:
     @property
     def has_numbers(self) -> bool:
         """Whether the numbers are written out, for which the squares must have room."""
-        return self.state.view == "contributions" and max(self.cams.shape[1:]) <= MOST_NUMBERS
+        return self.state.view == "numbers" and max(self.cams.shape[1:]) <= MOST_NUMBERS
 
 
 def describe_comparison(comparison: Comparison) -> list[str]:
@@ -212,7 +213,7 @@ def describe_comparison(comparison: Comparison) -> list[str]:
     begin = f"{when}{'picture' if when else 'Picture'} {comparison.state.picture}"
     sentences = [f"{begin}{truth}; predicted {predicted}."]
     sentences += [_describe_class(comparison, side) for side in (0, 1)]
-    if comparison.state.view == "contributions" and not comparison.has_numbers:
+    if comparison.state.view == "numbers" and not comparison.has_numbers:
         sentences.append("The squares are too small for their numbers.")
     return sentences
 
@@ -235,7 +236,7 @@ def _describe_class(comparison: Comparison, side: int) -> str:
     return (
         f"{('Left', 'Right')[side]}, {comparison.class_names[number]} "
         f"({NO_NUMBER if np.isnan(share) else f'{share:.1%}'}): "
-        f"mean of {cam.size} contributions {sum_}; {largest}."
+        f"mean of {cam.size} values {sum_}; {largest}."
     )
 
 
@@ -246,7 +247,7 @@ def _fixed(number: float) -> str:
 def _as_text(comparison: Comparison, words: Sequence[str]) -> str:
     state, cams = comparison.state, comparison.cams
     how = {"overlay": f"overlay of {state.strength}%"}.get(state.view, state.view)
-    smooth = ", smooth" if state.smooth and state.view != "contributions" else ""
+    smooth = ", smooth" if state.smooth and state.view != "numbers" else ""
     sentences = [*words, f"View: {how}{smooth}."]
     if comparison.has_numbers:
         for name, cam in zip(("Left", "Right"), cams, strict=True):
@@ -257,8 +258,8 @@ def _as_text(comparison: Comparison, words: Sequence[str]) -> str:
 def draw_cam(comparison: Comparison) -> Frame:
     """Draw both maps on one scale: orange below zero, white at zero, blue above.
 
-    In the overlay each place is (1 - a) · base + a · colour, where a = s · |contribution| /
-    (largest |contribution| of both maps) and s is the strength. So what hardly counts shows
+    In the overlay each place is (1 - a) · base + a · colour, where a = s · |value| /
+    (largest |value| of both maps) and s is the strength. So what hardly counts shows
     the base: (1 - s) · picture + s · (2 · white + grey picture) / 3, as dark colours would be
     lost on the black of a picture, and coloured ones taken for colours of the photograph.
     These are three layers, of which only the opacity follows the strength.
@@ -266,7 +267,7 @@ def draw_cam(comparison: Comparison) -> Frame:
     longest = shorten(max(comparison.class_names, key=len), 40)
     names = [longest] * len(comparison.class_names)
     # which may have a sentence more, and the longest word for the epoch
-    state = replace(comparison.state, view="contributions", epoch=comparison.epochs)
+    state = replace(comparison.state, view="numbers", epoch=comparison.epochs)
     roomy = replace(comparison, state=state, class_names=names)
     words = describe_comparison(comparison)
     panels = [_panel(comparison, side) for side in (0, 1)]
@@ -278,12 +279,12 @@ def _panel(comparison: Comparison, side: int) -> Panel:
     state, cam, limit = comparison.state, comparison.cams[side], comparison.limit
     place, bar = comparison.box, (EDGE, TOP + ceil(comparison.box[3]) + 8, SIDE, BAR)
     levels, layers = signed_levels(cam, limit), []
-    smooth = state.smooth and state.view != "contributions" and levels.shape == cam.shape
+    smooth = state.smooth and state.view != "numbers" and levels.shape == cam.shape
     if smooth:
         levels = _finer(levels)
     palette, part, zero = "signed", 1.0, "0"
     if state.view == "overlay":
-        palette, part, zero = "overlay", state.strength / 100, "0: picture"
+        palette, part, zero = "overlay", state.strength / 100, "0: no colour"
         image, grey = comparison.explanation.image, comparison.explanation.grey
         soft = 2 * max(grey.shape) > SIDE  # fewer pixels are shown as squares
         usual = np.uint8([[grey.mean()]])  # so that 0 looks alike on the bar
@@ -456,7 +457,7 @@ class CamLab(Lab):
         return {
             "picture": {"high": last, "hidden": last == 0},
             "strength": {"hidden": state.view != "overlay"},
-            "smooth": {"hidden": state.view == "contributions"},
+            "smooth": {"hidden": state.view == "numbers"},
         }
 
     def _explain_picture(self, picture: Tensor, epoch: int | None) -> Explanation:

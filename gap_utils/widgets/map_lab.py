@@ -66,6 +66,7 @@ CHOICES = {  # of words: label and words
     "pool": ("Bars", POOLS),
     "sort": ("Sort by", ORDERS),
 }
+CUT = "A bar with a line across its end goes beyond the scale of the last epoch."
 ON_A_PAGE = 64  # maps
 WITH_NUMBERS = 16  # so many maps on a page have their numbers written beside them
 # CSS pixels
@@ -239,7 +240,8 @@ def draw_maps(shown: Shown, width: int = PICTURE) -> Frame:
     reading, state = shown.reading, shown.state
     rows = [f"{c}: {_number(reading.means[c])}, {_number(reading.maxima[c])}" for c in shown.page]
     name = "" if shown.label is None else f", {shown.class_names[shown.label]}"
-    words = describe_maps(shown), describe_scale(shown.scale)
+    cut = CUT if any(find_cut(shown).values()) else ""
+    words = describe_maps(shown), f"{describe_scale(shown.scale)} {cut}".strip()
     said = (
         f"Picture {state.picture}{name}. {words[0]} "
         f"Mean and max of each map shown: {'; '.join(rows)}. {words[1]}"
@@ -247,6 +249,7 @@ def draw_maps(shown: Shown, width: int = PICTURE) -> Frame:
     longest = max(shown.class_names, key=len, default="")[:40]
     room = [line.format(longest) for line in LONGEST_WORDS]
     room[0] = say_epoch(shown.epochs, shown.epochs) + room[0]
+    room[1] += f" {CUT}" * (shown.epochs is not None)
     return Frame([_picture_panel(shown, width), _maps_panel(shown)], words, said.strip(), room=room)
 
 
@@ -298,17 +301,17 @@ def _maps_panel(shown: Shown) -> Panel:
     drawn.append(_draw_bars(shown, places))
     readout = None
     if shown.is_alone:
-        title, hint = f"map {channel}, bar: {state.pool}; framed: max", ""
+        title, hint = f"map {channel}; bar: {state.pool}; framed: max", ""
         drawn += _explain_map(shown, places[0])
         if len(reading.maps) > 1:
             drawn += _draw_back()
         if reading.maps[channel].size <= MOST_NUMBERS:
             hint, readout = "point at a square", Readout(reading.maps[[channel]], places[0])
     else:
-        title, hint = f"bars: {state.pool}", "click a map to mark it, again: it alone"
+        title, hint = f"bar: {state.pool}", "click a map to mark it, again: it alone"
         drawn.append(box(places[state.place % ON_A_PAGE], "gap-frame"))
         if _has_numbers(len(places)):
-            title += "; beside: map, mean, max"
+            title = f"each map: number, mean, max; {title}"
             drawn += _write_numbers(shown, places)
     colours = COLOUR_BAR if reading.scale.lowest < 0 else COLOUR_BAR[:, ZERO:]
     above = [text(0, 9, title), *([text(0, 25, hint, class_="gap-live")] * bool(hint))]
@@ -390,23 +393,43 @@ def _arrange(levels: np.ndarray) -> tuple[Pixels, list[Box]]:
     return Pixels(mosaic, (0, TOP, columns * step[0], rows * step[1])), boxes
 
 
+def _bar_ends(shown: Shown) -> tuple[float, float]:
+    """Which numbers the lower and the upper end of a bar's room stand for."""
+    scaled = shown.last_numbers[np.isfinite(shown.last_numbers)].astype(float)
+    return scaled.min(initial=0), scaled.max(initial=0)
+
+
+def find_cut(shown: Shown) -> dict[int, int]:
+    """Say of each map shown whether its bar is cut below (-1), above (1) or nowhere (0).
+
+    The bars have the scale of the last epoch, and the numbers of others may lie beyond.
+    """
+    low, high = _bar_ends(shown)
+    return {
+        int(c): int(high < number < inf) - int(-inf < number < low)
+        for c, number in zip(shown.page, shown.numbers[shown.page], strict=True)
+    }
+
+
 def _draw_bars(shown: Shown, places: Sequence[Box]) -> str:
     """Draw a bar beside each map, all to one scale, up from zero or down."""
-    scaled = shown.last_numbers[np.isfinite(shown.last_numbers)].astype(float)
-    low, high = scaled.min(initial=0), scaled.max(initial=0)
+    low, high = _bar_ends(shown)
     numbers = np.nan_to_num(shown.numbers.astype(float), nan=0, posinf=high, neginf=low)
-    numbers = np.clip(numbers, low, high)  # those of other epochs may lie beyond
+    numbers, cut = np.clip(numbers, low, high), find_cut(shown)
     span = max(high - low, shown.reading.scale.limit / 50) or 1.0  # next to nothing stays short
-    pale, dark = [], []
+    pale, dark, lines = [], [], []
     for channel, (x, y, width, height) in zip(shown.page, places, strict=True):
         x += width + 2
+        if cut[channel]:
+            line = y + (3 if cut[channel] > 0 else height - 5)
+            lines.append(f"M{x:.2f} {line:.2f}h{BAR}v2h-{BAR}z")
         ends = [height * (high - number) / span for number in (0.0, numbers[channel])]
         first = min(*ends, height - 1)  # a bar of nothing is a line
         length = max(*ends, first + 1) - first
         pale.append(f"M{x:.2f} {y:.2f}h{BAR}v{height:.2f}h-{BAR}z")
         dark.append(f"M{x:.2f} {y + first:.2f}h{BAR}v{length:.2f}h-{BAR}z")
-    paths = {"gap-pale": pale, "gap-dark": dark}
-    return "".join(element("path", d="".join(d), class_=class_) for class_, d in paths.items())
+    paths = (pale, "gap-pale"), (dark, "gap-dark"), (lines, "gap-pale")
+    return "".join(element("path", d="".join(d), class_=class_) for d, class_ in paths if d)
 
 
 def _write_numbers(shown: Shown, places: Sequence[Box]) -> list[str]:

@@ -746,7 +746,7 @@ MAKERS = {
     "shift": ShiftLab,
     "cam": lambda: CamLab(load_trained("gap"), TEST.images[:9], TEST.labels[:9], CLASS_NAMES),
     "cam numbers": lambda: CamLab(
-        load_trained("gap"), TEST.images[:9], TEST.labels[:9], CLASS_NAMES, view="contributions"
+        load_trained("gap"), TEST.images[:9], TEST.labels[:9], CLASS_NAMES, view="numbers"
     ),
     "map": lambda: MapLab(load_trained("gap"), TEST.images[:9], TEST.labels[:9], CLASS_NAMES),
     "photo": lambda: PhotoLab(load_backbone(), [load_photo("cat"), load_photo("espresso")]),

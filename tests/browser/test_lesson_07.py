@@ -26,7 +26,7 @@ def test_the_lesson_as_a_learner_does_it(lesson):
     lab = lesson.lab("CamLab")
     every_control_moves_and_nothing_jumps(lab)
     press_button(lab, "Start again")
-    expect_said(lab, "mean of 49 contributions 6.956 + bias -0.190 = logit 6.766")
+    expect_said(lab, "mean of 49 values 6.956 + bias -0.190 = logit 6.766")
     the_picture_can_be_touched(lab)
     for arrow, said in [("nhwk", "the classes come last"), ("nkhw", "✓ Right A map for each")]:
         lesson.answer(
@@ -44,11 +44,11 @@ def every_control_moves_and_nothing_jumps(lab):
     for name in ("Left class", "Right class"):
         expect(lab.get_by_role("combobox", name=name, exact=True)).to_have_count(1)
     moves = [
-        (step_slider, "Strength %", "Left, Ankle boot (99.6%): mean of 49 contributions 6.956"),
-        (choose, "Left class", "Left, Sneaker (0.4%): mean of 49 contributions 1.251"),
-        (choose, "Right class", "Right, Sandal (0.0%): mean of 49 contributions"),
+        (step_slider, "Strength %", "Left, Ankle boot (99.6%): mean of 49 values 6.956"),
+        (choose, "Left class", "Left, Sneaker (0.4%): mean of 49 values 1.251"),
+        (choose, "Right class", "Right, Sandal (0.0%): mean of 49 values"),
         (tick, "Smooth", "View: overlay"),
-        (choose, "View", "View: contributions. Left 1.0096 3.8338 "),
+        (choose, "View", "View: numbers. Left 1.0096 3.8338 "),
         (step_slider, "Picture", "Picture 1: Pullover; predicted Pullover"),
     ]
     make_moves(lab, moves)

@@ -50,14 +50,14 @@ def every_control_moves_and_nothing_jumps(lab):
     assert names_of(lab.get_by_role("slider")) == ["Picture", "Strength %"]
     moves = [
         (step_slider, "Picture", "Picture 1; predicted academic gown (24.2%)."),
-        (step_slider, "Strength %", "Left, academic gown (24.2%): mean of 49 contributions 7.585"),
+        (step_slider, "Strength %", "Left, academic gown (24.2%): mean of 49 values 7.585"),
         (
             type_name("mortarboard"),
             "Left class",
             "Left, mortarboard (20.9%): mean of 49",
         ),
         (type_name("uniform"), "Right class", "Right, military uniform (18.1%): mean of 49"),
-        (choose, "View", "View: contributions. Left "),
+        (choose, "View", "View: numbers. Left "),
     ]
     make_moves(lab, moves)
 

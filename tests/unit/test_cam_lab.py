@@ -78,16 +78,16 @@ def test_the_words_add_up():
     lab = tiny_lab()
     expected = [
         "Picture 0: west; predicted west (97.8%), right.",
-        "Left, west (97.8%): mean of 4 contributions 3.000 + bias 0.500 = logit 3.500; "
+        "Left, west (97.8%): mean of 4 values 3.000 + bias 0.500 = logit 3.500; "
         "the largest is 12.000 at row 0, column 0.",
-        "Right, east (1.1%): mean of 4 contributions -1.000 + bias 0.000 = logit -1.000; "
+        "Right, east (1.1%): mean of 4 values -1.000 + bias 0.000 = logit -1.000; "
         "the largest is 2.000 at row 1, column 1.",
     ]
     assert lab.text == " ".join([*expected, "View: overlay of 80%."])
     assert lab.describe() == "\n".join(expected)
-    lab.set(view="contributions", smooth=True)
+    lab.set(view="numbers", smooth=True)
     assert lab.text == " ".join(
-        [*expected, "View: contributions.", "Left 12 0 / 6 -6.", "Right -4 0 / -2 2."]
+        [*expected, "View: numbers.", "Left 12 0 / 6 -6.", "Right -4 0 / -2 2."]
     )
     lab.set(view="map")
     assert lab.text.endswith("View: map, smooth.")
@@ -102,7 +102,7 @@ def test_a_head_without_bias():
 def test_a_sum_that_rounding_keeps_from_adding_up():
     model = Tiny(bias=(0.0004, 0.0, -1.0))  # 0.0004 + 0.0004 = 0.0008
     lab = CamLab(model, torch.full((1, 1, 2, 2), 0.0004 / 3), left=0)
-    assert "contributions 0.000 + bias 0.000 ≈ logit 0.001" in lab.text
+    assert "values 0.000 + bias 0.000 ≈ logit 0.001" in lab.text
 
 
 @pytest.mark.parametrize("name", ["gap_7x7", "gap"])
@@ -133,12 +133,12 @@ def test_the_most_likely_classes_follow_the_picture():
     assert compared(lab).classes == (0, 2)
 
 
-def overlay(base, contribution, strength):
+def overlay(base, value, strength):
     """The formula in the docstring of `draw_cam`, for a limit of 12."""
     grey = (2 * 255 + base) / 3
     ground = (1 - strength) * base + strength * grey
-    amount = strength * abs(contribution) / 12
-    return (1 - amount) * ground + amount * signed_colours(np.array(contribution / 12))
+    amount = strength * abs(value) / 12
+    return (1 - amount) * ground + amount * signed_colours(np.array(value / 12))
 
 
 @pytest.mark.parametrize("strength", [0, 60, 100])
@@ -157,7 +157,7 @@ def test_the_scale_has_the_colours_of_the_maps():
     maps, scale = overlaid.pixels[4:]
     assert (maps.palette, maps.opacity) == (scale.palette, scale.opacity) == ("overlay", 0.6)
     assert scale.colours()[0, [0, 125, 250], 3].tolist() == [255, 0, 255]  # 0 shows what is below
-    assert "0: picture" in texts(overlaid)
+    assert "0: no colour" in texts(overlaid)
     panel = tiny_lab(view="map").frame.panels[0]
     assert "0" in texts(panel)
     bar = panel.pixels[-1].colours()[0, :, :3].astype(float)
@@ -198,7 +198,7 @@ def test_large_pictures_are_shown_smaller():
     assert found.cams.shape == (3, 300, 600)
 
 
-@pytest.mark.parametrize("view", ["map", "contributions"])
+@pytest.mark.parametrize("view", ["map", "numbers"])
 def test_both_maps_are_on_one_scale(view):
     for panel, cam in zip(
         below(tiny_lab(view=view).frame), ([[12, 0], [6, -6]], [[-4, 0], [-2, 2]]), strict=True
@@ -228,13 +228,13 @@ def test_squares_or_a_smooth_passage():
     assert levels[-1, 31:33] == pytest.approx(125, abs=2)
     lab.set(view="overlay")
     assert (lab.frame.panels[0].pixels[4].levels == levels).all()
-    lab.set(view="contributions")
+    lab.set(view="numbers")
     squares = lab.frame.panels[0].pixels[0]
     assert (squares.levels.shape, squares.smooth) == ((2, 2), False)  # numbers belong to squares
 
 
 @pytest.mark.parametrize("view", VIEWS)
-def test_the_contributions_to_both_classes_are_read_out_in_both_panels(view):
+def test_the_values_for_both_classes_are_read_out_in_both_panels(view):
     for smooth in (False, True):
         lab = tiny_lab(view=view, smooth=smooth, left=1, right=0)
         for panel in below(lab.frame):
@@ -269,7 +269,7 @@ def test_right_or_wrong_stands_at_what_the_network_says(picture, left, right, ti
 
 
 def test_numbers_are_written_on_their_squares():
-    written = lines(tiny_lab(view="contributions").frame.panels[0])
+    written = lines(tiny_lab(view="numbers").frame.panels[0])
     dark_blue, other = "gap-white", "gap-black"
     for number, row, column, ink in (
         ("12.0", 0, 0, dark_blue),
@@ -285,7 +285,7 @@ def test_numbers_are_written_on_their_squares():
 
 @pytest.mark.parametrize(("size", "room"), [(8, True), (9, False)])
 def test_numbers_are_written_where_they_fit(size, room):
-    lab = CamLab(Tiny(), torch.rand(1, 1, size, size), view="contributions")
+    lab = CamLab(Tiny(), torch.rand(1, 1, size, size), view="numbers")
     for panel in lab.frame.panels:
         assert len(elements(panel, "text")) == 4 + size**2 * room
     assert ("too small for their numbers" in lab.describe()) is not room
@@ -315,7 +315,7 @@ def test_the_numbers_stand_once():
     lab = CamLab(load_trained("gap_7x7"), TEST.images, TEST.labels, CLASS_NAMES)
     titles = ["Left: Ankle boot", "✓ right answer"], ["Right: Sneaker"]
     for panel, title in zip(below(lab.frame), titles, strict=True):
-        assert texts(panel) == [*title, "against -21.3", "0: picture", "for 21.3"]
+        assert texts(panel) == [*title, "against -21.3", "0: no colour", "for 21.3"]
 
 
 def test_controls_ask_for_states():
@@ -333,7 +333,7 @@ def test_controls_ask_for_states():
         view: [name for name, limits in lab.limits(CamState(view=view)).items() if limits["hidden"]]
         for view in VIEWS
     }
-    assert hidden == {"map": ["strength"], "overlay": [], "contributions": ["strength", "smooth"]}
+    assert hidden == {"map": ["strength"], "overlay": [], "numbers": ["strength", "smooth"]}
 
 
 def test_the_choice_of_classes():
@@ -443,7 +443,7 @@ def test_a_diverged_picture_is_shown():
             lab.set(picture=picture, view=view)
     lab.set(picture=2)
     assert (
-        "Picture 2; predicted no number.\nLeft, 0 (no number): mean of 4 contributions "
+        "Picture 2; predicted no number.\nLeft, 0 (no number): mean of 4 values "
         "no number; 4 of them are no number."
     ) in lab.describe()
 
@@ -469,7 +469,7 @@ class FlatMaps(Tiny):
         ({"left": "top 6"}, 'left to be an integer from 0 on or "top 1" to "top 5", got \'top 6\''),
         ({"left": "west"}, "got 'west'"),
         ({"left": 1.0}, "got 1.0"),
-        ({"view": "heat"}, 'view "map", "overlay" or "contributions", got \'heat\''),
+        ({"view": "heat"}, 'view "map", "overlay" or "numbers", got \'heat\''),
         ({"strength": 101}, "strength to be an integer from 0 to 100, got 101"),
         ({"strength": "top 1"}, "strength to be an integer from 0 to 100, got 'top 1'"),
         ({"smooth": 1}, "smooth to be True or False, got 1"),

@@ -103,7 +103,7 @@ def test_pictures_that_are_no_numbers(number):
         assert "The network says no number." in said(lab)
     images[1, 0, 0, 1] = -number
     lab = CamLab(Net(), images, LABELS, left=1)
-    for view in ("map", "overlay", "contributions"):
+    for view in ("map", "overlay", "numbers"):
         lab.set(picture=1, view=view)
         assert said(lab).startswith("Picture 1: 1; predicted no number. Left, 1 (no number): mean")
 
@@ -136,7 +136,7 @@ def test_ranks_without_numbers():
     images[1] = NAN
     lab = CamLab(Net(), images, left="top 1", right="top 3", picture=1)
     assert lab.compare(lab.value).classes == (0, 2)  # in the order of their numbers
-    assert "Right, 2 (no number): mean of 16 contributions no number; 16 of them" in said(lab)
+    assert "Right, 2 (no number): mean of 16 values no number; 16 of them" in said(lab)
 
 
 @pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16, torch.float64], ids=str)

@@ -17,7 +17,7 @@ from gap_utils.inference import predict
 from gap_utils.models import load_trained
 from gap_utils.svg import Frame
 from gap_utils.training import Recipe, TrainingInterrupted, fit
-from gap_utils.widgets import CamLab, MapLab, ShiftLab
+from gap_utils.widgets import CamLab, MapLab, ShiftLab, map_lab
 from gap_utils.widgets.one_picture import TOGETHER, Strip, next_wrong
 from small_data import make_dataset, make_model
 from small_networks import Call
@@ -87,7 +87,8 @@ def test_a_frame_is_that_of_a_network_with_the_weights_of_the_epoch(lab_of, run)
             lab.set(epoch=epoch, picture=picture)
             expected = lab_of(twin, *PICTURES, picture=picture)
             assert panels(lab) == panels(expected)
-            assert lab.frame.words[1:] == expected.frame.words[1:]
+            said = [sentence.removesuffix(map_lab.CUT).strip() for sentence in lab.frame.words]
+            assert said[1:] == [*expected.frame.words[1:]]
             begin, _, rest = lab.frame.words[0].partition(", ")
             assert begin == (f"After epoch {epoch} of 3" if epoch else "Before training")
             assert rest == expected.frame.words[0].replace("Picture", "picture")
@@ -129,6 +130,31 @@ def test_colours_and_bars_have_one_scale_for_all_epochs():
     assert bars == pytest.approx([1 / 4, 1], abs=0.01)
     lab.set(epoch=0, scale="each map its own", place=1)
     assert drawn()[0] == {125, 188, 250} and drawn()[2][-2:] == ["2", "map 1 only: 0 is white"]
+
+
+def test_a_bar_that_goes_beyond_the_last_epoch_has_a_line_across():
+    layer, images = nn.Conv2d(1, 3, 1, bias=False), torch.tensor([[[[2.0, 0], [1, 1]]]])
+    start, end = (
+        {"weight": torch.tensor(w).reshape(3, 1, 1, 1)} for w in ([2.0, -3, 1], [1.0, -1, 1])
+    )
+    lab = MapLab(layer, images, run=run_of(start, end), epoch=0)  # means 2, -3, 1 of -1 to 1
+
+    def lines():
+        """Upper edges of the lines, from the upper edges of the maps."""
+        maps = below(lab.frame)[1]
+        paths = [one.get("d") for one in elements(maps, "path") if one.get("class") == "gap-pale"]
+        found = [float(one.split("h")[0].split()[1]) for one in "".join(paths[1:]).split("M")[1:]]
+        tops, tall = [place_of(one)[1] for one in touched(maps)], place_of(touched(maps)[0])[3]
+        return [y - top for y, top in zip(found, tops, strict=False)], tall
+
+    (above, under), tall = lines()
+    assert (above, under) == pytest.approx((3, tall - 5), abs=0.02)
+    assert lab.frame.words[1].endswith(map_lab.CUT) and lab.text.endswith(map_lab.CUT)
+    assert len(lab.frame.room[1]) > len(lab.frame.words[1])
+    lab.set(view="one map", place=2)
+    assert map_lab.CUT not in lab.text
+    lab.set(view="all maps", epoch=1)
+    assert lines()[0] == [] and lab.frame.words[1] == ""
 
 
 @pytest.mark.parametrize("last", [0.0, NAN])
@@ -221,9 +247,7 @@ def test_a_start_that_says_nothing_is_shown(lab_of, size):
     model = make_model()
     strange = {n: t * size if n.endswith("weight") else t for n, t in weights(model).items()}
     lab = lab_of(model, *PICTURES, run=run_of(strange, weights(model)))
-    for view in (
-        ("all maps", "one map") if lab_of is MapLab else ("map", "overlay", "contributions")
-    ):
+    for view in ("all maps", "one map") if lab_of is MapLab else ("map", "overlay", "numbers"):
         for picture in (0, 1):
             lab.set(epoch=0, view=view, picture=picture)
             assert lab.describe().startswith("Before training, ")

@@ -90,9 +90,9 @@ def test_maps_and_words_by_hand():
     assert image[0, 31].tolist() == [0, 255, 0]
     said = lab.text
     assert "Picture 0; predicted red" in said
-    assert "mean of 4 contributions 6.000 + bias 0.500 = logit 6.500" in said
+    assert "mean of 4 values 6.000 + bias 0.500 = logit 6.500" in said
     assert "Right, green" in said
-    assert "mean of 4 contributions 2.000 + bias 0.000 = logit 2.000" in said
+    assert "mean of 4 values 2.000 + bias 0.000 = logit 2.000" in said
     assert "the largest is 8.000 at row 0, column 1" in said
     assert repr(lab) == "PhotoLab(picture 0, overlay: red, green)"
 
@@ -123,7 +123,7 @@ def test_a_larger_size_gives_finer_maps(lite0):
     lab = PhotoLab(lite0, [load_photo("cat")], size=448)
     assert explained(lab).cams.shape == (1000, 14, 14)
     assert explained(lab).image.shape == (224, 224, 3)  # is enough to look at
-    assert "mean of 196 contributions" in lab.text
+    assert "mean of 196 values" in lab.text
     lab.add(load_photo("rocket"))
     assert explained(lab).cams.shape == (1000, 14, 14)
 
