@@ -12,17 +12,15 @@ from gap_utils.checks.lesson_01 import (
 from gap_utils.checks.lesson_02 import (
     check_flatten_parameters,
     check_gap_head,
-    check_gap_parameters,
-    check_halvings,
     check_keras_to_torch,
 )
 from gap_utils.checks.lesson_03 import (
     check_any_size_network,
+    check_pool_any_axes,
     check_pool_any_batch,
     check_pool_any_size,
     check_pool_channels_last,
     check_pool_then_linear,
-    check_pool_volumes,
 )
 from gap_utils.checks.lesson_04 import (
     check_accuracy,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import ceil, log2
 
 import torch
 import torch.nn.functional as F
@@ -48,55 +47,8 @@ def check_flatten_parameters(answer: Callable) -> Feedback:
 
 
 @exercise
-def check_gap_parameters(answer: Callable) -> Feedback:
-    """Check exercise 2: (C, H, W, K) -> number of parameters of the GAP head."""
-    return grade(
-        answer,
-        lambda c, h, w, k: c * k + k,
-        "one weight for each channel and class, one bias for each class; no H, no W",
-        lambda c, h, w, k: c * k,
-        "The biases are missing: a linear layer adds one number to each class.",
-        lambda c, h, w, k: c * h * w * k + k,
-        "That is the flatten head. GAP leaves one number per channel for the linear layer.",
-        lambda c, h, w, k: c * h * w * k,
-        "Those are the weights of the flatten head. GAP leaves one number per channel for the "
-        "linear layer; and each class has a bias.",
-        lambda c, h, w, k: c * k + c,
-        "That counts one bias for each channel. Biases belong to what comes out: one for each "
-        "class.",
-        lambda c, h, w, k: c + k,
-        "That adds channels and classes. Every class has a weight for each channel: multiply.",
-        lambda c, h, w, k: c * k + k + h * w,
-        "GAP itself has no parameters: an average needs no weights that are learned.",
-        cases=SIZES,
-    )
-
-
-@exercise
-def check_halvings(answer: Callable) -> Feedback:
-    """Check exercise 4: size -> how many 2×2 poolings with stride 2 bring it down to 1."""
-    return grade(
-        answer,
-        lambda size: size.bit_length() - 1,
-        "each pooling halves the size and rounds down",
-        lambda size: ceil(log2(size)),
-        "That rounds up: it is the count if a left-over row were kept. Pooling drops it, so 3 goes "
-        "to 1 at once.",
-        lambda size: size.bit_length(),
-        "That is one too many. A size of 1 needs no pooling at all: the answer is 0.",
-        lambda size: log2(size),
-        "That is a fraction of a layer. Count whole poolings.",
-        lambda size: size // 2,
-        "That is the size after one pooling. How many poolings until 1 is left?",
-        lambda size: size - 1,
-        "That takes one row away at a time. Each pooling halves the size.",
-        cases=[(1,), (2,), (3,), (4,), (5,), (7,), (28,), (32,), (63,), (64,), (224,)],
-    )
-
-
-@exercise
 def check_gap_head(answer: Callable) -> Feedback:
-    """Check exercise 3: features (N, C, H, W), weight (K, C), bias (K,) -> logits (N, K)."""
+    """Check exercise 2: features (N, C, H, W), weight (K, C), bias (K,) -> logits (N, K)."""
 
     def head(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         return F.linear(x.mean((2, 3)), weight, bias)
@@ -150,7 +102,7 @@ def check_gap_head(answer: Callable) -> Feedback:
 
 @exercise
 def check_keras_to_torch(answer: Callable) -> Feedback:
-    """Check exercise 5: Keras kernel (H * W * C, K), C, H, W -> PyTorch weight (K, C * H * W)."""
+    """Check exercise 3: Keras kernel (H * W * C, K), C, H, W -> PyTorch weight (K, C * H * W)."""
 
     def moved(kernel: Tensor, shape: tuple[int, ...], order: tuple[int, ...]) -> Tensor:
         return kernel.reshape(*shape, kernel.shape[1]).permute(*order).flatten(1)
@@ -178,9 +130,14 @@ def check_keras_to_torch(answer: Callable) -> Feedback:
         lambda kernel, c, h, w: torch.reshape(kernel.T, (-1, c, h, w)),
         "The weight has four axes. Flatten the last three; and the order of the axes has to "
         "change, not only their names.",
-        cases=[
-            (features([[1], [2], [3], [4]]), 2, 1, 2),
-            (features([[1, 5], [2, 6], [3, 7], [4, 8]]), 2, 2, 1),
+        lambda kernel, c, h, w: kernel.reshape(h, w, c).permute(2, 0, 1).flatten(),
+        lambda kernel, c, h, w: kernel.reshape(h, w, c).permute(2, 0, 1).flatten()[None],
+        lambda kernel, c, h, w: kernel.reshape(h, w, c).permute(2, 0, 1).flatten(1),
+        "That is how one row is reordered. The kernel has K columns, and they are a fourth axis: "
+        "give reshape a fourth length, and begin the new order with that axis.",
+        cases=[  # the first digit names the map, as in the lesson
+            (features([[11], [21], [12], [22]]), 2, 1, 2),
+            (features([[11, 51], [21, 61], [12, 52], [22, 62]]), 2, 2, 1),
             (random_features(5 * 2 * 3, 4), 3, 5, 2),
             (random_features(2 * 2 * 2, 8), 2, 2, 2),
         ],

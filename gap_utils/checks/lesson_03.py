@@ -34,40 +34,54 @@ def _maps(*shape: int) -> list[tuple[Tensor]]:
 
 @exercise
 def check_pool_any_batch(answer: Callable) -> Feedback:
-    """Check exercise 1: maps (N, K, H, W) and a layer that pools them -> logits (N, K)."""
+    """Check exercise 1: a layer that pools maps (N, K, H, W) -> (N, K), and (K, H, W) -> (K,)."""
     mean, largest = nn.AdaptiveAvgPool2d(1), nn.AdaptiveMaxPool2d(1)
     return grade(
         answer,
-        lambda x, pool: pool(x)[:, :, 0, 0],
-        RIGHT,
+        lambda x, pool: pool(x).flatten(-3),
+        "a batch of four, a batch of one and a picture without a batch; " + RIGHT,
         lambda x, pool: pool(x).squeeze(),
-        SQUEEZED,
+        "With one picture the batch axis is gone: squeeze() removes every axis of length 1. Say "
+        "which axes are to go.",
+        lambda x, pool: pool(x).flatten(1),
+        lambda x, pool: pool(x).view(len(x), -1),
+        "That is right with a batch axis. In one picture, (K, H, W), the classes are axis 0, and "
+        "height and width are the last two axes in both cases: count from the end.",
+        lambda x, pool: pool(x).mean((2, 3)),
+        lambda x, pool: pool(x)[:, :, 0, 0],
+        "One picture, (K, H, W), has no axis 3. Height and width are the last two axes in both "
+        "cases: count from the end.",
         lambda x, pool: pool(x),
         lambda x, pool: pool(x).squeeze(-1),
-        LEFT_OVER,
+        lambda x, pool: pool(x).flatten(-2),
+        "Axes of length 1 are left over. Both height and width have to go.",
         lambda x, pool: pool(x).view(-1, 10),
-        "That is right for 10 classes and no others. Name the batch axis instead of the classes: "
-        "flatten(1).",
+        "That is right for 10 classes and no others. Do not name the number of classes.",
         lambda x, pool: pool(x).flatten(),
-        "flatten() without a number makes one long row of the whole batch. flatten(1) starts at "
-        "axis 1.",
+        "flatten() without a number makes one long row of the whole batch. Say at which axis it "
+        "is to start.",
         lambda x, pool: pool(x).squeeze()[None],
         "A new axis in front mends batch 1 and spoils the others: with 4 pictures the shape is (1, "
         "4, K).",
         lambda x, pool: x.mean((2, 3)),
+        lambda x, pool: x.mean((-2, -1)),
         "That is the average, and the layer that is handed over need not take averages: here it "
         "takes the maximum. Call it: pool(maps).",
         lambda x, pool: x.amax((2, 3)),
+        lambda x, pool: x.amax((-2, -1)),
         "That is the maximum, and the layer that is handed over need not take the maximum: here it "
         "takes the average. Call it: pool(maps).",
-        lambda x, pool: x.mean(1).flatten(1),
-        "That averages over the classes. Keep axis 1 and pool height and width.",
+        lambda x, pool: x.mean(-3).flatten(1),
+        "That averages over the classes. Keep their axis and pool height and width.",
+        lambda x, pool: x.flatten(-3),
         lambda x, pool: x.flatten(1),
         "The maps have not been pooled. Call the layer first: pool(maps).",
         cases=[
             *((features([[[[1, 5]], [[2, 4]]]]), pool) for pool in (mean, largest)),
+            *((features([[[1, 5]], [[2, 4]]]), pool) for pool in (mean, largest)),
             (random_features(1, 3, 4, 4), mean),
             (random_features(4, 1, 3, 3), mean),
+            (random_features(1, 4, 3), mean),
             (random_features(3, 7, 4, 2), largest),
             *((x, mean) for (x,) in _maps(4, 3, 2, 5)),
         ],
@@ -114,84 +128,119 @@ def check_pool_channels_last(answer: Callable) -> Feedback:
     )
 
 
+def _fixed_network(classes: int, maps: int, window: int) -> nn.Sequential:
+    """A network whose pooling is GAP for maps of one size."""
+    return nn.Sequential(
+        make_layer(nn.Conv2d, 1, maps, 3, padding=1),
+        nn.ReLU(),
+        nn.AvgPool2d(window),
+        nn.Flatten(),
+        make_layer(nn.Linear, maps, classes),
+    )
+
+
 @exercise
 def check_pool_any_size(answer: Callable) -> Feedback:
-    """Check exercise 3: features of any size -> the averages of a grid, (N, C, rows, columns)."""
-    grid = F.adaptive_avg_pool2d
+    """Check exercise 3: a network with a fixed window, images of any size -> logits (N, K)."""
+    small, large = _fixed_network(3, 2, 3), _fixed_network(2, 4, 4)
+
+    def with_pool(pool: Callable) -> Callable:
+        return lambda network, x: network[4](pool(network[:2](x), network[2].kernel_size))
+
     return grade(
         answer,
-        lambda x, rows, columns: grid(x, (rows, columns)),
-        "one average per window at every size; " + RIGHT,
-        lambda x, rows, columns: F.avg_pool2d(x, 3),
-        "A window of 3 is the whole map only while the map is 3×3. Compute the window from the "
-        "sides of the map and of the grid.",
-        lambda x, rows, columns: F.avg_pool2d(x, x.shape[2] // rows),
-        lambda x, rows, columns: F.avg_pool2d(x, x.shape[3] // columns),
-        "A window with one side given is a square. Give it two: its height from H and rows, its "
-        "width from W and columns.",
-        lambda x, rows, columns: F.avg_pool2d(x, (rows, columns)),
-        "rows and columns say how many windows there are. Here they became the size of the window.",
-        lambda x, rows, columns: F.avg_pool2d(x, x.shape[2:]),
-        "That window is the whole map: it makes a grid of 1×1, whatever rows and columns say.",
-        lambda x, rows, columns: x.mean((2, 3)),
-        "That is one average for the whole map, without axes for the grid. The shape should be (N, "
-        "C, rows, columns), for a grid of 1×1 too.",
-        lambda x, rows, columns: grid(x, (columns, rows)),
-        "Rows and columns of the grid are swapped.",
-        lambda x, rows, columns: grid(x, (rows, columns)).flatten(1),
-        "The averages are right, but they stand in one row. Leave the axes of the grid.",
-        lambda x, rows, columns: F.interpolate(x, (rows, columns)),
-        "Resizing picks some of the numbers. The average is over all of them.",
-        lambda x, rows, columns: F.adaptive_max_pool2d(x, (rows, columns)),
-        "That keeps the largest number of each window. The average is asked for.",
-        lambda x, rows, columns: grid(x, (rows, columns)) * (x[0, 0].numel() // (rows * columns)),
-        "That is the sum of each window. Divide it by how many numbers the window has.",
+        with_pool(lambda maps, k: maps.mean((2, 3))),
+        "the layers of the network, and GAP at every size; " + RIGHT,
+        lambda network, x: network(x),
+        "That is the network as it was: its window is the whole map at one size only. Leave out "
+        "network[2] and pool with something else.",
+        with_pool(lambda maps, k: F.avg_pool2d(maps, k).mean((2, 3))),
+        "Those are the windows that fit. What is left at the edges is in none of them.",
+        with_pool(lambda maps, k: F.avg_pool2d(maps, k, ceil_mode=True).mean((2, 3))),
+        with_pool(lambda maps, k: F.adaptive_avg_pool2d(maps, k).mean((2, 3))),
+        "That is a mean of means. Where windows differ in size or overlap, some numbers count for "
+        "more than others. Average the whole map at once.",
+        with_pool(lambda maps, k: F.avg_pool2d(maps, maps.shape[2]).flatten(1)),
+        with_pool(lambda maps, k: F.avg_pool2d(maps, maps.shape[3]).flatten(1)),
+        "A window with one side given is a square. A map need not be one.",
+        lambda network, x: network(F.interpolate(x, (network[2].kernel_size,) * 2)),
+        with_pool(lambda maps, k: F.interpolate(maps, (k, k)).mean((2, 3))),
+        "Resizing picks some of the numbers. GAP takes all of them and needs no fixed size.",
+        lambda network, x: network(x[..., : network[2].kernel_size, : network[2].kernel_size]),
+        "That cuts the pictures to one size. The rest of them counts too.",
+        with_pool(lambda maps, k: F.adaptive_avg_pool2d(maps, 1)),
+        "The flatten is missing: a linear layer works on the last axis.",
+        with_pool(lambda maps, k: F.adaptive_avg_pool2d(maps, 1).squeeze()),
+        SQUEEZED,
+        with_pool(lambda maps, k: maps.amax((2, 3))),
+        LARGEST,
+        with_pool(lambda maps, k: maps.sum((2, 3))),
+        TOTAL,
+        lambda network, x: x.mean((2, 3)),
+        "Those are the averages of the pictures. They go through the layers of the network first.",
+        lambda network, x: network[:2](x).mean((2, 3)),
+        "Those are the pooled maps. The linear layer, network[4], is missing.",
+        lambda network, x: network[4](network[0](x).mean((2, 3))),
+        "The ReLU, network[1], is missing. All layers but the pooling stay.",
         cases=[
-            (features([[[[1, 2, 3], [4, 5, 6], [7, 8, 18]]]]), 1, 1),
-            (features([[[[1, 3, 5, 9], [3, 5, 1, 5]]]]), 1, 2),
-            (random_features(1, 2, 7, 7), 1, 1),
-            (random_features(2, 3, 6, 6), 2, 2),
-            (random_features(1, 1, 9, 2), 3, 1),
-            *((x, 2, 3) for (x,) in _maps(2, 3, 4, 6)),
-            (random_features(3, 7, 6, 4), 3, 2),
+            (small, random_features(1, 1, 3, 3)),
+            (small, random_features(1, 1, 5, 5)),
+            (small, random_features(1, 1, 7, 7)),
+            (small, random_features(4, 1, 4, 6)),
+            *((large, x) for (x,) in _maps(3, 1, 7, 5)),
+            (large, random_features(2, 1, 3, 2)),
         ],
         gradients=True,
     )
 
 
 @exercise
-def check_pool_volumes(answer: Callable) -> Feedback:
-    """Check exercise 4: features (N, C, D, H, W) -> averages (N, C)."""
-    pooled = nn.AdaptiveAvgPool3d(1)
+def check_pool_any_axes(answer: Callable) -> Feedback:
+    """Check exercise 4: features (N, C, L), (N, C, H, W) or (N, C, D, H, W) -> averages (N, C)."""
     return grade(
         answer,
+        lambda x: x.flatten(2).mean(2),
+        "one, two and three axes pooled; " + RIGHT,
+        lambda x: F.avg_pool3d(x, x.size()[2:]).view(x.size(), -1),
+        lambda x: F.avg_pool3d(x, x.size()[2:]).view(x.size(0), -1),
+        lambda x: F.avg_pool3d(x, x.shape[2:]).flatten(1),
+        lambda x: F.adaptive_avg_pool3d(x, 1).view(x.size(), -1),
+        lambda x: F.adaptive_avg_pool3d(x, 1).flatten(1),
+        "A 3-D pooling wants three spatial axes. Here there may be one, two or three: make one of "
+        "them first, or name them by x.ndim.",
         lambda x: x.mean((2, 3, 4)),
-        "three axes pooled; " + RIGHT,
-        lambda x: pooled(x).view(x.size(), -1),
-        "x.size() is the whole shape. The number of pictures is x.size(0), and view takes numbers, "
-        "not a shape and a number.",
-        pooled,
-        LEFT_OVER,
-        lambda x: pooled(x).squeeze(),
-        SQUEEZED,
-        lambda x: pooled(x).view(-1),
-        "That makes one long row of the whole batch. Keep the batch: view(x.size(0), -1).",
+        "That is right for volumes. A picture has no axis 4, and a signal has no axis 3: make one "
+        "axis of them first, or name them by x.ndim.",
         lambda x: x.mean((2, 3)),
-        "That pools two of the three axes, so the width is left. Average axis 4 too.",
-        lambda x: x.mean((3, 4)),
-        "That pools height and width and leaves the depth. Average axis 2 too.",
-        lambda x: F.avg_pool2d(x, x.shape[3:]).flatten(2),
-        "avg_pool2d is for two spatial axes. Here are three: avg_pool3d.",
         lambda x: F.adaptive_avg_pool2d(x, 1).flatten(1),
-        "adaptive_avg_pool2d averages height and width and leaves the depth. With three spatial "
-        "axes it is adaptive_avg_pool3d.",
-        lambda x: x.amax((2, 3, 4)),
+        "That is right for pictures. A signal has one spatial axis and a volume three: make one "
+        "axis of them first, or name them by x.ndim.",
+        lambda x: x.mean(2),
+        lambda x: x.mean(-1),
+        "That averages one axis. It is right for signals only.",
+        lambda x: x.mean((-2, -1)),
+        lambda x: x.mean((-3, -2, -1)),
+        "Counted from the end, a fixed number of axes reaches the channels or leaves an axis over. "
+        "Start at axis 2 instead.",
+        lambda x: x.flatten(1).mean(1),
+        "That averages the channels too. Start at axis 2: axis 1 holds the channels.",
+        lambda x: x.flatten(2),
+        "Those are all numbers of each channel in a row. Average them.",
+        lambda x: x.flatten(2).mean(2, keepdim=True),
+        "The averages are right. Leave keepdim out, and the shape is (N, C).",
+        lambda x: x.flatten(2).mean(2).squeeze(),
+        SQUEEZED,
+        lambda x: x.flatten(2).amax(2),
         LARGEST,
-        lambda x: x.sum((2, 3, 4)),
+        lambda x: x.flatten(2).sum(2),
         TOTAL,
         cases=[
+            (features([[[1, 3], [5, 8]]]),),
+            (features([[[[1, 3]], [[5, 7]]]]),),
             (features([[[[[1, 3]], [[5, 7]]]]]),),
+            (random_features(4, 2, 9),),
             (random_features(1, 2, 3, 3, 3),),
+            (random_features(2, 3, 4, 3),),
             (random_features(4, 2, 2, 3, 5),),
             (random_features(4, 2, 2, 3, 6)[..., 1:],),
             (random_features(2, 5, 4, 3, 2),),

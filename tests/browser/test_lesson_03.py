@@ -9,11 +9,12 @@ LESSON = "03_write_gap_in_pytorch.ipynb"
 
 def test_all_cells_run_and_a_repair_is_done_wrong_then_right(lesson):
     # errors shown on purpose have not stopped it
-    expect(lesson.cell("names, where, rates").locator(".jp-OutputArea-output img")).to_be_visible()
+    expect(lesson.cell("plt.errorbar").locator(".jp-OutputArea-output img")).to_be_visible()
     for answer, said in [
         ("pool(maps).squeeze()", "With one picture the batch axis is gone"),
-        ("pool(maps).detach().flatten(1)", "no gradient reaches maps"),
-        ("pool(maps).flatten(1)", "✓ Right Batch 1 and batch 4"),
+        ("pool(maps).flatten(1)", "count from the end"),
+        ("pool(maps).detach().flatten(-3)", "no gradient reaches maps"),
+        ("pool(maps).flatten(-3)", "✓ Right A batch of four, a batch of one"),
     ]:
         lesson.answer(
             "def pool_any_batch(maps, pool)",

@@ -108,13 +108,15 @@ SPOILT = [  # lesson, texts that name its cells, how the first is spoilt, what n
         edit("kernel_size=3, padding=1", "kernel_size=3"),
         "MisfitError",
     ),
+    ("02", ["nhwc = tiny"], edit("(0, 2, 3, 1)", "(0, 3, 2, 1)"), "11, 21, 14, 24"),
     (
         "03",
         ["# Solution of exercise 1"],
-        edit(".flatten(1)\n", ".squeeze()\n"),
+        edit(".flatten(-3)\n", ".squeeze()\n"),
         "With one picture the batch axis is gone",
     ),
-    ("03", ["nn.AvgPool2d(100, stride=0)"], edit("=0", "=1"), "Missing output fields"),
+    ("03", ["alone.argmax(1)"], edit("alone.argmax(1)", "alone.argmax()"), "Missing output fields"),
+    ("03", ["letters = np.broadcast_to"], store("8.5", "8.6"), "8.6"),
     ("04", ["perfect = torch.full"], store("1.46115", "1.46116"), "1.46116"),
     ("04", ["axis.imshow"], edit("images[place, 0]", "images[place + 1, 0]"), "picture mismatch"),
     (

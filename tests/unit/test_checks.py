@@ -3,6 +3,7 @@
 import inspect
 import math
 import re
+from copy import deepcopy
 from itertools import count, permutations
 from statistics import mean
 from unittest.mock import patch
@@ -49,6 +50,17 @@ def maps_with_try(model, layer, images, keep=lambda inputs, output: output.clone
     finally:
         handle.remove()
     return kept[0]
+
+
+def replaced_in_a_copy(network, images):
+    network = deepcopy(network)
+    network[2] = nn.AdaptiveAvgPool2d(1)
+    return network(images)
+
+
+def replaced_in_place(network, images):
+    network[2] = nn.AdaptiveAvgPool2d(1)
+    return network(images)
 
 
 def winners(maps):
@@ -100,12 +112,6 @@ RIGHT = {
         lambda means, counts: sum(np.multiply(means, counts)) / sum(counts),
     ],
     checks.check_flatten_parameters: [lambda c, h, w, k: (c * h * w + 1) * k],
-    checks.check_gap_parameters: [lambda c, h, w, k: sum([c, 1]) * k],
-    checks.check_halvings: [
-        lambda n: int(math.log2(n)),
-        lambda n: len(bin(n)) - 3,
-        lambda n: sum(n // 2**i > 0 for i in range(1, 20)),
-    ],
     checks.check_gap_head: [
         lambda x, weight, bias: x.mean((2, 3)) @ weight.T + bias,
         lambda x, weight, bias: F.conv2d(x, weight[..., None, None], bias).mean((2, 3)),
@@ -123,11 +129,13 @@ RIGHT = {
         ].T.contiguous(),
     ],
     checks.check_pool_any_batch: [
-        lambda x, pool: pool(x).flatten(1),
-        lambda x, pool: nn.Sequential(pool, nn.Flatten())(x),
-        lambda x, pool: pool(x).view(len(x), -1),
-        lambda x, pool: pool(x).mean((2, 3)),
-        lambda x, pool: pool(x).squeeze(3).squeeze(2),
+        lambda x, pool: pool(x).flatten(-3),
+        lambda x, pool: nn.Sequential(pool, nn.Flatten(-3))(x),
+        lambda x, pool: pool(x).view(x.shape[:-2]),
+        lambda x, pool: pool(x)[..., 0, 0],
+        lambda x, pool: pool(x).squeeze(-1).squeeze(-1),
+        lambda x, pool: pool(x).mean((-2, -1)),
+        lambda x, pool: pool(x).flatten(1) if x.ndim == 4 else pool(x).flatten(),
     ],
     checks.check_pool_channels_last: [
         lambda x: x.permute(0, 3, 1, 2).mean((2, 3)),
@@ -135,23 +143,23 @@ RIGHT = {
         lambda x: x.mean(2).mean(1),
     ],
     checks.check_pool_any_size: [
-        lambda x, rows, columns: F.adaptive_avg_pool2d(x, (rows, columns)),
-        lambda x, rows, columns: nn.AvgPool2d((x.shape[2] // rows, x.shape[3] // columns))(x),
-        lambda x, rows, columns: (
-            x.unflatten(2, (rows, -1)).unflatten(4, (columns, -1)).mean((3, 5))
-        ),
-        lambda x, rows, columns: torch.stack(
-            [
-                torch.stack([piece.mean((2, 3)) for piece in strip.chunk(columns, 3)], 2)
-                for strip in x.chunk(rows, 2)
-            ],
-            2,
+        lambda network, x: network[4](network[:2](x).mean((2, 3))),
+        lambda network, x: nn.Sequential(
+            *network[:2], nn.AdaptiveAvgPool2d(1), nn.Flatten(), network[-1]
+        )(x),
+        lambda network, x: nn.Sequential(
+            *(nn.AdaptiveAvgPool2d(1) if isinstance(m, nn.AvgPool2d) else m for m in network)
+        )(x),
+        lambda network, x: F.linear(
+            F.avg_pool2d(network[:2](x), x.shape[2:]).flatten(1), *network[4].parameters()
         ),
     ],
-    checks.check_pool_volumes: [
-        lambda t: F.avg_pool3d(t, t.size()[2:]).view(t.size(0), -1),
+    checks.check_pool_any_axes: [
         lambda t: t.flatten(2).mean(2),
-        lambda t: t.mean(4).mean(3).mean(2),
+        lambda t: t.mean(tuple(range(2, t.ndim))),
+        lambda t: t.reshape(t.size(0), t.size(1), -1).mean(-1),
+        lambda t: F.adaptive_avg_pool1d(t.flatten(2), 1).squeeze(2),
+        lambda t: t.flatten(2).sum(2) / t[0, 0].numel(),
     ],
     checks.check_pool_then_linear: [
         lambda x, linear: linear(nn.AdaptiveAvgPool2d(1)(x).flatten(1)),
@@ -254,10 +262,6 @@ WRONG = [
     (checks.check_gap_from_windows, lambda m, c: np.dot(m, c), "sum of the whole map"),
     (checks.check_gap_from_windows, lambda m, c: round(np.dot(m, c) / sum(c), 4), "do not round"),
     (checks.check_flatten_parameters, lambda c, h, w, k: (k + 1) * c * h * w, "what comes out"),
-    (checks.check_gap_parameters, lambda c, h, w, k: (k + 1) * c, "one bias for each channel"),
-    (checks.check_halvings, lambda n: len(bin(n)) - 2, "one too many"),
-    (checks.check_halvings, lambda n: math.log(n) / math.log(2), "fraction of a layer"),
-    (checks.check_halvings, lambda n: round(math.log2(n)), "expected 1"),
     (checks.check_gap_head, lambda x, w, b: w @ x[0].mean((1, 2)) + b, "first picture only"),
     (checks.check_gap_head, lambda x, w, b: w @ x.mean((2, 3)).T + b[:, None], "that is (K, N)"),
     (checks.check_gap_head, lambda x, w, b: F.linear(x.mean((2, 3)), w.T, b), "does that itself"),
@@ -281,26 +285,59 @@ WRONG = [
         lambda kernel, c, h, w: kernel.reshape(h * w, c, -1).transpose(0, 1).flatten(0, 1),
         "as in Keras",
     ),
-    (checks.check_pool_any_batch, lambda x, pool: pool(x)[:, :, 0], "are left over"),
+    (
+        checks.check_keras_to_torch,
+        lambda kernel, c, h, w: kernel.reshape(h, w, c).permute(2, 0, 1).flatten(),
+        "fourth axis",
+    ),
+    (checks.check_pool_any_batch, lambda x, pool: pool(x)[..., 0], "are left over"),
     (checks.check_pool_any_batch, lambda x, pool: pool(x).view(-1), "one long row"),
     (checks.check_pool_any_batch, lambda x, pool: F.adaptive_avg_pool2d(x, 1)[..., 0, 0], "Call"),
     (checks.check_pool_any_batch, lambda x, pool: pool(x).squeeze(0)[..., 0, 0], "returned shape"),
+    (checks.check_pool_any_batch, lambda x, pool: torch.squeeze(pool(x)), "batch axis is gone"),
+    (
+        checks.check_pool_any_batch,
+        lambda x, pool: nn.Sequential(pool, nn.Flatten())(x),
+        "count from the end",
+    ),
+    (checks.check_pool_any_batch, lambda x, pool: pool(x).squeeze((2, 3)), "has no axis 3"),
     (checks.check_pool_channels_last, lambda x: x.mean((-1, -2)), "width and channels"),
     (
         checks.check_pool_channels_last,
         lambda x: x.reshape(x.shape[0], x.shape[3], -1).mean(-1),
         "use permute",
     ),
-    (checks.check_pool_any_size, lambda x, r, c: nn.AvgPool2d(3)(x), "only while the map is 3×3"),
-    (checks.check_pool_any_size, lambda x, r, c: nn.AvgPool2d(x.size(2) // r)(x), "a square"),
-    (checks.check_pool_any_size, lambda x, r, c: F.adaptive_avg_pool2d(x, 1), "a grid of 1×1"),
-    (checks.check_pool_any_size, lambda x, r, c: F.adaptive_avg_pool2d(x, r), "returned shape"),
     (
-        checks.check_pool_volumes,
-        lambda t: nn.AdaptiveAvgPool2d(1)(t).flatten(1),
-        "averages height and width and leaves the depth",
+        checks.check_pool_any_size,
+        lambda network, x: nn.Sequential(*network)(x),
+        "its window is the whole map at one size only",
     ),
-    (checks.check_pool_volumes, lambda t: F.adaptive_avg_pool3d(t, 1), "are left over"),
+    (
+        checks.check_pool_any_size,
+        lambda network, x: network[4](nn.AdaptiveAvgPool2d(1)(network[:2](x)).squeeze()),
+        "batch axis is gone",
+    ),
+    (
+        checks.check_pool_any_size,
+        lambda network, x: network[3:](nn.AvgPool2d(x.size(2))(network[:2](x))),
+        "is a square",
+    ),
+    (
+        checks.check_pool_any_size,
+        lambda network, x: network[4](network[:3](x).mean((2, 3))),
+        "windows that fit",
+    ),
+    (
+        checks.check_pool_any_size,
+        lambda network, x: F.linear(network[:2](x).mean((2, 3)), network[4].weight),
+        "expected",
+    ),
+    (checks.check_pool_any_size, replaced_in_place, "its layers are others. Work on a copy"),
+    (checks.check_pool_any_axes, lambda t: t.mean([2, 3, 4]), "right for volumes"),
+    (checks.check_pool_any_axes, lambda t: t.mean(3).mean(2), "IndexError"),
+    (checks.check_pool_any_axes, lambda t: nn.AdaptiveAvgPool3d(1)(t).flatten(1), "wants three"),
+    (checks.check_pool_any_axes, lambda t: nn.AdaptiveAvgPool2d(1)(t).flatten(1), "for pictures"),
+    (checks.check_pool_any_axes, lambda t: t.view(*t.shape[:2], -1).mean(2), "reshape"),
     (checks.check_pool_then_linear, lambda x, linear: linear(x.permute(0, 2, 3, 1)), "at every"),
     (
         checks.check_pool_then_linear,
@@ -618,7 +655,7 @@ SUMS = [  # what compares float32 numbers that may have been computed in several
     checks.check_pool_any_batch,
     checks.check_pool_channels_last,
     checks.check_pool_any_size,
-    checks.check_pool_volumes,
+    checks.check_pool_any_axes,
     checks.check_pool_then_linear,
     checks.check_any_size_network,
     checks.check_mended_loss,
@@ -687,7 +724,7 @@ def test_gradients_must_be_right_too(answer, sentence):
 
 def check_mean(answer):
     """Check GAP of features (N, C, H, W), and its gradient."""
-    return checks.check_pool_volumes(lambda x: answer(x.flatten(2, 3)))  # D and H make one axis
+    return checks.check_pool_any_axes(lambda x: answer(x.flatten(2)[..., None]))  # W is 1
 
 
 def test_an_answer_must_leave_its_layer_alone():
@@ -702,13 +739,13 @@ def test_an_answer_must_leave_its_layer_alone():
 
 def test_memory_layouts_are_tried_and_named():
     def only_contiguous(x, pool):
-        return pool(x).flatten(1) + (not x.is_contiguous())
+        return pool(x).flatten(-3) + (not x.is_contiguous())
 
     feedback = checks.check_pool_any_batch(only_contiguous)
     assert "a tensor of shape (4, 3, 2, 5), channels-last in memory, " in feedback.message
 
     def view(x, pool):
-        return pool(x.view(len(x), x.shape[1], 1, -1)).flatten(1)
+        return pool(x.view(*x.shape[:-2], 1, -1)).flatten(-3)
 
     feedback = checks.check_pool_any_batch(view)
     assert "cut out of larger maps, pool=AdaptiveAvgPool2d(output_size=1): your function" in (
@@ -737,6 +774,7 @@ def copied_head(x, weight, bias):
             lambda x, linear: F.linear(x.mean((2, 3)), linear.weight.data, linear.bias),
             "linear.weight",
         ),
+        (checks.check_pool_any_size, replaced_in_a_copy, "network.0.weight"),
         (
             checks.check_any_size_network,
             lambda images, body: (

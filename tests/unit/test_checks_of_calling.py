@@ -130,7 +130,7 @@ def test_the_same_error_with_a_text_is_an_error():
 @pytest.mark.parametrize(
     ("check", "answer", "said"),
     [
-        (checks.check_gap_parameters, lambda channels, k: 0, "4 arguments, and it is written for"),
+        (checks.check_keras_to_torch, lambda kernel, c: 0, "4 arguments, and it is written for"),
         (checks.check_flatten_parameters, lambda c, h, w: 0, "is written for (c, h, w). Leave"),
         (checks.check_gap, lambda: 0, "with 1 argument, and it is written for ()."),
         (checks.check_gap, lambda x, y: 0, "is written for (x, y)."),
@@ -151,14 +151,14 @@ def test_a_function_that_has_no_signature_or_more_arguments_passes():
     assert checks.check_numbers_per_map(partial(lambda a, shape: shape[2] * shape[3], 1)).passed
 
 
-def endless(size):
+def endless(*sizes):
     raise KeyboardInterrupt  # as ■ does; a real signal is ignored by tests in the background
 
 
 def test_a_loop_that_is_stopped_gets_a_sentence_and_the_cell_stops(capsys):
     for answer in (endless, partial(endless)):
         with pytest.raises(KeyboardInterrupt):
-            checks.check_halvings(answer)
+            checks.check_flatten_parameters(answer)
         assert capsys.readouterr().out == (
             "✗ Your function was stopped before it returned. Does a loop in it ever end?\n"
         )
@@ -229,27 +229,27 @@ def test_an_older_version_than_that_of_the_last_cell_is_said_to_be_one(shell, ce
 
 def never_removed(x, pool):
     pool.register_forward_hook(lambda *_: None)
-    return pool(x).flatten(1)
+    return pool(x).flatten(-3)
 
 
 def for_every_module(x, pool):
     handles.append(nn.modules.module.register_module_forward_hook(lambda *_: None))
-    return pool(x).flatten(1)
+    return pool(x).flatten(-3)
 
 
 def another_mode(x, pool):
-    return pool.eval()(x).flatten(1)
+    return pool.eval()(x).flatten(-3)
 
 
 def another_forward(x, pool):
     forward = pool.forward
-    pool.forward = lambda x: forward(x).flatten(1)
+    pool.forward = lambda x: forward(x).flatten(-3)
     return pool(x)
 
 
 def another_method(x, pool):
     pool.half = None  # as the forward_head of a network may be
-    return pool(x).flatten(1)
+    return pool(x).flatten(-3)
 
 
 handles = []
