@@ -141,7 +141,7 @@ SPOILT = [  # lesson, texts that name its cells, how the first is spoilt, what n
         "08",
         ["same = torch.allclose(maps["],
         edit(".mean((2, 3))", ".amax((2, 3))"),
-        "height and width: False",
+        "width: False",
     ),
     ("08", ["plot_shapes(sizes"], edit('"bn2", ', ""), "1280 × 7 × 7"),
 ]
