@@ -1,4 +1,4 @@
-"""One small convolutional body with three heads. Introduced in lesson 04."""
+"""One small convolutional body with three heads, lesson 04, and with three more, lesson 09."""
 
 from __future__ import annotations
 
@@ -11,11 +11,83 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from torch import Tensor, nn
 
-HEADS = ("gap", "gmp", "flatten")
+from gap_utils.pooling import (
+    generalized_mean_pool,
+    global_average_pool,
+    global_max_pool,
+    log_sum_exp_pool,
+    read_positive,
+)
+
+HEADS = ("gap", "gmp", "flatten")  # of the study, the labs and the trained networks
+MORE_HEADS = ("gem", "lse", "gap+gmp")  # of lesson 09
 CHANNELS = (8, 16, 32)  # of the three blocks
 ASSETS = Path(__file__).parent / "assets"
 # name -> what build_convnet is given, the sha256 of the weights, how they were trained
 TRAINED = ASSETS / "trained.json"
+
+
+class GeM(nn.Module):
+    """Pool with `generalized_mean_pool`, whose `p` is learned: (N, C, H, W) -> (N, C).
+
+    Wants features behind a ReLU: a number below 1e-6 counts as 1e-6 and gets no gradient.
+    Nothing keeps the learned `p` above 0.
+
+    Args:
+        p: where the learning starts, above 0; 3 as in Radenovic, Tolias and Chum (2019).
+
+    Raises:
+        ValueError: if `p` is not above 0 and finite.
+
+    Example:
+        >>> GeM(p=1)(torch.tensor([[[[1.0, 3.0]]]])).item()
+        2.0
+    """
+
+    def __init__(self, p: float = 3.0):
+        super().__init__()
+        self.p = nn.Parameter(torch.tensor(float(read_positive("p", p))))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return the pooled features."""
+        return generalized_mean_pool(features, self.p)
+
+
+class LogSumExp(nn.Module):
+    """Pool with `log_sum_exp_pool` of a fixed sharpness: (N, C, H, W) -> (N, C).
+
+    Raises:
+        ValueError: if the sharpness is not above 0 and finite.
+
+    Example:
+        >>> round(LogSumExp(sharpness=100)(torch.tensor([[[[1.0, 3.0]]]])).item(), 2)
+        2.99
+    """
+
+    def __init__(self, sharpness: float = 1.0):
+        super().__init__()
+        self.sharpness = read_positive("sharpness", sharpness)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return the pooled features."""
+        return log_sum_exp_pool(features, self.sharpness)
+
+    def extra_repr(self) -> str:
+        """Return what stands in the brackets when it is printed."""
+        return f"sharpness={self.sharpness}"
+
+
+class AverageAndMax(nn.Module):
+    """Put the averages of all maps and their maxima side by side: (N, C, H, W) -> (N, 2 C).
+
+    Example:
+        >>> AverageAndMax()(torch.tensor([[[[1.0, 3.0]]]]))
+        tensor([[2., 3.]])
+    """
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return the pooled features."""
+        return torch.cat([global_average_pool(features), global_max_pool(features)], dim=1)
 
 
 class ConvNet(nn.Module):
@@ -60,8 +132,14 @@ def build_convnet(
     convolution to one map per class and the average or the maximum of each map; "flatten"
     is a linear layer on all numbers of the maps.
 
+    Lesson 09 adds three. "lse" is as "gap", with log-sum-exp in place of the average: it takes
+    numbers of any sign, so it can pool the maps of the classes. "gem" cannot: a logit may be
+    negative, and GeM takes every negative number for 0. So it pools the features, which come
+    out of a ReLU, and a linear layer makes the logits of them. "gap+gmp" pools the features
+    too, to an average and a maximum of each, and a linear layer weighs both.
+
     Args:
-        head: "gap", "gmp" or "flatten".
+        head: "gap", "gmp", "flatten", "gem", "lse" or "gap+gmp".
         in_channels: 1 for grey pictures, 3 for colour.
         num_classes: how many logits.
         batch_norm: put batch normalisation behind each 3×3 convolution, in place of its bias.
@@ -77,14 +155,15 @@ def build_convnet(
 
     Source:
         A small VGG-like body; the head "gap" is that of Lin, Chen and Yan (2014), "Network In
-        Network".
+        Network". For "gem" and "lse" see `generalized_mean_pool` and `log_sum_exp_pool`.
 
     Example:
         >>> sum(parameter.numel() for parameter in build_convnet().parameters())
         18370
     """
-    if head not in HEADS:
-        raise ValueError(f'expected head "gap", "gmp" or "flatten", got {head!r}')
+    if head not in (*HEADS, *MORE_HEADS):
+        known = ", ".join(f'"{name}"' for name in (*HEADS, *MORE_HEADS))
+        raise ValueError(f"expected head to be one of {known}, got {head!r}")
     layers: list[nn.Module] = []
     inside, side = in_channels, input_size
     for block, outside in enumerate(CHANNELS):
@@ -102,6 +181,12 @@ def build_convnet(
         raise ValueError(f"expected an input_size of which maps are left, got {input_size}")
     if head == "flatten":
         tail = [nn.Flatten(), nn.Linear(inside * side * side, num_classes)]
+    elif head == "gem":
+        tail = [GeM(), nn.Linear(inside, num_classes)]
+    elif head == "gap+gmp":
+        tail = [AverageAndMax(), nn.Linear(2 * inside, num_classes)]
+    elif head == "lse":
+        tail = [nn.Conv2d(inside, num_classes, kernel_size=1), LogSumExp()]
     else:
         pool = nn.AdaptiveAvgPool2d(1) if head == "gap" else nn.AdaptiveMaxPool2d(1)
         tail = [nn.Conv2d(inside, num_classes, kernel_size=1), pool, nn.Flatten()]

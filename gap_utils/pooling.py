@@ -2,14 +2,16 @@
 
 Everything here is written to be read: `pool` visits one window after the other, as a
 person with a pencil does. PyTorch's own functions give the same numbers much faster,
-and the tests hold the two together. Introduced in lesson 01.
+and the tests hold the two together. Introduced in lesson 01; what lies between the
+average and the maximum, and the average over a mask, in lesson 09.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import product
-from math import prod
+from math import inf, log, prod
+from numbers import Real
 from operator import index
 
 import numpy as np
@@ -205,6 +207,108 @@ def global_max_pool(x: Tensor | np.ndarray | Sequence) -> Tensor:
     return as_features(x).flatten(2).amax(dim=2)
 
 
+def log_sum_exp_pool(x: Tensor | np.ndarray | Sequence, sharpness: float | Tensor = 1.0) -> Tensor:
+    """Pool each channel between its average and its maximum: (N, C, *spatial) -> (N, C).
+
+    That is log(mean(exp(sharpness * x))) / sharpness. Towards a sharpness of 0 it becomes the
+    average, towards infinity the maximum. Computed with `torch.logsumexp`, which takes the
+    largest number out before exp, and in float32 for what is smaller: nothing overflows.
+
+    Args:
+        x: features with one to three spatial axes, as `as_features` takes them.
+        sharpness: a number above 0, or a tensor of one that is learned.
+
+    Returns:
+        Pooled features in the dtype of `x`.
+
+    Raises:
+        ValueError: as `as_features` does, or if the sharpness is not above 0 and finite.
+
+    Source:
+        Pinheiro and Collobert (2015), "From Image-level to Pixel-level Labeling with
+        Convolutional Networks".
+
+    Example:
+        >>> log_sum_exp_pool([[[[0, 100]]]])
+        tensor([[99.3069]])
+    """
+    x = as_features(x)
+    sharpness = read_positive("sharpness", sharpness)
+    values = _at_least_float32(x).flatten(2)
+    total = torch.logsumexp(sharpness * values, dim=2)
+    return ((total - log(values.shape[2])) / sharpness).to(x.dtype)
+
+
+def generalized_mean_pool(
+    x: Tensor | np.ndarray | Sequence, p: float | Tensor = 3.0, eps: float = 1e-6
+) -> Tensor:
+    """Pool each channel by its generalized mean (GeM): (N, C, *spatial) -> (N, C).
+
+    That is mean(x ** p) ** (1 / p): with p = 1 the average, towards infinity the maximum. A
+    negative number has no such power for most p, so numbers below `eps` are taken for `eps`:
+    GeM is for features behind a ReLU. Computed as the exponential of `log_sum_exp_pool` of the
+    logarithms, which is the same, and large powers do not overflow.
+
+    Args:
+        x: features with one to three spatial axes, as `as_features` takes them.
+        p: a number above 0, or a tensor of one that is learned.
+        eps: the smallest number that counts, above 0: at 0 itself the gradient is infinite.
+
+    Returns:
+        Pooled features in the dtype of `x`, all of them `eps` or more.
+
+    Raises:
+        ValueError: as `as_features` does, or if `p` or `eps` is not above 0 and finite.
+
+    Source:
+        Radenovic, Tolias and Chum (2019), "Fine-tuning CNN Image Retrieval with No Human
+        Annotation".
+
+    Example:
+        >>> generalized_mean_pool([[[[3, 4]]]], p=2)  # the root of (9 + 16) / 2
+        tensor([[3.5355]])
+    """
+    x = as_features(x)
+    logarithms = _at_least_float32(x).clamp(min=read_positive("eps", eps)).log()
+    return log_sum_exp_pool(logarithms, read_positive("p", p)).exp().to(x.dtype)
+
+
+def masked_average_pool(x: Tensor | np.ndarray | Sequence, mask: Tensor) -> Tensor:
+    """Average each channel over the positions of a mask: (N, C, *spatial) -> (N, C).
+
+    For a batch of pictures of several sizes, which were padded to one: the padding does not
+    count. What stands there may be anything, also infinity or no number (nan).
+
+    Args:
+        x: features with one to three spatial axes, as `as_features` takes them.
+        mask: True at the positions that count, shape (N, *spatial), at least one a picture.
+
+    Returns:
+        Averages in the dtype of `x`; they are added up in float32 at least.
+
+    Raises:
+        ValueError: as `as_features` does, if the mask has another shape or other numbers than
+            True and False, or if it leaves no position of a picture.
+
+    Example:
+        >>> mask = torch.tensor([[[True, True, False]]])
+        >>> masked_average_pool([[[[1, 3, 99]]]], mask)
+        tensor([[2.]])
+    """
+    x = as_features(x)
+    expected = (x.shape[0], *x.shape[2:])
+    if not isinstance(mask, Tensor) or mask.dtype != torch.bool or mask.shape != expected:
+        got = f"{mask.dtype} of {tuple(mask.shape)}" if isinstance(mask, Tensor) else repr(mask)
+        raise ValueError(f"expected a mask of torch.bool and shape {expected}, got {got}")
+    mask = mask.flatten(1)[:, None]  # (N, 1, positions)
+    count = mask.sum(dim=2)
+    if not count.all():
+        empty = int((count == 0).nonzero()[0, 0])
+        raise ValueError(f"expected a position of each picture in the mask, got none of {empty}")
+    values = _at_least_float32(x).flatten(2).masked_fill(~mask, 0)
+    return (values.sum(dim=2) / count).to(x.dtype)
+
+
 def as_features(x: Tensor | np.ndarray | Sequence) -> Tensor:
     """Return `x` as floating-point features of shape (N, C, *spatial).
 
@@ -238,6 +342,20 @@ def as_features(x: Tensor | np.ndarray | Sequence) -> Tensor:
     if 0 in shape[2:]:
         raise ValueError(f"expected at least one position on every spatial axis, got {shape}")
     return x if x.is_floating_point() else x.to(torch.get_default_dtype())
+
+
+def _at_least_float32(x: Tensor) -> Tensor:
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def read_positive(name: str, value: float | Tensor) -> float | Tensor:
+    """Return a number above 0 as it is, or raise ValueError with its name."""
+    if isinstance(value, Tensor) and value.requires_grad:
+        return value  # it is learned: to look at it would wait for the device at every step
+    one = isinstance(value, Real) or (isinstance(value, Tensor) and value.numel() == 1)
+    if not one or not 0 < value < inf:
+        raise ValueError(f"expected {name} to be a finite number above 0, got {value!r}")
+    return value
 
 
 def _per_axis(name: str, value: int | Sequence[int], axes: int) -> tuple[int, ...]:

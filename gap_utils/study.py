@@ -117,8 +117,10 @@ def train_and_test(study: pandas.DataFrame) -> pandas.DataFrame:
 
 @dataclass(frozen=True)
 class Comparison:
-    """One model beside another over the same seeds, and what it tells."""
+    """One model beside another over the same seeds, and what it tells; printed, in points."""
 
+    one: str  # the model that may be ahead
+    other: str
     differences: tuple[float, ...]  # the first minus the second, seed by seed
     lead: float  # the mean of the differences
     # the 95 % interval of the lead, by Student's t, which takes the differences for a sample of
@@ -136,6 +138,25 @@ class Comparison:
     def is_supported(self) -> bool:
         """Whether the runs together show that the first is ahead: an interval above 0."""
         return self.low > 0
+
+    def describe(self, digits: int = 1) -> str:
+        """Say both in a line, in points: of accuracies as parts, from 0 to 1.
+
+        Example:
+            >>> digits = by_seed(load_study(), "test_accuracy", experiment="digits")
+            >>> compare(digits, "gap", "gmp").describe(2)
+            'gap leads gmp by 0.30 points, interval 0.17 to 0.43; 2.2 times the spread of 0.13'
+        """
+        lead, low, high, spread = (
+            f"{100 * number:.{digits}f}" for number in (self.lead, self.low, self.high, self.spread)
+        )
+        return (
+            f"{self.one} leads {self.other} by {lead} points, interval {low} to {high}; "
+            f"{self.lead / self.spread:.1f} times the spread of {spread}"
+        )
+
+    def __str__(self) -> str:
+        return self.describe()
 
 
 def compare(table: pandas.DataFrame, one: str, other: str) -> Comparison:
@@ -160,6 +181,8 @@ def compare(table: pandas.DataFrame, one: str, other: str) -> Comparison:
         (10.4, 5.1, 15.6)
         >>> found.is_clear, found.is_supported
         (False, True)
+        >>> print(found)
+        gap leads gmp by 10.4 points, interval 5.1 to 15.6; 2.6 times the spread of 4.0
     """
     for name in (one, other):
         if name not in table:
@@ -173,7 +196,8 @@ def compare(table: pandas.DataFrame, one: str, other: str) -> Comparison:
     lead = float(differences.mean())
     half = T_95[count] * float(differences.std()) / sqrt(count)
     spread = max(float(table.loc[differences.index, name].std()) for name in (one, other))
-    return Comparison(tuple(map(float, differences)), lead, lead - half, lead + half, spread)
+    differences = tuple(map(float, differences))
+    return Comparison(one, other, differences, lead, lead - half, lead + half, spread)
 
 
 def mean_curves() -> dict[str, list[float]]:

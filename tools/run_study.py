@@ -1,4 +1,4 @@
-"""Run the study that lesson 04 reads: one training after another, into assets/study.csv.
+"""Run the study that lessons 04 and 05 read: one training after another, into assets/study.csv.
 
     python -m tools.run_study [--jobs N] [--threads N] [EXPERIMENT ...]
 

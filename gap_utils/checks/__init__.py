@@ -24,11 +24,15 @@ from gap_utils.checks.lesson_03 import (
 )
 from gap_utils.checks.lesson_04 import (
     check_accuracy,
+    check_head_claims,
     check_loss_floor,
     check_mended_loss,
-    check_winners,
 )
-from gap_utils.checks.lesson_05 import check_flatten_any_size, check_supported_claims
+from gap_utils.checks.lesson_05 import (
+    check_flatten_any_size,
+    check_gmp_gradient,
+    check_supported_claims,
+)
 from gap_utils.checks.lesson_06 import (
     check_halving_layer,
     check_maps_of,
@@ -46,4 +50,10 @@ from gap_utils.checks.lesson_08 import (
     check_gap_locations,
     check_mean_of_patches,
     check_new_head,
+)
+from gap_utils.checks.lesson_09 import (
+    check_gem,
+    check_masked_mean,
+    check_squeeze_excitation,
+    check_two_pools_parameters,
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Set
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from math import e, log, log10, sqrt
 from typing import Any
@@ -13,18 +13,15 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from gap_utils.checks.calling import AnswerError, Feedback, call_answer, exercise
-from gap_utils.checks.grading import (
-    are_words,
-    features,
-    grade,
-    random_features,
-    say_findings,
-)
-from gap_utils.models import HEADS
-from gap_utils.study import by_seed, compare, load_study
+from gap_utils.checks.calling import AnswerError, Feedback, exercise
+from gap_utils.checks.claims import Claim, check_claims
+from gap_utils.checks.grading import features, grade, random_features
 
-NONE_AHEAD = "no head is clearly ahead of both others"
+CLAIMS = {
+    "A": Claim("flatten", "gmp"),
+    "B": Claim("flatten", "gap"),
+    "C": Claim("flatten", "gap", experiment="digits"),
+}
 SQUASHED = "still squeezes the logits before cross_entropy, which has its own softmax inside"
 
 
@@ -171,31 +168,6 @@ def _takes_apart(answer: Callable, case: tuple[Tensor, Tensor]) -> bool:
 
 
 @exercise
-def check_winners(answer: Callable) -> Feedback:
-    """Check exercise 4: which head is clearly ahead of both others, as they are and moved."""
-    value = call_answer(answer)
-    names = (*HEADS, "none")
-    said = [item.lower() for item in value] if are_words(value) and len(value) == 2 else [None]
-    if isinstance(value, Set) or not set(said) <= set(names):
-        raise AnswerError(
-            f'Expected two of {names}, such as ("gmp", "gmp"), your function returned {value!r}.'
-        )
-    study, lines, winners = load_study(), [], []
-    for place, table, name in (
-        ("as they are", by_seed(study, "test_accuracy"), said[0]),
-        ("moved by 4 px", by_seed(study, "accuracy_against_shift", 4), said[1]),
-    ):
-        ahead = [
-            head
-            for head in HEADS
-            if all(compare(table, head, other).is_clear for other in HEADS if other != head)
-        ]
-        winners += ahead or ["none"]
-        accuracies = ", ".join(
-            f"{head} {100 * table[head].mean():.1f} ± {100 * table[head].std():.1f} %"
-            for head in HEADS
-        )
-        found = f"{ahead[0]} is clearly ahead of both" if ahead else NONE_AHEAD
-        verdict = "as you say" if name == winners[-1] else f"and you say {name}"
-        lines.append(f"{place}: {accuracies}; {found}, {verdict}.")
-    return say_findings(said == winners, lines)
+def check_head_claims(answer: Callable) -> Feedback:
+    """Check exercise 4: the leads of a head that hold for single runs, and on average."""
+    return check_claims(answer, CLAIMS)

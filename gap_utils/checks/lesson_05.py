@@ -1,76 +1,85 @@
-"""The checks of lesson 05: what a study shows, another picture size."""
+"""The checks of lesson 05: what a study shows, where a gradient goes, another picture size."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from copy import deepcopy
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 
-from gap_utils.checks.calling import AnswerError, Feedback, call_answer, exercise
-from gap_utils.checks.grading import are_words, grade, random_features, say_findings
+from gap_utils.checks.calling import Feedback, exercise
+from gap_utils.checks.claims import Claim, check_claims
+from gap_utils.checks.grading import features, grade, random_features
 from gap_utils.models import load_trained
-from gap_utils.study import CLEAR, by_seed, compare, load_study, train_and_test
 
-# letter -> measure, where, the head whose number is said to be larger, the other
 CLAIMS = {
-    "A": ("accuracy_against_shift", 3, "gap", "gmp"),
-    "B": ("accuracy_against_shift", 5, "gap", "gmp"),
-    "C": ("accuracy_against_shift", 5, "gmp", "flatten"),
-    "D": ("difference", 1000, "flatten", "gap"),
+    "A": Claim("gap", "gmp", "accuracy_against_shift", 3),
+    "B": Claim("gap", "gmp", "accuracy_against_shift", 5),
+    "C": Claim("gmp", "flatten", "accuracy_against_shift", 5),
+    "D": Claim("flatten", "gap", "difference", 1000),
 }
 
 
 @exercise
 def check_supported_claims(answer: Callable) -> Feedback:
     """Check lesson 05, exercise 1: the claims that hold for single runs, and on average."""
-    value = call_answer(answer)
-    two = isinstance(value, tuple | list) and len(value) == 2
-    said = [_letters(item) for item in value] if two else [None]
-    if None in said:
-        raise AnswerError(
-            f"Expected two strings of letters of {', '.join(CLAIMS)}, first for single runs and "
-            f'then on average, such as ("AD", "D"), with "" for none; your function returned '
-            f"{value!r}."
-        )
-    study, lines, single, average = load_study(), [], set(), set()
-    for letter, (measure, at, one, other) in CLAIMS.items():
-        if measure == "difference":  # of training and test accuracy, at so many pictures
-            table = train_and_test(study).difference.loc[at].unstack("model")
-        else:
-            table = by_seed(study, measure, at)
-        found = compare(table, one, other)
-        single |= {letter} if found.is_clear else set()
-        average |= {letter} if found.is_supported else set()
-        lines.append(
-            f"{letter}: {100 * found.lead:.1f} points, {found.lead / found.spread:.1f} times the "
-            f"spread of {100 * found.spread:.1f}: "
-            f"single runs {'show' if found.is_clear else 'need not show'} it. "
-            f"Interval {100 * found.low:.1f} to {100 * found.high:.1f}: "
-            f"on average it {'holds' if found.is_supported else 'is not shown'}."
-        )
-    for what, rule, letters, holds in (
-        ("single runs", f"a lead of over {CLEAR} times the spread", said[0], single),
-        ("the average", "an interval above 0", said[1], average),
-    ):
-        if letters != holds:
-            named = ", ".join(sorted(letters)) or "none"
-            lines.append(f"For {what} you named {named}. A claim needs {rule}.")
-    return say_findings(said == [single, average], lines)
+    return check_claims(answer, CLAIMS)
 
 
-def _letters(item: Any) -> set[str] | None:
-    """The letters of claims in a string or a collection of strings; None if it is neither."""
-    words = [sign for sign in item if sign not in ", "] if isinstance(item, str) else item
-    letters = {word.upper() for word in words} if are_words(words) else {None}
-    return letters if letters <= set(CLAIMS) else None
+@exercise
+def check_gmp_gradient(answer: Callable) -> Feedback:
+    """Check lesson 05, exercise 2: the gradient of the maximum of each map (N, C, H, W)."""
+
+    def shared(maps, axes=(2, 3)):
+        largest = (maps == maps.amax(axes, keepdim=True)).float()
+        return largest / largest.sum(axes, keepdim=True)
+
+    def one_only(maps):
+        """All to the first of several maxima, as `max_pool2d` does."""
+        flat = maps.flatten(2)
+        return F.one_hot(flat.argmax(2), flat.shape[2]).to(maps.dtype).view_as(maps)
+
+    return grade(
+        answer,
+        shared,
+        "the position with the maximum gets 1, several share it, all others get 0",
+        lambda maps: torch.full_like(maps, 1 / (maps.shape[2] * maps.shape[3])),
+        "That is the gradient of GAP: the same for every position. A maximum changes only with "
+        "the largest number.",
+        one_only,
+        "If several numbers are the largest, they share the 1, as amax does it: each gets 1 "
+        "divided by how many they are.",
+        lambda maps: (maps == maps.amax((2, 3), keepdim=True)).float(),
+        "Several equal maxima share the 1. Divide by how many there are on the map.",
+        lambda maps: shared(maps, (1, 2, 3)),
+        "That looks for one maximum in all maps of a picture. Each map has its own: amax over the "
+        "axes 2 and 3.",
+        lambda maps: shared(maps, (0, 1, 2, 3)),
+        "That looks for one maximum in the whole batch. Each map has its own: amax over the axes "
+        "2 and 3.",
+        lambda maps: shared(maps, 3),
+        "That gives a maximum for each row. GMP takes one of the whole map.",
+        lambda maps: maps * shared(maps),
+        "That keeps the number itself. The gradient says how much of a small growth of that number "
+        "arrives in the maximum: all of it, 1.",
+        lambda maps: torch.zeros_like(maps),
+        "Then no position could ever learn. The maximum grows if the largest number grows.",
+        lambda maps: torch.ones_like(maps),
+        "That is the gradient of the sum of the map.",
+        cases=[
+            (features([[[[1, 3], [2, 0]]]]),),
+            (features([[[[2, 5, 1], [0, 5, 3], [1, 0, 2]]]]),),
+            (features([[[[1, 4], [4, 4]], [[-3, -1], [-2, -5]]]]),),
+            (random_features(2, 3, 3, 3),),
+        ],
+        exact=True,
+    )
 
 
 @exercise
 def check_flatten_any_size(answer: Callable) -> Feedback:
-    """Check lesson 05, exercise 2: a trained flatten network and pictures of any size -> logits."""
+    """Check lesson 05, exercise 3: a trained flatten network and pictures of any size -> logits."""
 
     def to_3x3(model, images, pool=F.adaptive_avg_pool2d):
         return model.head(pool(model.body(images), 3))

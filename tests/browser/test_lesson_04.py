@@ -27,12 +27,12 @@ def test_the_lesson_as_a_learner_does_it(lesson):
             said,
         )
     for answer, said in [
-        ('"flatten", "gap"', "✗ Not right yet"),
-        ('"none", "gap"', "moved by 4 px: gap 57.6 ± 1.5 %"),
+        ('"A", "ABC"', "For the average you named A, B, C."),
+        ('"A", "AB"', "✓ Right"),
     ]:
         lesson.answer(
-            "def winners()",
-            f"def winners():\n    return {answer}",
-            "checks.check_winners(winners)",
+            "def head_claims()",
+            f"def head_claims():\n    return {answer}",
+            "checks.check_head_claims(head_claims)",
             said,
         )

@@ -1,4 +1,4 @@
-"""A learner moves a picture in lesson 05, and does an exercise."""
+"""A learner moves a picture in lesson 05, and does two exercises."""
 
 from __future__ import annotations
 
@@ -12,6 +12,17 @@ LESSON = "05_move_and_enlarge_the_picture.ipynb"
 def test_the_lesson_as_a_learner_does_it(lesson):
     every_slider_moves_and_nothing_jumps(lesson.lab("ShiftLab"))
     the_picture_can_be_dragged(lesson.lab("ShiftLab"))
+    largest = "(maps == maps.amax((2, 3), keepdim=True)).float()"
+    for answer, said in [
+        (largest, "Several equal maxima share the 1."),
+        (f"{largest} / {largest}.sum((2, 3), keepdim=True)", "✓ Right"),
+    ]:
+        lesson.answer(
+            "def gmp_gradient(maps)",
+            f"def gmp_gradient(maps):\n    return {answer}",
+            "checks.check_gmp_gradient(gmp_gradient)",
+            said,
+        )
     for answer, said in [
         ("model.head(model.body(images))", "Bring them to 3×3 in front of model.head."),
         ("model.head(F.adaptive_avg_pool2d(model.body(images), 3))", "✓ Right"),

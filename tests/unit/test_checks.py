@@ -20,6 +20,7 @@ from gap_utils.activations import capture_activations
 from gap_utils.checks.calling import NOT_ATTEMPTED, Feedback
 from gap_utils.checks.grading import pair_up
 from gap_utils.models import load_trained
+from gap_utils.pooling import generalized_mean_pool
 
 
 def max_pool_by_hand(image, start=-math.inf):
@@ -66,6 +67,27 @@ def replaced_in_place(network, images):
 def winners(maps):
     """The mean and the maximum of each map, (N, C) twice."""
     return maps.mean((2, 3)), maps.amax((2, 3))
+
+
+def masked_mean(x, mask):
+    """The mean of each channel over the mask, added up in float32."""
+    values = x.float().masked_fill(~mask.unsqueeze(1), 0)
+    return (values.sum((2, 3)) / mask.flatten(1).sum(1, keepdim=True)).to(x.dtype)
+
+
+def gates_of(x, first, second, middle=F.relu, last=torch.sigmoid):
+    return last(second(middle(first(x.flatten(2).mean(2)))))
+
+
+def squeeze_and_excite(x, first, second):
+    return x * gates_of(x, first, second)[..., None, None]
+
+
+def squeeze_by_convolutions(x, first, second):
+    """As torchvision does it: 1×1 convolutions of maps of one position."""
+    pooled = F.adaptive_avg_pool2d(x, 1)
+    hidden = F.conv2d(pooled, first.weight[..., None, None], first.bias).relu()
+    return x * F.conv2d(hidden, second.weight[..., None, None], second.bias).sigmoid()
 
 
 def cams(features, weight):
@@ -191,6 +213,14 @@ RIGHT = {
             images
         ),
     ],
+    checks.check_gmp_gradient: [
+        lambda maps: torch.autograd.functional.vjp(
+            lambda x: x.amax((2, 3)), maps, torch.ones(maps.shape[:2])
+        )[1],
+        lambda maps: torch.stack(
+            [torch.stack([(m == m.max()) / (m == m.max()).sum() for m in p]) for p in maps]
+        ),
+    ],
     checks.check_maps_of: [
         maps_by_capture,
         maps_with_try,
@@ -213,6 +243,38 @@ RIGHT = {
         lambda features, weight: F.conv2d(features, weight[:, :, None, None]),
         lambda features, weight: (weight @ features.flatten(2)).unflatten(2, features.shape[2:]),
         lambda features, weight: (features[:, None] * weight[None, :, :, None, None]).sum(2),
+    ],
+    checks.check_two_pools_parameters: [
+        lambda c, k: (2 * c + 1) * k,
+        lambda c, k: sum(w.numel() for w in nn.Linear(2 * c, k, device="meta").parameters()),
+    ],
+    checks.check_gem: [
+        lambda x, p: x.pow(p).flatten(2).mean(2).pow(1 / p),
+        generalized_mean_pool,
+        lambda x, p: F.adaptive_avg_pool2d(x**p, 1).flatten(1) ** (1 / p),
+        lambda x, p: torch.linalg.vector_norm(x, p, (2, 3)) / x[0, 0].numel() ** (1 / p),
+        lambda x, p: ((x**p).sum((2, 3)) / x.shape[2] / x.shape[3]) ** (1 / p),
+    ],
+    checks.check_masked_mean: [
+        masked_mean,
+        lambda x, mask: torch.stack(
+            [picture[:, own].mean(1) for picture, own in zip(x, mask, strict=True)]
+        ),
+        lambda x, mask: (
+            torch.einsum("nchw,nhw->nc", x.float(), mask.float()) / mask.sum((1, 2))[:, None]
+        ).type_as(x),
+        lambda x, mask: (
+            (x / mask.sum((1, 2))[:, None, None, None] * mask[:, None])
+            .sum((2, 3), dtype=torch.float32)
+            .to(x.dtype)
+            if x.dtype == torch.float32
+            else masked_mean(x, mask)
+        ),
+    ],
+    checks.check_squeeze_excitation: [
+        squeeze_and_excite,
+        lambda x, first, second: torch.einsum("nchw,nc->nchw", x, gates_of(x, first, second)),
+        lambda x, first, second: squeeze_by_convolutions(x, first, second),
     ],
 }
 
@@ -373,6 +435,7 @@ WRONG = [
         lambda model, images: model.head(F.interpolate(model.body(images), (3, 3))),
         "On the input model=a ConvNet, images=a tensor of shape (1, 1, 32, 32)",
     ),
+    (checks.check_gmp_gradient, lambda maps: maps.argmax(3), "returned shape (1, 1, 2), expect"),
     (
         checks.check_maps_of,
         lambda *a: maps_with_try(*a, keep=lambda inputs, output: output),
@@ -388,6 +451,89 @@ WRONG = [
     (checks.check_cam, lambda f, w: torch.einsum("nchw,kc->nkchw", f, w), "leave c out"),
     (checks.check_features_of, lambda m, x: m.stem(x), "returned shape (1, "),
     (checks.check_mean_of_patches, lambda t, prefix: t.mean((2, 3)), "raised IndexError"),
+    (checks.check_two_pools_parameters, lambda c, k: (c + 1) * k, "behind one pooling"),
+    (checks.check_two_pools_parameters, lambda c, k: 2 * k * (c + 1), "a bias each"),
+    (checks.check_two_pools_parameters, lambda c, k: 650, "returned 650, expected 6"),
+    (checks.check_two_pools_parameters, lambda c, k: k * (2 * c + 1.0), "expected the integer"),
+    (checks.check_gem, lambda x, p: x.flatten(2).mean(2), "GAP for every p"),
+    (checks.check_gem, lambda x, p: x.flatten(2).max(2).values, "as p grows"),
+    (checks.check_gem, lambda x, p: x.pow(p).flatten(2).mean(2), "The root is missing"),
+    (checks.check_gem, lambda x, p: x.pow(p).flatten(2).mean(2) / p, "Put brackets around it"),
+    (checks.check_gem, lambda x, p: x.flatten(2).norm(p, 2), "root of the sum"),
+    (checks.check_gem, lambda x, p: x.pow(1 / p).flatten(2).mean(2).pow(p), "changed places"),
+    (checks.check_gem, lambda x, p: F.avg_pool2d(x**p, x.shape[2:]) ** (1 / p), "left over"),
+    (checks.check_gem, lambda x, p: x.pow(3).mean((2, 3)).pow(1 / 3), "[[[[1, 7], [1, 1]]]], p=2"),
+    (checks.check_masked_mean, lambda x, mask: x.flatten(2).mean(2), "the padding too"),
+    (
+        checks.check_masked_mean,
+        lambda x, mask: x.masked_fill(~mask[:, None], 0).flatten(2).mean(2),
+        "The padding adds 0, and yet it is counted",
+    ),
+    (
+        checks.check_masked_mean,
+        lambda x, mask: torch.einsum("nchw,nhw->nc", x, mask.to(x.dtype)),
+        "That is the sum.",
+    ),
+    (
+        checks.check_masked_mean,
+        lambda x, mask: masked_mean(x, mask) * mask.sum((1, 2))[:, None] / mask.sum(),
+        "counts the whole batch",
+    ),
+    (
+        checks.check_masked_mean,
+        lambda x, mask: (x * mask.unsqueeze(1)).flatten(2).sum(2) / mask.flatten(1).sum(1, True),
+        "float16 ends at 65,504",
+    ),
+    (
+        checks.check_masked_mean,
+        lambda x, mask: masked_mean(x.float(), mask),
+        "returned torch.float32 numbers, expected torch.float16\nThe means are right.",
+    ),
+    (checks.check_masked_mean, lambda x, mask: masked_mean(x, ~mask), "returned [[99]], expected"),
+    (
+        checks.check_masked_mean,
+        lambda x, mask: (x * mask).flatten(2).sum(2) / mask.flatten(1).sum(1, True),
+        "no axis for the channels",
+    ),
+    (
+        checks.check_masked_mean,
+        lambda x, mask: masked_mean(x.detach(), mask),
+        "no gradient reaches x",
+    ),
+    (
+        checks.check_squeeze_excitation,
+        lambda x, first, second: gates_of(x, first, second),
+        "Those are the gates",
+    ),
+    (
+        checks.check_squeeze_excitation,
+        lambda x, first, second: torch.mul(x, gates_of(x, first, second)),
+        "gates[:, :, None, None]",
+    ),
+    *(
+        (
+            checks.check_squeeze_excitation,
+            lambda *case, ways=ways: case[0] * gates_of(*case, *ways)[..., None, None],
+            sentence,
+        )
+        for ways, sentence in [
+            ((lambda y: y, torch.sigmoid), "The ReLU between the two"),
+            ((F.relu, lambda y: y), "The sigmoid is missing"),
+            ((torch.sigmoid, F.relu), "changed places"),
+            ((F.relu, lambda y: torch.softmax(y, 1)), "add up to 1"),
+            ((F.relu, torch.tanh), "your function returned"),
+        ]
+    ),
+    (
+        checks.check_squeeze_excitation,
+        lambda x, first, second: x + squeeze_and_excite(x, first, second),
+        "adds the features once more",
+    ),
+    (
+        checks.check_squeeze_excitation,
+        lambda x, first, second: squeeze_and_excite(x, first, second).data,
+        "no gradient reaches x",
+    ),
     (
         checks.check_mean_of_patches,
         lambda t, prefix: torch.tensor(t.numpy()[:, prefix:].mean(1)),
@@ -398,7 +544,7 @@ WRONG = [
 
 # tested in files of their own
 STATEMENTS = [
-    checks.check_winners,
+    checks.check_head_claims,
     checks.check_supported_claims,
     checks.check_halving_layer,
     checks.check_two_maps,
@@ -425,6 +571,7 @@ PER_CHANNEL = {  # what pools features, and the axes of C, H and W in it
     checks.check_gap_head: (1, 2, 3),
     checks.check_pool_channels_last: (3, 1, 2),
     checks.check_pool_then_linear: (1, 2, 3),
+    checks.check_gem: (1, 2, 3),
 }
 
 
@@ -432,6 +579,8 @@ def pool_over(check, *axes):
     """An answer that is right but for the axes that it averages."""
     if check is checks.check_gap_head:
         return lambda x, weight, bias: F.linear(x.mean(axes), weight, bias)
+    if check is checks.check_gem:
+        return lambda x, p: (x**p).mean(axes) ** (1 / p)
     if check is checks.check_pool_then_linear:
         return lambda x, linear: linear(x.mean(axes))
     return lambda x: x.mean(axes)
@@ -663,6 +812,9 @@ SUMS = [  # what compares float32 numbers that may have been computed in several
     checks.check_cam,
     checks.check_mean_of_patches,
     checks.check_features_of,
+    checks.check_gem,
+    checks.check_masked_mean,
+    checks.check_squeeze_excitation,
 ]
 
 
@@ -898,7 +1050,7 @@ def test_an_answer_must_leave_the_network_alone():
     assert "On the input model=a ConvNet, images=a tensor of shape (2, 1, 28, 28)" in message
 
 
-def test_checks_of_lesson_04_mind_no_default_device():
+def test_checks_of_lessons_04_and_05_mind_no_default_device():
     torch.set_default_device("meta")
     try:
         assert checks.check_mended_loss(F.cross_entropy).passed
@@ -906,5 +1058,6 @@ def test_checks_of_lesson_04_mind_no_default_device():
         assert checks.check_flatten_any_size(
             lambda model, images: model.head(F.adaptive_avg_pool2d(model.body(images), 3))
         ).passed
+        assert checks.check_gmp_gradient(RIGHT[checks.check_gmp_gradient][1]).passed
     finally:
         torch.set_default_device(None)

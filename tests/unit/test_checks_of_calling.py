@@ -95,7 +95,7 @@ def test_the_line_is_pointed_at_where_no_argument_is_given_and_where_a_module_is
         return best, best
 
     said = f"{STILL_THERE[0].upper()}{STILL_THERE[1:]} Take that line out."
-    assert checks.check_winners(winners).message == f"✗ {said}"
+    assert checks.check_head_claims(winners).message == f"✗ {said}"
 
     def new_head(channels, classes):
         if channels == 8:
@@ -135,7 +135,11 @@ def test_the_same_error_with_a_text_is_an_error():
         (checks.check_gap, lambda: 0, "with 1 argument, and it is written for ()."),
         (checks.check_gap, lambda x, y: 0, "is written for (x, y)."),
         (checks.check_gap, lambda *, x: 0, "is written for (*, x)."),
-        (checks.check_winners, lambda study: 0, "with 0 arguments, and it is written for (study)"),
+        (
+            checks.check_head_claims,
+            lambda study: 0,
+            "with 0 arguments, and it is written for (study)",
+        ),
         (checks.check_new_head, lambda channels: 0, "with 2 arguments, and it is written for (ch"),
         (checks.check_linear_head, lambda: 0, "with 1 argument, and it is written for ()."),
     ],

@@ -5,7 +5,7 @@ import pandas
 import pytest
 
 from gap_utils import checks
-from gap_utils.checks import lesson_04, lesson_05
+from gap_utils.checks import claims
 
 NOT_ATTEMPTED = "not attempted yet"
 
@@ -16,14 +16,17 @@ def raise_not_implemented():
 
 @pytest.fixture
 def study(monkeypatch):
-    """Set the runs of each head, seed by seed: centred, moved, and training minus test accuracy."""
+    """Set the runs of each head, seed by seed: centred, moved, and training minus test accuracy.
 
-    def says(centred, moved, overfitted):
-        tables = {("test_accuracy", 0): centred}
-        tables |= {("accuracy_against_shift", at): moved for at in (3, 4, 5)}
+    And those on the digits.
+    """
+
+    def says(centred, moved, overfitted, digits):
+        tables = {("heads", "test_accuracy", 0): centred, ("digits", "test_accuracy", 0): digits}
+        tables |= {("heads", "accuracy_against_shift", at): moved for at in (3, 5)}
         rows = [
-            ("heads", measure, at, 55000, model, seed, value)
-            for (measure, at), table in tables.items()
+            (experiment, measure, at, 55000, model, seed, value)
+            for (experiment, measure, at), table in tables.items()
             for model, numbers in table.items()
             for seed, value in enumerate(numbers)
         ]
@@ -37,8 +40,7 @@ def study(monkeypatch):
                 rows.append(("overfitting", "train_loss", 60, 1000, model, seed, 2.0))
         columns = ["experiment", "measure", "at", "pictures", "model", "seed", "value"]
         frame = pandas.DataFrame(rows, columns=columns)
-        for lesson in (lesson_04, lesson_05):
-            monkeypatch.setattr(lesson, "load_study", lambda: frame)
+        monkeypatch.setattr(claims, "load_study", lambda: frame)
 
     return says
 
@@ -56,24 +58,39 @@ CLOSE = runs((0.90, 0.002), (0.88, 0.01), (0.903, 0.002))
 APART = runs((0.60, 0.01), (0.45, 0.02), (0.40, 0.01))
 
 
-def test_the_winners(study):
-    study(CLOSE, APART, SAME)
-    assert checks.check_winners(lambda: ("none", "gap")).passed
-    assert checks.check_winners(lambda: ["None", "GAP"]).passed
-    assert not checks.check_winners(lambda: {"none", "gap"}).passed  # a set has no order
-    for wrong in [("flatten", "gap"), ("none", "none"), ("gap", "gap"), ("none", "gmp")]:
-        feedback = checks.check_winners(lambda wrong=wrong: wrong)
+def test_the_claims_about_heads(study):
+    # flatten before GAP by 0.3 points with each seed; before GMP by 2.3, of a spread of 1.0
+    study(CLOSE, SAME, SAME, SAME)
+    for right in [("", "AB"), ["", "ba"], (set(), {"A", "B"})]:
+        assert checks.check_head_claims(lambda right=right: right).passed
+    for wrong in [("A", "AB"), ("", "ABC"), ("", "A"), ("AB", "")]:
+        feedback = checks.check_head_claims(lambda wrong=wrong: wrong)
         assert not feedback.passed
-        assert "as they are: gap 90.0 ± 0.2 %, gmp 88.0 ± 1.0 %" in feedback.message
-        assert "no head is clearly ahead of both others" in feedback.message
-        assert "gap is clearly ahead of both" in feedback.message
-    assert "and you say flatten" in checks.check_winners(lambda: ("flatten", "gap")).message
+        for line in [
+            "A: 2.3 points, 2.3 times the spread of 1.0: single runs need not show it.",
+            "B: 0.3 points, 1.5 times the spread of 0.2: single runs need not show it. "
+            "Interval 0.3 to 0.3: on average it holds.",
+            "C: 0.00 points, 0.0 times the spread of 1.00: single runs need not show it. "
+            "Interval 0.00 to 0.00: on average it is not shown.",
+        ]:
+            assert line in feedback.message
 
 
-def test_the_winners_of_another_study(study):
-    study(APART, CLOSE, SAME)
-    assert checks.check_winners(lambda: ["gap", "none"]).passed
-    assert not checks.check_winners(lambda: ("none", "gap")).passed
+def test_the_claims_about_heads_of_another_study(study):
+    study(APART, SAME, SAME, runs((0.3, 0.01), (0.2, 0.01), (0.4, 0.01)))
+    assert checks.check_head_claims(lambda: ("C", "C")).passed
+    feedback = checks.check_head_claims(lambda: ("", "AB"))
+    assert not feedback.passed
+    assert "For single runs you named none. A claim needs a lead of over" in feedback.message
+    assert "For the average you named A, B. A claim needs an interval" in feedback.message
+
+
+def test_the_claims_about_heads_of_the_shipped_study():
+    assert checks.check_head_claims(lambda: ("A", "AB")).passed
+    for wrong in [("A", "ABC"), ("", "AB"), ("AB", "AB"), ("A", "A")]:
+        feedback = checks.check_head_claims(lambda wrong=wrong: wrong)
+        assert not feedback.passed
+        assert "C: 0.02 points, 0.2 times the spread of 0.08" in feedback.message
 
 
 # GAP before GMP by 4 points, of a spread of 2: single runs need not show it, but seed by seed
@@ -83,7 +100,7 @@ LESS = runs((0.10, 0.01), (0.2, 0.01), (0.15, 0.01))
 
 
 def test_the_claims(study):
-    study(CLOSE, MOVED, LESS)
+    study(CLOSE, MOVED, LESS, SAME)
     for right in [
         ("D", "ABD"),
         ["d", "bad"],
@@ -112,7 +129,7 @@ def test_the_claims(study):
 
 
 def test_a_claim_that_is_the_wrong_way_around_holds_in_neither_sense(study):
-    study(CLOSE, MOVED, runs((0.22, 0.01), (0.2, 0.01), (0.15, 0.01)))  # GAP's is larger
+    study(CLOSE, MOVED, runs((0.22, 0.01), (0.2, 0.01), (0.15, 0.01)), SAME)  # GAP's is larger
     assert checks.check_supported_claims(lambda: ("", "AB")).passed
     assert "D: -7.0 points" in checks.check_supported_claims(lambda: ("D", "ABD")).message
 
@@ -125,12 +142,18 @@ def test_the_claims_of_the_shipped_study():
 
 def test_one_string_answers_one_question_only():
     for answer in ["BC", ("BC",), {"BC", "ABC"}, ("BC", "ABC", ""), ("BC", None), ["B", {"X"}]]:
-        feedback = checks.check_supported_claims(lambda answer=answer: answer)
-        assert not feedback.passed
-        assert "first for single runs and then on average" in feedback.message
+        for check, example in [
+            (checks.check_supported_claims, '("AD", "D")'),
+            (checks.check_head_claims, '("AC", "C")'),
+        ]:
+            feedback = check(lambda answer=answer: answer)
+            assert not feedback.passed
+            assert f"first for single runs and then on average, such as {example}" in (
+                feedback.message
+            )
 
 
-@pytest.mark.parametrize("check", [checks.check_winners, checks.check_supported_claims])
+@pytest.mark.parametrize("check", [checks.check_head_claims, checks.check_supported_claims])
 def test_whatever_comes_back_gets_a_sentence(check):
     assert repr(check(raise_not_implemented)) == NOT_ATTEMPTED
     for answer, sentence in [

@@ -7,9 +7,19 @@ import torch
 from torch import nn
 
 from gap_utils import models
+from gap_utils.activations import find_cam_head
 from gap_utils.data import load_fashion_mnist
 from gap_utils.inference import evaluate
-from gap_utils.models import HEADS, build_convnet, load_trained
+from gap_utils.models import (
+    HEADS,
+    MORE_HEADS,
+    AverageAndMax,
+    GeM,
+    LogSumExp,
+    build_convnet,
+    load_trained,
+)
+from gap_utils.pooling import generalized_mean_pool, log_sum_exp_pool
 from gap_utils.shapes import trace_shapes
 from gap_utils.study import load_study
 
@@ -24,6 +34,9 @@ def test_the_parameters():
     assert count(build_convnet().body) == body
     assert count(build_convnet("gap")) == count(build_convnet("gmp")) == body + 330 == 18_370
     assert count(build_convnet("flatten")) == body + 2_890
+    assert count(build_convnet("lse")) == body + 330
+    assert count(build_convnet("gem")) == body + 331  # and its p
+    assert count(build_convnet("gap+gmp")) == body + 2 * 320 + 10
     # two numbers for each channel in place of a bias
     assert count(build_convnet(batch_norm=True)) == 18_370 + 112
     assert count(build_convnet(num_classes=3, in_channels=3)) == body + 2 * 9 * 8 + 99
@@ -31,7 +44,7 @@ def test_the_parameters():
 
 @pytest.mark.parametrize(("last_pool", "side"), [(True, 3), (False, 7)])
 @pytest.mark.parametrize("batch_norm", [False, True])
-@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("head", [*HEADS, *MORE_HEADS])
 def test_shapes(head, batch_norm, last_pool, side):
     network = build_convnet(head, batch_norm=batch_norm, last_pool=last_pool)
     trace = trace_shapes(network, (4, 1, 28, 28))
@@ -44,7 +57,7 @@ def test_shapes(head, batch_norm, last_pool, side):
 
 
 @pytest.mark.parametrize("size", [(8, 8), (20, 20), (37, 51)])
-@pytest.mark.parametrize("head", ["gap", "gmp"])
+@pytest.mark.parametrize("head", ["gap", "gmp", *MORE_HEADS])
 def test_any_size(head, size):
     assert build_convnet(head)(torch.zeros(2, 1, *size)).shape == (2, 10)
 
@@ -64,6 +77,85 @@ def test_the_heads_pool_as_they_say():
     torch.testing.assert_close(network(images), expected)
 
 
+def test_the_heads_of_lesson_09_pool_as_they_say():
+    torch.manual_seed(0)
+    images = torch.rand(2, 1, 28, 28)
+    network = build_convnet("lse").double()
+    maps = network.head[0](network.body(images.double()))
+    by_hand = maps.exp().mean((2, 3)).log()
+    torch.testing.assert_close(network(images.double()), by_hand)
+
+    network = build_convnet("gem").double()
+    features = network.body(images.double())
+    assert (features >= 0).all()  # what GeM wants
+    by_hand = (features.clamp(min=1e-6) ** 3).mean((2, 3)) ** (1 / 3)
+    torch.testing.assert_close(network(images.double()), network.head[1](by_hand))
+
+    network = build_convnet("gap+gmp")
+    features = network.body(images)
+    weight, bias = network.head[1].weight, network.head[1].bias
+    by_hand = features.mean((2, 3)) @ weight[:, :32].T + features.amax((2, 3)) @ weight[:, 32:].T
+    torch.testing.assert_close(network(images), by_hand + bias)
+
+
+@pytest.mark.parametrize("module", [GeM(), LogSumExp(), AverageAndMax()])
+def test_pooling_modules_give_vectors_of_any_size(module):
+    channels = 6 if isinstance(module, AverageAndMax) else 3
+    for shape in [(1, 3, 1, 1), (2, 3, 5, 4), (1, 3, 7)]:
+        assert module(torch.rand(shape)).shape == (shape[0], channels)
+    half = module(torch.full((1, 3, 300, 300), 200.0, dtype=torch.float16))
+    assert half.dtype == torch.float16
+    torch.testing.assert_close(half, torch.full((1, channels), 200.0, dtype=torch.float16))
+
+
+def test_average_and_max_is_what_timm_has():
+    layers = pytest.importorskip("timm.layers")
+    features = torch.randn(2, 3, 5, 4)
+    theirs = layers.SelectAdaptivePool2d(pool_type="catavgmax", flatten=True)(features)
+    torch.testing.assert_close(AverageAndMax()(features), theirs)
+
+
+def test_p_of_gem_is_learned_and_saved():
+    torch.manual_seed(0)
+    module, features = GeM(), torch.rand(2, 3, 4, 4)
+    assert list(module.state_dict()) == ["p"]
+    before = module(features)
+    torch.testing.assert_close(before, generalized_mean_pool(features, 3))
+    before.sum().backward()
+    assert module.p.grad > 0  # a larger p gives larger numbers
+    torch.optim.SGD(module.parameters(), 1.0).step()
+    assert (module(features) < before).all()
+    again = GeM(p=1)
+    again.load_state_dict(module.state_dict())
+    assert again.p == module.p
+
+
+def test_the_sharpness_is_that_of_the_function_and_is_printed():
+    features = torch.randn(2, 3, 4, 4)
+    torch.testing.assert_close(LogSumExp(5)(features), log_sum_exp_pool(features, 5))
+    assert repr(LogSumExp(5)) == "LogSumExp(sharpness=5)"
+    assert not [*LogSumExp().parameters()]
+
+
+@pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf"), "3"])
+def test_modules_refuse_what_is_not_above_0(value):
+    with pytest.raises(ValueError, match="expected p to be a finite number above 0, got"):
+        GeM(value)
+    with pytest.raises(ValueError, match="expected sharpness to be a finite number above 0, got"):
+        LogSumExp(value)
+
+
+@pytest.mark.parametrize("head", MORE_HEADS)
+def test_they_have_no_class_activation_map(head):
+    torch.manual_seed(0)
+    network = build_convnet(head).eval()
+    with torch.no_grad():  # logits of the size that a trained network has
+        for parameter in network.head[-1 if head != "lse" else 0].parameters():
+            parameter *= 30
+    with pytest.raises(ValueError, match=r"expected a model whose logits are mean\(CAM\) \+ bias"):
+        find_cam_head(network, torch.rand(2, 1, 28, 28))
+
+
 def test_the_flatten_head_explains_its_size():
     network = build_convnet("flatten")
     assert network(torch.zeros(1, 1, 31, 24)).shape == (1, 10)  # 3×3 maps as well
@@ -78,7 +170,8 @@ def test_the_flatten_head_explains_its_size():
 
 
 def test_impossible_settings_are_refused():
-    with pytest.raises(ValueError, match='head "gap", "gmp" or "flatten", got \'gpa\''):
+    known = '"gap", "gmp", "flatten", "gem", "lse", "gap\\+gmp"'
+    with pytest.raises(ValueError, match=f"expected head to be one of {known}, got 'gpa'"):
         build_convnet("gpa")
     with pytest.raises(ValueError, match="input_size of which maps are left, got 7"):
         build_convnet("flatten", input_size=7)

@@ -1,3 +1,6 @@
+import math
+from statistics import fmean
+
 import numpy as np
 import pytest
 import torch
@@ -7,8 +10,11 @@ from hypothesis import strategies as st
 
 from gap_utils.pooling import (
     as_features,
+    generalized_mean_pool,
     global_average_pool,
     global_max_pool,
+    log_sum_exp_pool,
+    masked_average_pool,
     output_size,
     pool,
     windows_along,
@@ -167,6 +173,124 @@ def test_lists_arrays_and_integers_are_taken_as_floats(given_):
     assert pool(given_, 4, mode="avg").item() == 4.0625
 
 
+def test_numbers_of_lesson_09(x):
+    gem = {p: generalized_mean_pool(x, p).item() for p in (1, 2, 3, 10)}
+    assert gem == pytest.approx(
+        {p: fmean(n**p for row in MAP for n in row) ** (1 / p) for p in gem}, rel=1e-6
+    )
+    assert [round(value, 4) for value in gem.values()] == [4.0625, 4.7368, 5.2814, 7.0677]
+    by_hand = math.log(fmean(math.exp(n) for row in MAP for n in row))
+    assert log_sum_exp_pool(x).item() == pytest.approx(by_hand, rel=1e-6)
+    assert round(by_hand, 4) == 6.7245
+
+
+@settings(max_examples=200, deadline=None)
+@given(pooling_cases(), st.floats(0.01, 20))
+def test_log_sum_exp_equals_pytorch_and_lies_between_its_limits(case, sharpness):
+    x = case[0].double().nan_to_num(0, 0, 0)
+    found = log_sum_exp_pool(x, sharpness)
+    count = x[0, 0].numel()
+    logarithm = torch.logsumexp(sharpness * x, dim=tuple(range(2, x.ndim))) - math.log(count)
+    torch.testing.assert_close(found, logarithm / sharpness)
+    assert (found > global_average_pool(x) - 1e-9).all()
+    assert (found < global_max_pool(x) + 1e-9).all()
+    assert (found <= log_sum_exp_pool(x, 2 * sharpness) + 1e-9).all()  # sharper is larger
+    shifted = log_sum_exp_pool(x - 7, sharpness)  # negative numbers are as good as others
+    torch.testing.assert_close(shifted, found - 7, rtol=1e-9, atol=1e-7)
+
+
+@settings(max_examples=200, deadline=None)
+@given(pooling_cases(), st.floats(0.1, 20))
+def test_gem_equals_the_formula_and_lies_between_its_limits(case, p):
+    x = case[0].double().nan_to_num(0, 0, 0).abs() + 0.01
+    found = generalized_mean_pool(x, p)
+    axes = tuple(range(2, x.ndim))
+    torch.testing.assert_close(found, (x**p).mean(axes) ** (1 / p))
+    assert (found < global_max_pool(x) + 1e-9).all()
+    assert (found > -global_max_pool(-x) - 1e-9).all()
+    assert (found <= generalized_mean_pool(x, 2 * p) + 1e-9).all()
+    torch.testing.assert_close(generalized_mean_pool(x, 1), global_average_pool(x))
+    torch.testing.assert_close(generalized_mean_pool(3 * x, p), 3 * found)
+
+
+def test_both_reach_the_average_and_the_maximum(x):
+    x = torch.cat([x, x.roll(1, 2) * 0.5], dim=1).double()
+    gap, gmp = global_average_pool(x), global_max_pool(x)
+    torch.testing.assert_close(generalized_mean_pool(x, 1), gap)
+    torch.testing.assert_close(generalized_mean_pool(x, 1e6), gmp, rtol=1e-5, atol=0)
+    torch.testing.assert_close(log_sum_exp_pool(x, 1e-7), gap, rtol=1e-5, atol=0)
+    torch.testing.assert_close(log_sum_exp_pool(x, 1e6), gmp, rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("pooled", [generalized_mean_pool, log_sum_exp_pool])
+def test_gradients_are_those_of_the_formula(pooled):
+    torch.manual_seed(0)
+    x = (torch.rand(2, 3, 3, 4, dtype=torch.float64) + 0.1).requires_grad_()
+    setting = torch.tensor(2.5, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(pooled, (x, setting))
+
+
+def test_huge_numbers_and_settings_do_not_overflow():
+    large = torch.tensor([[[0.0, 1000]]])
+    assert log_sum_exp_pool(large).item() == pytest.approx(1000 - math.log(2))
+    assert log_sum_exp_pool(-large).item() == pytest.approx(-math.log(2))
+    assert generalized_mean_pool(torch.tensor([[[1e30, 1e30]]]), 3).item() == pytest.approx(1e30)
+    half = torch.tensor([[[60000.0, 60000]]], dtype=torch.float16)
+    for found in (generalized_mean_pool(half, 3), log_sum_exp_pool(half, 5)):
+        assert found.dtype == torch.float16
+        assert found.item() == 60000
+    bfloat = torch.full((1, 2, 300, 300), 3.0, dtype=torch.bfloat16)
+    assert generalized_mean_pool(bfloat).tolist() == [[3, 3]]
+
+
+def test_gem_takes_what_is_below_eps_for_eps():
+    x = torch.tensor([[[-8.0, 0, 2]]], requires_grad=True)
+    found = generalized_mean_pool(x, 3)
+    assert found.item() == pytest.approx((8 / 3) ** (1 / 3))
+    found.sum().backward()
+    assert x.grad[0, 0, :2].tolist() == [0, 0]
+    assert x.grad[0, 0, 2] > 0
+    dead = torch.zeros(1, 1, 4, requires_grad=True)
+    found = generalized_mean_pool(dead, 3)
+    assert found.item() == pytest.approx(1e-6)
+    found.sum().backward()
+    assert dead.grad.isfinite().all()
+
+
+@st.composite
+def masked_cases(draw):
+    """Maps and masks with at least one position a picture."""
+    x = draw(pooling_cases())[0]
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 2**16)))
+    mask = torch.rand((len(x), *x.shape[2:]), generator=generator) < draw(st.floats(0, 1))
+    mask.view(len(x), -1)[:, draw(st.integers(0, mask[0].numel() - 1))] = True
+    return x, mask
+
+
+@settings(max_examples=200, deadline=None)
+@given(masked_cases())
+def test_the_mean_over_a_mask_is_the_mean_of_what_it_leaves(case):
+    x, mask = case
+    each = [picture.double()[:, own].mean(1) for picture, own in zip(x, mask, strict=True)]
+    expected = torch.stack(each).to(x.dtype)
+    torch.testing.assert_close(masked_average_pool(x, mask), expected, equal_nan=True)
+    whole = torch.ones_like(mask)
+    torch.testing.assert_close(
+        masked_average_pool(x, whole), global_average_pool(x), equal_nan=True
+    )
+
+
+def test_what_stands_in_the_padding_does_not_count():
+    mask = torch.tensor([[[True, True, False, False, False]]])
+    x = torch.tensor([[[[1, 3, math.nan, math.inf, -math.inf]]]], requires_grad=True)
+    found = masked_average_pool(x, mask)
+    assert found.tolist() == [[2]]
+    found.sum().backward()
+    assert x.grad.flatten().tolist() == [0.5, 0.5, 0, 0, 0]
+    half = torch.full((1, 1, 300, 300), 2.0, dtype=torch.float16)  # their sum is over 65504
+    assert masked_average_pool(half, half[:, 0] > 0).item() == 2
+
+
 def test_precision_is_kept():
     assert as_features(np.ones((1, 1, 2))).dtype == torch.float64
     assert as_features(np.ones((1, 1, 2), dtype=np.float32)).dtype == torch.float32
@@ -211,6 +335,25 @@ def test_input_is_left_alone(x):
         (lambda x: pool(x, "22"), "kernel_size to be an integer"),
         (lambda x: pool(x, (2, 2, 2)), r"one kernel_size or 2.* got \(2, 2, 2\)"),
         (lambda x: pool(x, 2, mode="mean"), '"max", "avg" or "min", got \'mean\''),
+        (lambda x: log_sum_exp_pool(MAP), r"expected features of shape .* got \(4, 4\)"),
+        (lambda x: log_sum_exp_pool(x, 0), "sharpness to be a finite number above 0, got 0"),
+        (lambda x: log_sum_exp_pool(x, "1"), "sharpness to be a finite number above 0, got '1'"),
+        (lambda x: generalized_mean_pool(x, -2), "p to be a finite number above 0, got -2"),
+        (lambda x: generalized_mean_pool(x, math.nan), "p to be a finite number above 0, got nan"),
+        (lambda x: generalized_mean_pool(x, x), "p to be a finite number above 0, got tensor"),
+        (lambda x: generalized_mean_pool(x, 3, eps=0), "eps to be a finite number above 0, got 0"),
+        (
+            lambda x: masked_average_pool(x, torch.ones(1, 1, 4, 4, dtype=torch.bool)),
+            r"mask of torch.bool and shape \(1, 4, 4\), got torch.bool of \(1, 1, 4, 4\)",
+        ),
+        (lambda x: masked_average_pool(x, x[0]), "got torch.float32 of"),
+        (lambda x: masked_average_pool(x, [[[True]]]), r"got \[\[\[True\]\]\]"),
+        (
+            lambda x: masked_average_pool(
+                torch.cat([x, x]), torch.arange(2)[:, None, None].expand(2, 4, 4) > 0
+            ),
+            "a position of each picture in the mask, got none of 0",
+        ),
         (lambda x: output_size(0, 1), "size to be an integer from 1 on, got 0"),
         (lambda x: output_size(3, 5), "got kernel_size 5 on 3 positions"),
     ],
