@@ -47,7 +47,6 @@ from gap_utils.checks.lesson_07 import (
     check_max_counterexample,
 )
 from gap_utils.checks.lesson_08 import (
-    check_feature_side,
     check_features_of,
     check_gap_locations,
     check_mean_of_patches,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from copy import deepcopy
 from functools import partial
-from math import ceil
 from typing import Any
 
 import torch
@@ -47,29 +46,8 @@ def check_gap_locations(answer: Callable) -> Feedback:
 
 
 @exercise
-def check_feature_side(answer: Callable) -> Feedback:
-    """Check exercise 2: how long the sides of the last maps are."""
-    return grade(
-        answer,
-        lambda size: ceil(size / 32),  # rounded up once, or at each halving: it is the same
-        "five halvings, each rounded up; 320 gives 10",
-        lambda size: size // 32,
-        "Each halving rounds up: 25 becomes 13. // rounds down.",
-        lambda size: round(size / 32),
-        "Each halving rounds up, what is below .5 too.",
-        lambda size: size / 32,
-        "A side is a whole number: each halving rounds up.",
-        lambda size: ceil(size / 16),
-        "That is four halvings. There are five.",
-        lambda size: size // 32 + 1,
-        "320 is 10 times 32: there is nothing to round up.",
-        cases=[(320,), (400,), (33,), (1,), (223,), (352,)],
-    )
-
-
-@exercise
 def check_features_of(answer: Callable) -> Feedback:
-    """Check exercise 3: the features of an NFNet, with the activation."""
+    """Check exercise 2: the features of an NFNet, with the activation."""
     import timm
 
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
@@ -109,7 +87,7 @@ def check_features_of(answer: Callable) -> Feedback:
 
 @exercise
 def check_mean_of_patches(answer: Callable) -> Feedback:
-    """Check exercise 4: the mean of a ViT's patch tokens."""
+    """Check exercise 3: the mean of a ViT's patch tokens."""
     return grade(
         answer,
         lambda tokens, prefix: tokens[:, prefix:].mean(1),
@@ -154,7 +132,7 @@ def check_mean_of_patches(answer: Callable) -> Feedback:
 
 @exercise
 def check_new_head(answer: Callable) -> Feedback:
-    """Check exercise 5: GAP, BatchNorm and a linear layer."""
+    """Check exercise 4: GAP, BatchNorm and a linear layer."""
     parameters = []
     for channels, classes in ((8, 3), (5, 2)):
         with torch.random.fork_rng(devices=[]):

@@ -148,6 +148,13 @@ SPOILT = [  # lesson, texts that name its cells, how the first is spoilt, what n
     ),
     ("07", ["CAM, shuffled"], edit("[:, :, order]", "[:, :, order.flip(0)]"), "the largest at row"),
     (
+        "08",
+        ["same = torch.allclose(maps["],
+        edit(".mean((2, 3))", ".amax((2, 3))"),
+        "width: False",
+    ),
+    ("08", ["plot_shapes(sizes"], edit('"bn2", ', ""), "1280 × 7 × 7"),
+    (
         "09",
         ["masked_average_pool(together, mask)"],
         edit("masked_average_pool(together, mask)", "masked_average_pool(together, ~mask)"),
