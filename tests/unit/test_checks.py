@@ -552,6 +552,7 @@ STATEMENTS = [
     checks.check_cam_families,
     checks.check_gap_locations,
     checks.check_new_head,
+    checks.check_canvas_sizes,
     checks.check_gap_twins,
     checks.check_shift_step,
     checks.check_single_batches,
