@@ -27,6 +27,7 @@ class Claim:
     measure: str = "test_accuracy"  # or "difference", of training and test accuracy
     at: int = 0  # as in `by_seed`; of a difference, the number of training pictures
     experiment: str = "heads"
+    missed: str = ""  # said where the claim holds on average and was not named
 
     def test(self, study: Any) -> Comparison:
         """Compare the two heads in the table of `load_study`."""
@@ -72,6 +73,8 @@ def check_claims(answer: Callable, claims: dict[str, Claim]) -> Feedback:
         if letters != holds:
             named = ", ".join(sorted(letters)) or "none"
             lines.append(f"For {what} you named {named}. A claim needs {rule}.")
+    missed = {claims[letter].missed for letter in average - said[1]}
+    lines += sorted(missed - {""})
     return say_findings(said == [single, average], lines)
 
 
