@@ -164,6 +164,8 @@ def check_winning_maps(answer: Callable) -> Feedback:
         "GMP's: torch.stack puts them on top of each other.",
         lambda maps: both(maps).argmax(1),
         "That is the winning picture of each map. The channels are axis 1 after pooling.",
+        lambda maps: both(maps).flatten(1).argmax(1),
+        "That is one winner for all pictures together. argmax(1) gives one for each picture.",
         lambda maps: both(maps.abs()).argmax(2),
         "Numbers below zero speak against a map. Do not take their size without the sign.",
         lambda maps: torch.stack([maps.flatten(2).median(2).values, both(maps)[1]]).argmax(2),

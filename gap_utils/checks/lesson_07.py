@@ -72,7 +72,11 @@ def _problem_of_linear(linear: Any, convolution: nn.Conv2d, maps: Tensor) -> str
     wanted, got = tuple(convolution.weight.shape[:2]), tuple(linear.weight.shape)
     if got != wanted:
         said = f"expected a weight of shape {wanted}, (K, C), got {got}."
-        return f"{said} nn.Linear wants what goes in first." if got == wanted[::-1] else said
+        if got == wanted[::-1]:
+            said = f"{said} nn.Linear wants what goes in first."
+        elif len(got) != 2:
+            said = f"{said} flatten(1) makes (K, C) of (K, C, 1, 1)."
+        return said
     if linear.bias is None:
         return "the convolution has a bias, and your linear layer has none."
     with torch.no_grad():

@@ -453,6 +453,11 @@ WRONG = [
         lambda x: torch.stack([pooled.argmax(1) for pooled in winners(x.relu())]),
         "Do not cut them off",
     ),
+    (
+        checks.check_winning_maps,
+        lambda x: torch.stack([pooled.argmax() for pooled in winners(x)]),
+        "one winner for all pictures together",
+    ),
     (checks.check_cam, lambda f, w: torch.einsum("nchw,kc->nhwk", f, w), "the classes come last"),
     (checks.check_cam, lambda f, w: cams(f, w) / f.shape[2] / f.shape[3], "number of positions"),
     (checks.check_cam, lambda f, w: torch.einsum("nchw,kc->nkchw", f, w), "leave c out"),

@@ -134,6 +134,12 @@ def squeezed(convolution):
     return linear
 
 
+def not_flattened(convolution):
+    linear = linear_from_conv(convolution)
+    linear.weight = convolution.weight
+    return linear
+
+
 def rounded(convolution):
     linear = linear_from_conv(convolution)
     linear.weight.data = linear.weight.data.round(decimals=4)
@@ -173,6 +179,7 @@ def turned(convolution):
             "a logit is -1.95533, expected -1.95531. The weight is off by up to 5.0e-05: copy",
         ),
         (sizes_swapped, "nn.Linear wants what goes in first: in_channels, then out_channels."),
+        (not_flattened, "flatten(1) makes (K, C) of (K, C, 1, 1)."),
         (turned, "expected a weight of shape (1, 2), (K, C), got (2, 1)."),
         (lambda conv: nn.Linear(3, 3), "expected a weight of shape (1, 2), (K, C), got (3, 3)."),
         (squeezed, "On the input Conv2d(1, 3, kernel_size=(1, 1), stride=(1, 1)): your function r"),
