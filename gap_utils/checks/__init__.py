@@ -29,6 +29,7 @@ from gap_utils.checks.lesson_04 import (
     check_mended_loss,
 )
 from gap_utils.checks.lesson_05 import (
+    check_canvas_sizes,
     check_flatten_any_size,
     check_gmp_gradient,
     check_shift_step,

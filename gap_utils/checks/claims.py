@@ -27,6 +27,7 @@ class Claim:
     measure: str = "test_accuracy"  # or "difference", of training and test accuracy
     at: int = 0  # as in `by_seed`; of a difference, the number of training pictures
     experiment: str = "heads"
+    missed: str = ""  # said where the claim holds on average and was not named
 
     def test(self, study: Any) -> Comparison:
         """Compare the two heads in the table of `load_study`."""
@@ -59,11 +60,10 @@ def check_claims(answer: Callable, claims: dict[str, Claim]) -> Feedback:
         lead, low, high, spread = (
             f"{100 * n:.{digits}f}" for n in (found.lead, found.low, found.high, found.spread)
         )
-        times = f"{letter}: {lead} points, {found.lead / found.spread:.1f} times the"
-        times = f"{times} spread of {spread}"
-        numbers.append(f"{times}, interval {low} to {high}.")
+        times = f"{found.lead / found.spread:.1f} times the spread of {spread}"
+        numbers.append(f"{letter}: {lead} points, {times}, interval {low} to {high}.")
         verdicts.append(
-            f"{times}: single runs {'show' if found.is_clear else 'need not show'} it. "
+            f"{letter}: {lead} points, {times}: single runs {'show' if found.is_clear else 'need not show'} it. "
             f"Interval {low} to {high}: "
             f"on average it {'holds' if found.is_supported else 'is not shown'}."
         )
@@ -74,8 +74,11 @@ def check_claims(answer: Callable, claims: dict[str, Claim]) -> Feedback:
         if letters != holds:
             named = ", ".join(sorted(letters)) or "none"
             wrong.append(f"For {what} you named {named}. A claim needs {rule}.")
+    missed = {claims[letter].missed for letter in average - said[1]}
     # the verdicts are what the exercise asks for: a wrong answer gets the numbers alone
-    return say_findings(not wrong, [*numbers, *wrong] if wrong else verdicts)
+    return say_findings(
+        not wrong, [*numbers, *wrong, *sorted(missed - {""})] if wrong else verdicts
+    )
 
 
 def _letters(item: Any, claims: dict[str, Claim]) -> set[str] | None:

@@ -78,6 +78,10 @@ def check_gap_head(answer: Callable) -> Feedback:
         lambda x, weight, bias: x.mean((2, 3)) @ weight,
         "The weight is (K, C): one row for each class. With @ it has to be turned over with .T "
         "first; F.linear does that itself.",
+        lambda x, weight, bias: weight @ x.mean((2, 3)) + bias,
+        lambda x, weight, bias: weight @ x.mean((2, 3)),
+        "weight is (K, C) and the pooled features are (N, C). @ multiplies the last axis of the "
+        "first with axis 0 of the second, and both have to be the channels: pooled @ weight.T.",
         lambda x, weight, bias: weight @ x.mean((2, 3)).T + bias,
         "weight @ pooled.T is (K, N), one column for each picture, and there the bias does not "
         "fit. Write it the other way round: pooled @ weight.T + bias.",
@@ -125,6 +129,10 @@ def check_keras_to_torch(answer: Callable) -> Feedback:
         lambda kernel, c, h, w: moved(kernel, (h, w, c), (3, 2, 0, 1)).T,
         "The order is right, but the result is (C * H * W, K), as in Keras. PyTorch wants (K, C * "
         "H * W).",
+        lambda kernel, c, h, w: moved(kernel, (h, w, c), (2, 0, 1, 3)),
+        lambda kernel, c, h, w: kernel.reshape(h, w, c, -1).permute(2, 0, 1, 3),
+        "C, H, W is the right order, but the classes still stand behind it. PyTorch has a row for "
+        "each class: begin with their axis, and flatten the three behind it.",
         lambda kernel, c, h, w: kernel.reshape(h, w, c, -1).permute(3, 2, 0, 1),
         "The order is right. Flatten the last three axes.",
         lambda kernel, c, h, w: torch.reshape(kernel.T, (-1, c, h, w)),

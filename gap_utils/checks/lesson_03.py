@@ -49,6 +49,8 @@ def check_pool_any_batch(answer: Callable) -> Feedback:
         "height and width are the last two axes in both cases: count from the end.",
         lambda x, pool: pool(x).mean((2, 3)),
         lambda x, pool: pool(x)[:, :, 0, 0],
+        lambda x, pool: pool(x).squeeze(2).squeeze(2),
+        lambda x, pool: pool(x).squeeze(3).squeeze(2),
         "One picture, (K, H, W), has no axis 3. Height and width are the last two axes in both "
         "cases: count from the end.",
         lambda x, pool: pool(x),
@@ -180,6 +182,9 @@ def check_pool_any_size(answer: Callable) -> Feedback:
         "Those are the averages of the pictures. They go through the layers of the network first.",
         lambda network, x: network[:2](x).mean((2, 3)),
         "Those are the pooled maps. The linear layer, network[4], is missing.",
+        lambda network, x: network[4](network[:2](x)),
+        lambda network, x: network[4](network[:2](x).flatten(1)),
+        "The pooling is missing: average each map before the linear layer.",
         lambda network, x: network[4](network[0](x).mean((2, 3))),
         "The ReLU, network[1], is missing. All layers but the pooling stay.",
         cases=[
@@ -200,7 +205,7 @@ def check_pool_any_axes(answer: Callable) -> Feedback:
     return grade(
         answer,
         lambda x: x.flatten(2).mean(2),
-        "one, two and three axes pooled; " + RIGHT,
+        "it pools one, two and three axes; " + RIGHT,
         lambda x: F.avg_pool3d(x, x.size()[2:]).view(x.size(), -1),
         lambda x: F.avg_pool3d(x, x.size()[2:]).view(x.size(0), -1),
         lambda x: F.avg_pool3d(x, x.shape[2:]).flatten(1),
@@ -306,6 +311,7 @@ def check_any_size_network(answer: Callable) -> Feedback:
         lambda images, body: body(images[..., :28, :28]).mean((2, 3)),
         "That cuts the pictures off at 28. The rest of them counts too.",
         lambda images, body: body(F.interpolate(images, (28, 28))).mean((2, 3)),
+        lambda images, body: body(F.adaptive_avg_pool2d(images, 28)).mean((2, 3)),
         "That resizes the pictures to 28×28 first. GAP needs no fixed size.",
         lambda images, body: body(images),
         "Those are the maps. Average each of them.",

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from copy import deepcopy
 from math import prod
 
 import torch
 import torch.nn.functional as F
 
-from gap_utils.checks.calling import Feedback, exercise
+from gap_utils.checks.calling import AnswerError, Feedback, call_answer, exercise
 from gap_utils.checks.claims import Claim, check_claims
-from gap_utils.checks.grading import features, grade, random_features
+from gap_utils.checks.grading import (
+    features,
+    grade,
+    numbers_of,
+    random_features,
+    say_findings,
+)
 from gap_utils.models import load_trained
+from gap_utils.study import load_study, mean_and_spread
 
 CLAIMS = {
     "A": Claim("gap", "gmp", "accuracy_against_shift", 3),
@@ -86,6 +93,30 @@ def check_gmp_gradient(answer: Callable) -> Feedback:
         ],
         exact=True,
     )
+
+
+@exercise
+def check_canvas_sizes(answer: Callable) -> Feedback:
+    """Check lesson 05: the canvases that GAP takes, and those where it names over half."""
+    accuracies = mean_and_spread(load_study(), "accuracy_against_canvas")["mean"].gap
+    sizes = {int(size) for size in accuracies.index}
+    good = {size for size in sizes if accuracies[size] > 0.5}
+    value = call_answer(answer)
+    two = value if isinstance(value, tuple | list) and len(value) == 2 else [None]
+    said = [numbers_of([*item]) if isinstance(item, Collection) else None for item in two]
+    if any(numbers is None or numbers.ndim != 1 for numbers in said):
+        raise AnswerError(
+            "Expected two lists of sizes, those that the network takes and those where it names "
+            f"over half, such as ([28], [28]); your function returned {value!r}."
+        )
+    taken, named = ({*numbers.tolist()} for numbers in said)
+    found = ", ".join(f"{size}×{size} {accuracies[size]:.1%}" for size in sorted(sizes))
+    lines = [f"It takes every size, since GAP leaves one number per map. It names {found}."]
+    if taken == {28}:
+        lines.append("Only 28×28 is what a flatten network takes: its weights are for one size.")
+    elif taken == named:
+        lines.append("You named the same sizes twice. To take a size is not to be right at it.")
+    return say_findings((taken, named) == (sizes, good), lines)
 
 
 @exercise

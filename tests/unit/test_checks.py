@@ -327,6 +327,12 @@ WRONG = [
     (checks.check_gap_head, lambda x, w, b: w @ x[0].mean((1, 2)) + b, "first picture only"),
     (checks.check_gap_head, lambda x, w, b: w @ x.mean((2, 3)).T + b[:, None], "that is (K, N)"),
     (checks.check_gap_head, lambda x, w, b: F.linear(x.mean((2, 3)), w.T, b), "does that itself"),
+    (checks.check_gap_head, lambda x, w, b: torch.matmul(w, x.mean((2, 3))) + b, "the channels"),
+    (
+        checks.check_keras_to_torch,
+        lambda kernel, c, h, w: kernel.reshape(h, w, c, -1).movedim(2, 0).flatten(1),
+        "begin with their axis",
+    ),
     (
         checks.check_gap_head,
         lambda x, w, b: torch.einsum("nchw,kc->nkhw", x, w) + b[:, None, None],
@@ -363,6 +369,7 @@ WRONG = [
         "count from the end",
     ),
     (checks.check_pool_any_batch, lambda x, pool: pool(x).squeeze((2, 3)), "has no axis 3"),
+    (checks.check_pool_any_batch, lambda x, pool: pool(x)[..., 0].squeeze(2), "count from the end"),
     (checks.check_pool_channels_last, lambda x: x.mean((-1, -2)), "width and channels"),
     (
         checks.check_pool_channels_last,
@@ -576,6 +583,7 @@ STATEMENTS = [
     checks.check_cam_families,
     checks.check_gap_locations,
     checks.check_new_head,
+    checks.check_canvas_sizes,
     checks.check_gap_twins,
     checks.check_shift_step,
     checks.check_single_batches,

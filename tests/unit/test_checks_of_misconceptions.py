@@ -1,4 +1,4 @@
-"""The checks that name a shift that is no step, a lost arrangement and a batch of one."""
+"""The checks that name a size, a shift that is no step, a lost arrangement, a batch of one."""
 
 import math
 
@@ -16,6 +16,9 @@ TWINS = [[[1, 2], [3, 4]], [[4, 3], [2, 1]]]
     [
         (checks.check_shift_step, math.prod),
         (checks.check_shift_step, lambda strides: int(torch.tensor(strides).prod())),
+        (checks.check_canvas_sizes, lambda: ([28, 32, 36, 40, 48], [28, 32])),
+        (checks.check_canvas_sizes, lambda: [(48, 40, 36, 32, 28), {32, 28}]),
+        (checks.check_canvas_sizes, lambda: (torch.tensor([28, 32, 36, 40, 48]), (28.0, 32.0))),
         (checks.check_single_batches, lambda n, size: (n % size == 1) + (size == 1) * n),
         (
             checks.check_single_batches,
@@ -29,7 +32,7 @@ TWINS = [[[1, 2], [3, 4]], [[4, 3], [2, 1]]]
 def test_right_answers_pass(check, answer):
     feedback = check(answer)
     assert feedback.passed, feedback
-    assert repr(feedback).startswith("✓ Right: ")
+    assert repr(feedback).startswith("✓ Right:")
 
 
 @pytest.mark.parametrize(
@@ -42,6 +45,15 @@ def test_right_answers_pass(check, answer):
         (checks.check_shift_step, lambda strides: 2 ** len(strides), "where each stride is 2"),
         (checks.check_shift_step, len, "counts the poolings"),
         (checks.check_shift_step, lambda strides: 8, "returned 8, expected 2"),
+        (checks.check_canvas_sizes, lambda: ([28, 32], [28, 32]), "To take a size is not to be"),
+        (checks.check_canvas_sizes, lambda: ([28, 32, 36, 40, 48],) * 2, "not to be right at it"),
+        (checks.check_canvas_sizes, lambda: ([28], [28]), "Only 28×28 is what a flatten"),
+        (checks.check_canvas_sizes, lambda: ([28, 32, 36, 40, 48], [28]), "32×32 57.7%, 36×36"),
+        (checks.check_canvas_sizes, lambda: ([], []), "every size"),
+        (checks.check_canvas_sizes, lambda: [28], "Expected two lists of sizes"),
+        (checks.check_canvas_sizes, lambda: (28, 28), "Expected two lists of sizes"),
+        (checks.check_canvas_sizes, lambda: ("28", "32"), "Expected two lists of sizes"),
+        (checks.check_canvas_sizes, lambda: ([[28]], [28]), "Expected two lists of sizes"),
         (checks.check_single_batches, lambda n, size: 0, "a batch of one picture is refused"),
         (checks.check_single_batches, lambda n, size: n - n // size * size, "if it has one"),
         (checks.check_single_batches, lambda n, size: int(n / size != n // size), "is smaller"),

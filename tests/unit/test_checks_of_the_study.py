@@ -99,6 +99,8 @@ def test_the_claims_about_heads_of_the_shipped_study():
         feedback = checks.check_head_claims(lambda wrong=wrong: wrong)
         assert not feedback.passed
         assert "C: 0.02 points, 0.2 times the spread of 0.08" in feedback.message
+        not_named = not {"A", "B"} <= set(wrong[1])
+        assert feedback.message.count("fewer parameters are not higher accuracy") == not_named
 
 
 # GAP before GMP by 4 points, of a spread of 2: single runs need not show it, but seed by seed
