@@ -63,7 +63,8 @@ def check_claims(answer: Callable, claims: dict[str, Claim]) -> Feedback:
         times = f"{found.lead / found.spread:.1f} times the spread of {spread}"
         numbers.append(f"{letter}: {lead} points, {times}, interval {low} to {high}.")
         verdicts.append(
-            f"{letter}: {lead} points, {times}: single runs {'show' if found.is_clear else 'need not show'} it. "
+            f"{letter}: {lead} points, {times}: "
+            f"single runs {'show' if found.is_clear else 'need not show'} it. "
             f"Interval {low} to {high}: "
             f"on average it {'holds' if found.is_supported else 'is not shown'}."
         )
