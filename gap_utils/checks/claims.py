@@ -50,7 +50,8 @@ def check_claims(answer: Callable, claims: dict[str, Claim]) -> Feedback:
             f'then on average, such as ("{first}{last}", "{last}"), with "" for none; your '
             f"function returned {value!r}."
         )
-    study, lines, single, average = load_study(), [], set(), set()
+    study, numbers, verdicts, wrong = load_study(), [], [], []
+    single, average = set(), set()
     for letter, claim in claims.items():
         found = claim.test(study)
         single |= {letter} if found.is_clear else set()
@@ -59,9 +60,10 @@ def check_claims(answer: Callable, claims: dict[str, Claim]) -> Feedback:
         lead, low, high, spread = (
             f"{100 * n:.{digits}f}" for n in (found.lead, found.low, found.high, found.spread)
         )
-        lines.append(
-            f"{letter}: {lead} points, {found.lead / found.spread:.1f} times the "
-            f"spread of {spread}: "
+        times = f"{found.lead / found.spread:.1f} times the spread of {spread}"
+        numbers.append(f"{letter}: {lead} points, {times}, interval {low} to {high}.")
+        verdicts.append(
+            f"{letter}: {lead} points, {times}: "
             f"single runs {'show' if found.is_clear else 'need not show'} it. "
             f"Interval {low} to {high}: "
             f"on average it {'holds' if found.is_supported else 'is not shown'}."
@@ -72,10 +74,12 @@ def check_claims(answer: Callable, claims: dict[str, Claim]) -> Feedback:
     ):
         if letters != holds:
             named = ", ".join(sorted(letters)) or "none"
-            lines.append(f"For {what} you named {named}. A claim needs {rule}.")
+            wrong.append(f"For {what} you named {named}. A claim needs {rule}.")
     missed = {claims[letter].missed for letter in average - said[1]}
-    lines += sorted(missed - {""})
-    return say_findings(said == [single, average], lines)
+    # the verdicts are what the exercise asks for: a wrong answer gets the numbers alone
+    return say_findings(
+        not wrong, [*numbers, *wrong, *sorted(missed - {""})] if wrong else verdicts
+    )
 
 
 def _letters(item: Any, claims: dict[str, Claim]) -> set[str] | None:

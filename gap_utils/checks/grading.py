@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence, Set
 from copy import deepcopy
 from functools import partial
-from math import sqrt
+from math import inf, sqrt
 from numbers import Real
 from typing import Any
 
@@ -294,7 +294,7 @@ def _as_float64(value: Any) -> Tensor:
 
 
 def _close(a: Real, b: Real) -> bool:
-    if isinstance(a, int) and isinstance(b, int):
+    if abs(b) == inf or (isinstance(a, int) and isinstance(b, int)):
         return a == b
     try:  # room for a few float32 roundings, if the number comes out of a tensor
         return abs(a - b) <= max(32 * ROUNDING * abs(b), 1e-9)

@@ -80,6 +80,11 @@ def check_mended_loss(answer: Callable) -> Feedback:
         lambda x, y: -(x.exp() / x.exp().sum(1, keepdim=True)).gather(1, y[:, None]).log().mean(),
         "With logits as far apart as 0 and 200 a probability comes out as 0, and its logarithm is "
         "infinite. cross_entropy works with the logits and has no such limit.",
+        lambda x, y: F.cross_entropy(x, y).item(),
+        "item() makes a Python number, and then loss.backward() has nothing to go back from. "
+        "Return the tensor.",
+        lambda x, y: F.cross_entropy(x.sigmoid().log(), y),
+        "The sigmoid is still there. cross_entropy takes the logits as they are.",
         lambda x, y: F.cross_entropy(x, y, reduction="sum"),
         "That is the sum over the pictures. Leave reduction out, and it is their mean.",
         lambda x, y: F.nll_loss(x, y),
@@ -129,6 +134,9 @@ def check_accuracy(answer: Callable) -> Feedback:
         "That is in percent. Here all right is 1.0.",
         lambda x, y: (x.argmax(1) != y).float().mean(),
         "That is the share of the pictures that it names wrongly.",
+        lambda x, y: (x.max(1) == y).float().mean(),
+        "max(1) gives two tensors, the largest logits and where they are. argmax(1) gives the "
+        "second alone.",
         lambda x, y: (x.max(1).values == y).float().mean(),
         "That compares the largest logit itself with the class number. argmax(1) says where the "
         "largest logit is.",

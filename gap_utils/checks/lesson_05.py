@@ -60,6 +60,16 @@ def check_gmp_gradient(answer: Callable) -> Feedback:
         "divided by how many they are.",
         lambda maps: (maps == maps.amax((2, 3), keepdim=True)).float(),
         "Several equal maxima share the 1. Divide by how many there are on the map.",
+        lambda maps: (maps == maps.max()).float(),
+        "maps.max() is the largest number of the whole batch. Each map has its own: amax over the "
+        "axes 2 and 3. Several that are equal share the 1.",
+        lambda maps: (maps == maps.amax((2, 3))).float(),
+        "amax removes the two axes, and then maps and maxima do not fit. keepdim=True keeps them. "
+        "Several that are equal share the 1.",
+        lambda maps: shared(maps) / shared(maps).sum(),
+        lambda maps: shared(maps).gt(0).float() / shared(maps).gt(0).sum(),
+        "That shares one 1 among all maps of the batch. Each map has a 1 of its own: sum over the "
+        "axes 2 and 3.",
         lambda maps: shared(maps, (1, 2, 3)),
         "That looks for one maximum in all maps of a picture. Each map has its own: amax over the "
         "axes 2 and 3.",
@@ -129,6 +139,9 @@ def check_flatten_any_size(answer: Callable) -> Feedback:
         "The maps of 32×32 pictures are 4×4. Bring them to 3×3 in front of model.head.",
         lambda model, images: model.head(F.adaptive_avg_pool2d(model.body(images), 1)),
         "That is GAP: 32 numbers are left, and the head has weights for 32 × 3 × 3.",
+        lambda model, images: to_3x3(model, images, F.avg_pool2d),
+        "In avg_pool2d the 3 is the side of the window, and maps of 3×3 become 1×1. In "
+        "adaptive_avg_pool2d it is the side of the result.",
         lambda model, images: to_3x3(model, images).softmax(1),
         "Those are probabilities. The task asks for logits: leave the softmax out.",
         lambda model, images: to_3x3(model, images, F.adaptive_max_pool2d),
@@ -139,6 +152,7 @@ def check_flatten_any_size(answer: Callable) -> Feedback:
         lambda model, images: model(images[..., :28, :28]),
         "That cuts the picture and drops what is on the right and below.",
         lambda model, images: model(F.interpolate(images, size=(28, 28))),
+        lambda model, images: model(F.adaptive_avg_pool2d(images, 28)),
         "That makes the picture smaller before the body sees it. It works; the task is about the "
         "maps behind the body.",
         cases=[

@@ -131,7 +131,7 @@ SPOILT = [  # lesson, texts that name its cells, how the first is spoilt, what n
         "05",
         ["# Solution of exercise 2"],
         edit(" / largest.sum((2, 3), keepdim=True)", ""),
-        "Several equal maxima share the 1.",
+        "several share it, all others get 0.",
     ),
     (
         "06",

@@ -431,6 +431,30 @@ WRONG = [
         "comes out as 0, and its logarithm is infinite",
     ),
     (checks.check_mended_loss, lambda x, y: F.cross_entropy(x, y).item(), "a float, expected"),
+    (checks.check_mended_loss, lambda x, y: F.cross_entropy(x, y).item(), "Return the tensor."),
+    (
+        checks.check_mended_loss,
+        lambda x, y: F.cross_entropy(x.sigmoid().log(), y),
+        "The sigmoid is still there.",
+    ),
+    (checks.check_accuracy, lambda x, y: (x.max(1) == y).float().mean(), "gives two tensors"),
+    (checks.check_gmp_gradient, lambda maps: (maps == maps.max()).float(), "the whole batch"),
+    (checks.check_gmp_gradient, lambda maps: (maps == maps.amax((2, 3))).float(), "keepdim=True"),
+    (
+        checks.check_gmp_gradient,
+        lambda maps: (m := (maps == maps.amax((2, 3), keepdim=True)).float()) / m.sum(),
+        "Each map has a 1 of its own",
+    ),
+    (
+        checks.check_flatten_any_size,
+        lambda model, images: model.head(F.avg_pool2d(model.body(images), 3)),
+        "the side of the window",
+    ),
+    (
+        checks.check_flatten_any_size,
+        lambda model, images: model(F.adaptive_avg_pool2d(images, 28)),
+        "before the body sees it",
+    ),
     (checks.check_accuracy, lambda x, y: (x.argmax(1) == y).sum() // len(y), "all() and //"),
     (
         checks.check_accuracy,
