@@ -36,8 +36,36 @@ def check_supported_claims(answer: Callable) -> Feedback:
 
 
 @exercise
+def check_shift_step(answer: Callable) -> Feedback:
+    """Check lesson 05, exercise 2: strides of the poolings -> the shift that changes nothing."""
+    return grade(
+        answer,
+        lambda strides: prod(strides),
+        "each pooling steps over numbers that are apart already, so the strides multiply",
+        lambda strides: 1,
+        "GAP is invariant, and the body in front of it need not be: after a shift of 1 pixel the "
+        "windows of a pooling with stride 2 hold other pixels.",
+        lambda strides: sum(strides),
+        "That adds the strides. The windows of the second pooling step over numbers that are "
+        "already some pixels apart: multiply.",
+        lambda strides: max(strides, default=1),
+        "That is the largest stride. All poolings have to fit the shift, and the next one steps "
+        "over numbers that are already some pixels apart: multiply.",
+        lambda strides: strides[-1] if strides else 1,
+        "That is the last stride. The ones before it count too: multiply.",
+        lambda strides: strides[0] if strides else 1,
+        "That is the first stride. The ones behind it count too: multiply.",
+        lambda strides: 2 ** len(strides),
+        "That is right where each stride is 2.",
+        lambda strides: len(strides),
+        "That counts the poolings. Multiply their strides.",
+        cases=[([2],), ([2, 2],), ([2, 2, 2],), ([3, 2],), ([1, 4, 2],), ([],)],
+    )
+
+
+@exercise
 def check_gmp_gradient(answer: Callable) -> Feedback:
-    """Check lesson 05, exercise 2: the gradient of the maximum of each map (N, C, H, W)."""
+    """Check lesson 05, exercise 3: the gradient of the maximum of each map (N, C, H, W)."""
 
     def shared(maps, axes=(2, 3)):
         largest = (maps == maps.amax(axes, keepdim=True)).float()
@@ -97,7 +125,7 @@ def check_gmp_gradient(answer: Callable) -> Feedback:
 
 @exercise
 def check_canvas_sizes(answer: Callable) -> Feedback:
-    """Check lesson 05: the canvases that GAP takes, and those where it names over half."""
+    """Check lesson 05, exercise 4: the canvases GAP takes, and those where it names over half."""
     accuracies = mean_and_spread(load_study(), "accuracy_against_canvas")["mean"].gap
     sizes = {int(size) for size in accuracies.index}
     good = {size for size in sizes if accuracies[size] > 0.5}
@@ -121,7 +149,7 @@ def check_canvas_sizes(answer: Callable) -> Feedback:
 
 @exercise
 def check_flatten_any_size(answer: Callable) -> Feedback:
-    """Check lesson 05, exercise 3: a trained flatten network and pictures of any size -> logits."""
+    """Check lesson 05, exercise 5: a trained flatten network, pictures of any size -> logits."""
 
     def to_3x3(model, images, pool=F.adaptive_avg_pool2d):
         return model.head(pool(model.body(images), 3))
@@ -161,32 +189,4 @@ def check_flatten_any_size(answer: Callable) -> Feedback:
             (network, random_features(2, 1, 40, 51)),
             (other, random_features(1, 1, 52, 36)),
         ],
-    )
-
-
-@exercise
-def check_shift_step(answer: Callable) -> Feedback:
-    """Check lesson 05: strides of a body's poolings -> the shift that changes no average."""
-    return grade(
-        answer,
-        lambda strides: prod(strides),
-        "each pooling steps over numbers that are apart already, so the strides multiply",
-        lambda strides: 1,
-        "GAP is invariant, and the body in front of it need not be: after a shift of 1 pixel the "
-        "windows of a pooling with stride 2 hold other pixels.",
-        lambda strides: sum(strides),
-        "That adds the strides. The windows of the second pooling step over numbers that are "
-        "already some pixels apart: multiply.",
-        lambda strides: max(strides, default=1),
-        "That is the largest stride. All poolings have to fit the shift, and the next one steps "
-        "over numbers that are already some pixels apart: multiply.",
-        lambda strides: strides[-1] if strides else 1,
-        "That is the last stride. The ones before it count too: multiply.",
-        lambda strides: strides[0] if strides else 1,
-        "That is the first stride. The ones behind it count too: multiply.",
-        lambda strides: 2 ** len(strides),
-        "That is right where each stride is 2.",
-        lambda strides: len(strides),
-        "That counts the poolings. Multiply their strides.",
-        cases=[([2],), ([2, 2],), ([2, 2, 2],), ([3, 2],), ([1, 4, 2],), ([],)],
     )
