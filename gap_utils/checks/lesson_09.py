@@ -140,8 +140,8 @@ def check_masked_mean(answer: Callable) -> Feedback:
             (x.float() * mask[:, None]).sum((2, 3)) / (x * mask[:, None] != 0).sum((2, 3))
         ),
         lambda x, mask: total(x, mask) / (x * mask[:, None] != 0).sum((2, 3)),
-        "That counts the numbers that are not 0. Behind a ReLU the picture has zeros too: count the "
-        "mask.",
+        "That counts the numbers that are not 0. Behind a ReLU the picture has zeros too: count "
+        "the mask.",
         lambda x, mask: total(x.float(), mask) / mask.sum((1, 2))[:, None],
         "The means are right. Give them the dtype of the features: .to(features.dtype).",
         lambda x, mask: total(x, mask) / mask.sum((1, 2))[:, None],

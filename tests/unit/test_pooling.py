@@ -368,7 +368,7 @@ def test_input_is_left_alone(x):
         (lambda x: pool(x, 2, mode="mean"), '"max", "avg" or "min", got \'mean\''),
         (lambda x: log_sum_exp_pool(MAP), r"expected features of shape .* got \(4, 4\)"),
         (lambda x: log_sum_exp_pool(x, 0), "sharpness to be a finite number above 0, got 0"),
-        (lambda x: log_sum_exp_pool(x, 1e300), r"sharpness to be from 1\.2e-38 to 3\.4e\+38, as flo"),
+        (lambda x: log_sum_exp_pool(x, 1e300), r"sharpness to be from 1\.2e-38 to 3\.4e\+38"),
         (lambda x: generalized_mean_pool(x, 1e-300), "p to be from 1.2e-38 .* it, got 1e-300"),
         (lambda x: log_sum_exp_pool(x, "1"), "sharpness to be a finite number above 0, got '1'"),
         (lambda x: generalized_mean_pool(x, -2), "p to be a finite number above 0, got -2"),
