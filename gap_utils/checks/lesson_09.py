@@ -151,7 +151,7 @@ def check_masked_mean(answer: Callable) -> Feedback:
             (features([[[[1, 3], [99, 99]]]]), corner(1, 2, 2, (1, 2))),
             (random_features(2, 3, 4, 5), corner(2, 4, 5, (4, 5), (2, 3))),
             (random_features(1, 2, 3, 3), corner(1, 3, 3, (3, 3))),
-            (random_features(2, 2, 3, 4).relu(), corner(2, 3, 4, (3, 3), (2, 4))),
+            (random_features(2, 2, 2, 3).relu(), corner(2, 2, 3, (2, 2), (1, 3))),
             (random_features(3, 3, 4, 4), corner(3, 4, 4, (4, 2), (1, 1), (3, 4))),
             (random_features(4, 2, 3, 6), corner(4, 3, 6, (3, 6), (2, 6), (3, 1), (1, 2))),
             (half, corner(1, 10, 20, (10, 18))),
