@@ -41,7 +41,7 @@ class GeM(nn.Module):
         ValueError: if `p` is not above 0 and finite.
 
     Example:
-        >>> GeM(p=1)(torch.tensor([[[[1.0, 3.0]]]])).item()
+        >>> round(GeM(p=1)(torch.tensor([[[[1.0, 3.0]]]])).item(), 4)
         2.0
     """
 
