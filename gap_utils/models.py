@@ -18,6 +18,7 @@ from gap_utils.pooling import (
     log_sum_exp_pool,
     read_positive,
 )
+from gap_utils.values import read_whole_number
 
 HEADS = ("gap", "gmp", "flatten")  # of the study, the labs and the trained networks
 MORE_HEADS = ("gem", "lse", "gap+gmp")  # of lesson 09
@@ -40,13 +41,13 @@ class GeM(nn.Module):
         ValueError: if `p` is not above 0 and finite.
 
     Example:
-        >>> GeM(p=1)(torch.tensor([[[[1.0, 3.0]]]])).item()
+        >>> round(GeM(p=1)(torch.tensor([[[[1.0, 3.0]]]])).item(), 4)
         2.0
     """
 
     def __init__(self, p: float = 3.0):
         super().__init__()
-        self.p = nn.Parameter(torch.tensor(float(read_positive("p", p))))
+        self.p = nn.Parameter(torch.tensor(float(_read_start("p", p))))
 
     def forward(self, features: Tensor) -> Tensor:
         """Return the pooled features."""
@@ -66,7 +67,7 @@ class LogSumExp(nn.Module):
 
     def __init__(self, sharpness: float = 1.0):
         super().__init__()
-        self.sharpness = read_positive("sharpness", sharpness)
+        self.sharpness = _read_start("sharpness", sharpness)
 
     def forward(self, features: Tensor) -> Tensor:
         """Return the pooled features."""
@@ -117,6 +118,12 @@ class ConvNet(nn.Module):
         return self.head(features)
 
 
+def _read_start(name: str, value: float | Tensor) -> float:
+    """Read a number above 0; of a tensor, also one that is learned elsewhere, a plain copy."""
+    value = read_positive(name, value.detach() if isinstance(value, Tensor) else value)
+    return value.item() if isinstance(value, Tensor) else value
+
+
 def build_convnet(
     head: str = "gap",
     in_channels: int = 1,
@@ -151,7 +158,8 @@ def build_convnet(
         of training on a CPU about a quarter shorter.
 
     Raises:
-        ValueError: if the head is unknown, or a size leaves no maps.
+        ValueError: if the head is unknown, a count is no positive integer, or a size leaves no
+            maps.
 
     Source:
         A small VGG-like body; the head "gap" is that of Lin, Chen and Yan (2014), "Network In
@@ -161,11 +169,13 @@ def build_convnet(
         >>> sum(parameter.numel() for parameter in build_convnet().parameters())
         18370
     """
-    if head not in (*HEADS, *MORE_HEADS):
+    if not isinstance(head, str) or head not in (*HEADS, *MORE_HEADS):
         known = ", ".join(f'"{name}"' for name in (*HEADS, *MORE_HEADS))
         raise ValueError(f"expected head to be one of {known}, got {head!r}")
+    num_classes = read_whole_number("num_classes", num_classes, 1)
     layers: list[nn.Module] = []
-    inside, side = in_channels, input_size
+    inside = read_whole_number("in_channels", in_channels, 1)
+    side = read_whole_number("input_size", input_size, 1)
     for block, outside in enumerate(CHANNELS):
         for channels in (inside, outside):
             layers.append(nn.Conv2d(channels, outside, 3, padding=1, bias=not batch_norm))

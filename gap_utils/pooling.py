@@ -211,8 +211,8 @@ def log_sum_exp_pool(x: Tensor | np.ndarray | Sequence, sharpness: float | Tenso
     """Pool each channel between its average and its maximum: (N, C, *spatial) -> (N, C).
 
     That is log(mean(exp(sharpness * x))) / sharpness. Towards a sharpness of 0 it becomes the
-    average, towards infinity the maximum. Computed with `torch.logsumexp`, which takes the
-    largest number out before exp, and in float32 for what is smaller: nothing overflows.
+    average, towards infinity the maximum. The largest number is taken out before exp, as in
+    `torch.logsumexp`, and what is smaller than float32 is computed in float32: nothing overflows.
 
     Args:
         x: features with one to three spatial axes, as `as_features` takes them.
@@ -222,7 +222,8 @@ def log_sum_exp_pool(x: Tensor | np.ndarray | Sequence, sharpness: float | Tenso
         Pooled features in the dtype of `x`.
 
     Raises:
-        ValueError: as `as_features` does, or if the sharpness is not above 0 and finite.
+        ValueError: as `as_features` does, or if the sharpness is not above 0 and finite in
+            float32.
 
     Source:
         Pinheiro and Collobert (2015), "From Image-level to Pixel-level Labeling with
@@ -235,8 +236,14 @@ def log_sum_exp_pool(x: Tensor | np.ndarray | Sequence, sharpness: float | Tenso
     x = as_features(x)
     sharpness = read_positive("sharpness", sharpness)
     values = _at_least_float32(x).flatten(2)
-    total = torch.logsumexp(sharpness * values, dim=2)
-    return ((total - log(values.shape[2])) / sharpness).to(x.dtype)
+    limits = torch.finfo(values.dtype)
+    largest = values.detach().amax(dim=2, keepdim=True).clamp(limits.min, limits.max)
+    below = sharpness * (values - largest)
+    # a mean of powers that are all nearly 1: its logarithm is small, and log would lose its digits
+    near = torch.expm1(below.clamp(min=-1)).mean(dim=2).log1p()
+    far = torch.logsumexp(below, dim=2) - log(values.shape[2])
+    logarithm = torch.where(below.detach().amin(dim=2) > -1, near, far)
+    return (largest.squeeze(2) + logarithm / sharpness).to(x.dtype)
 
 
 def generalized_mean_pool(
@@ -258,7 +265,8 @@ def generalized_mean_pool(
         Pooled features in the dtype of `x`, all of them `eps` or more.
 
     Raises:
-        ValueError: as `as_features` does, or if `p` or `eps` is not above 0 and finite.
+        ValueError: as `as_features` does, or if `p` or `eps` is not above 0 and finite in
+            float32.
 
     Source:
         Radenovic, Tolias and Chum (2019), "Fine-tuning CNN Image Retrieval with No Human
@@ -349,13 +357,19 @@ def _at_least_float32(x: Tensor) -> Tensor:
 
 
 def read_positive(name: str, value: float | Tensor) -> float | Tensor:
-    """Return a number above 0 as it is, or raise ValueError with its name."""
-    if isinstance(value, Tensor) and value.requires_grad:
-        return value  # it is learned: to look at it would wait for the device at every step
+    """Return a number above 0 as it is, without axes, or raise ValueError with its name."""
     one = isinstance(value, Real) or (isinstance(value, Tensor) and value.numel() == 1)
-    if not one or not 0 < value < inf:
+    # one that is learned is not looked at: that would wait for the device at every step
+    learned = isinstance(value, Tensor) and value.requires_grad
+    if not one or not (learned or 0 < value < inf):
         raise ValueError(f"expected {name} to be a finite number above 0, got {value!r}")
-    return value
+    limits = torch.finfo(torch.float32)
+    if not learned and not limits.tiny <= value <= limits.max:
+        raise ValueError(
+            f"expected {name} to be from {limits.tiny:.2g} to {limits.max:.2g}, as float32 has "
+            f"it, got {value!r}"
+        )
+    return value.reshape(()) if isinstance(value, Tensor) else value
 
 
 def _per_axis(name: str, value: int | Sequence[int], axes: int) -> tuple[int, ...]:

@@ -72,6 +72,9 @@ def check_gem(answer: Callable) -> Feedback:
         "Power and root have changed places: first ** p, then the mean, then ** (1 / p).",
         lambda x, p: (x**p).mean((2, 3)).sqrt(),
         "sqrt() is the root for p = 2 alone. For any p it is ** (1 / p).",
+        lambda x, p: (x**3).mean((2, 3)) ** (1 / 3),
+        lambda x, p: (x**2).mean((2, 3)) ** (1 / 2),
+        "That is right for one p only. Use the p that the function gets.",
         lambda x, p: (p**x).mean((2, 3)) ** (1 / p),
         "That raises p to the numbers. Raise the numbers to p: features ** p.",
         lambda x, p: (x**p).mean((2, 3), keepdim=True) ** (1 / p),
@@ -133,6 +136,12 @@ def check_masked_mean(answer: Callable) -> Feedback:
         "The mask is (N, H, W) and has no axis for the channels. mask[:, None] has one.",
         lambda x, mask: x.masked_fill(~mask[:, None], -torch.inf).amax((2, 3)),
         "That is the largest number of each. The mean is asked for.",
+        lambda x, mask: (
+            (x.float() * mask[:, None]).sum((2, 3)) / (x * mask[:, None] != 0).sum((2, 3))
+        ),
+        lambda x, mask: total(x, mask) / (x * mask[:, None] != 0).sum((2, 3)),
+        "That counts the numbers that are not 0. Behind a ReLU the picture has zeros too: count "
+        "the mask.",
         lambda x, mask: total(x.float(), mask) / mask.sum((1, 2))[:, None],
         "The means are right. Give them the dtype of the features: .to(features.dtype).",
         lambda x, mask: total(x, mask) / mask.sum((1, 2))[:, None],
@@ -142,6 +151,7 @@ def check_masked_mean(answer: Callable) -> Feedback:
             (features([[[[1, 3], [99, 99]]]]), corner(1, 2, 2, (1, 2))),
             (random_features(2, 3, 4, 5), corner(2, 4, 5, (4, 5), (2, 3))),
             (random_features(1, 2, 3, 3), corner(1, 3, 3, (3, 3))),
+            (random_features(2, 2, 2, 3).relu(), corner(2, 2, 3, (2, 2), (1, 3))),
             (random_features(3, 3, 4, 4), corner(3, 4, 4, (4, 2), (1, 1), (3, 4))),
             (random_features(4, 2, 3, 6), corner(4, 3, 6, (3, 6), (2, 6), (3, 1), (1, 2))),
             (half, corner(1, 10, 20, (10, 18))),
@@ -183,8 +193,14 @@ def check_squeeze_excitation(answer: Callable) -> Feedback:
         "Those are the gates, one for each channel. Multiply the features by them.",
         lambda x, first, second: x * gates(x, first, second),
         lambda x, first, second: x * gates(x, first, second)[..., None],
+        lambda x, first, second: x * gates(x, first, second)[None, None],
         "The gates are (N, C), and * lines shapes up from the right. Give them two more axes: "
         "gates[:, :, None, None].",
+        lambda x, first, second: x.mean((2, 3)) * gates(x, first, second),
+        "That multiplies the means by the gates. Multiply the features, every position of them.",
+        lambda x, first, second: second(F.relu(first(x.mean((2, 3), keepdim=True)))),
+        "With keepdim=True the means are (N, C, 1, 1), and a linear layer works on the last axis. "
+        "Leave keepdim out.",
         lambda x, first, second: x + gates(x, first, second)[:, :, None, None],
         "That adds the gates. Multiply by them.",
         lambda x, first, second: x * (1 + gates(x, first, second)[:, :, None, None]),
@@ -193,7 +209,14 @@ def check_squeeze_excitation(answer: Callable) -> Feedback:
         lambda x, first, second: x * second(first(x.mean((2, 3)))).sigmoid()[:, :, None, None],
         "The ReLU between the two linear layers is missing.",
         lambda x, first, second: x * second(F.relu(first(x.mean((2, 3)))))[:, :, None, None],
+        lambda x, first, second: (
+            x * F.relu(second(F.relu(first(x.mean((2, 3))))))[:, :, None, None]
+        ),
         "The sigmoid is missing: a gate is a number between 0 and 1.",
+        lambda x, first, second: (
+            x * F.relu(second(F.relu(first(x.mean((2, 3)))))).sigmoid()[:, :, None, None]
+        ),
+        "There is a ReLU too many. Only the sigmoid stands behind the second layer.",
         lambda x, first, second: (
             x * F.relu(second(first(x.mean((2, 3))).sigmoid()))[:, :, None, None]
         ),

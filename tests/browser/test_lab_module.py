@@ -839,6 +839,16 @@ def test_no_answer_to_a_question_moves_what_is_below(page):
     page.set_viewport_size({"width": 1000, "height": 900})
 
 
+def test_the_circle_of_a_long_answer_is_as_large_as_that_of_a_short_one(page):
+    question = Question("?", {"short": "No.", "long " * 30: "Yes."}, "short")
+    page.set_viewport_size({"width": 400, "height": 800})
+    open_page(page, still=False)
+    circles = PageHost(page, question, kernel=False).root.get_by_role("radio")
+    sizes = circles.evaluate_all("all => all.map(of => of.getBoundingClientRect().width)")
+    assert sizes == [18, 18]
+    page.set_viewport_size({"width": 1000, "height": 900})
+
+
 SMALLEST_LETTERS = """lab => {
     const sizes = [];
     const walker = document.createTreeWalker(lab, NodeFilter.SHOW_TEXT);

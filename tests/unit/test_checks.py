@@ -498,7 +498,7 @@ WRONG = [
     (checks.check_gem, lambda x, p: x.flatten(2).norm(p, 2), "root of the sum"),
     (checks.check_gem, lambda x, p: x.pow(1 / p).flatten(2).mean(2).pow(p), "changed places"),
     (checks.check_gem, lambda x, p: F.avg_pool2d(x**p, x.shape[2:]) ** (1 / p), "left over"),
-    (checks.check_gem, lambda x, p: x.pow(3).mean((2, 3)).pow(1 / 3), "[[[[1, 7], [1, 1]]]], p=2"),
+    (checks.check_gem, lambda x, p: x.pow(3).mean((2, 3)).pow(1 / 3), "right for one p only"),
     (checks.check_masked_mean, lambda x, mask: x.flatten(2).mean(2), "the padding too"),
     (
         checks.check_masked_mean,
@@ -526,6 +526,16 @@ WRONG = [
         "returned torch.float32 numbers, expected torch.float16\nThe means are right.",
     ),
     (checks.check_masked_mean, lambda x, mask: masked_mean(x, ~mask), "returned [[99]], expected"),
+    *(
+        (
+            checks.check_masked_mean,
+            lambda x, mask, read=read: (
+                (read(x) * mask[:, None]).sum((2, 3)) / (x * mask[:, None]).count_nonzero((2, 3))
+            ).type_as(x),
+            "the numbers that are not 0",
+        )
+        for read in (lambda x: x, torch.Tensor.float)
+    ),
     (
         checks.check_masked_mean,
         lambda x, mask: (x * mask).flatten(2).sum(2) / mask.flatten(1).sum(1, True),
@@ -557,8 +567,20 @@ WRONG = [
             ((F.relu, lambda y: y), "The sigmoid is missing"),
             ((torch.sigmoid, F.relu), "changed places"),
             ((F.relu, lambda y: torch.softmax(y, 1)), "add up to 1"),
+            ((F.relu, torch.relu), "The sigmoid is missing"),
+            ((F.relu, lambda y: torch.sigmoid(torch.relu(y))), "a ReLU too many"),
             ((F.relu, torch.tanh), "your function returned"),
         ]
+    ),
+    (
+        checks.check_squeeze_excitation,
+        lambda x, first, second: x * second(first(F.adaptive_avg_pool2d(x, 1)).relu()).sigmoid(),
+        "Leave keepdim out",
+    ),
+    (
+        checks.check_squeeze_excitation,
+        lambda x, first, second: gates_of(x, first, second) * x.flatten(2).mean(2),
+        "multiplies the means",
     ),
     (
         checks.check_squeeze_excitation,

@@ -145,6 +145,32 @@ def test_modules_refuse_what_is_not_above_0(value):
         LogSumExp(value)
 
 
+@pytest.mark.parametrize("value", [1e300, 1e-300, 10**400])
+def test_modules_refuse_what_float32_cannot_hold(value):
+    for make in (GeM, LogSumExp):
+        with pytest.raises(ValueError, match=r"to be from 1\.2e-38 to 3\.4e\+38, as float32 has"):
+            make(value)
+
+
+def test_modules_take_a_copy_of_what_is_learned_elsewhere():
+    for make in (GeM, LogSumExp):
+        with pytest.raises(ValueError, match="to be a finite number above 0, got tensor"):
+            make(torch.nn.Parameter(torch.tensor(-3.0)))
+    learned = torch.nn.Parameter(torch.tensor([3.0]))
+    assert GeM(learned).p.shape == ()
+    assert GeM(learned).p is not learned
+    module = LogSumExp(learned)
+    assert repr(module) == "LogSumExp(sharpness=3.0)"
+    assert not [*module.parameters()]  # it is fixed
+
+
+@pytest.mark.parametrize("name", ["in_channels", "num_classes", "input_size"])
+@pytest.mark.parametrize("value", [0, -1, 2.5, 28.0, "3", (28, 28), None])
+def test_counts_of_a_network_are_integers_from_1(name, value):
+    with pytest.raises(ValueError, match=f"expected {name} to be an integer from 1 on, got"):
+        build_convnet(**{name: value})
+
+
 @pytest.mark.parametrize("head", MORE_HEADS)
 def test_they_have_no_class_activation_map(head):
     torch.manual_seed(0)

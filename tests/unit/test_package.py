@@ -75,7 +75,7 @@ def test_imports_run_one_way():
         "device": set(),
         "shapes": {"device"},
         "data": set(),
-        "models": {"pooling"},
+        "models": {"pooling", "values"},
         "photos": set(),
         "study": {"models"},
         "pooling": {"values"},

@@ -222,11 +222,35 @@ def test_both_reach_the_average_and_the_maximum(x):
     torch.testing.assert_close(log_sum_exp_pool(x, 1e6), gmp, rtol=1e-5, atol=0)
 
 
+@pytest.mark.parametrize("sharpness", [1e-2, 1e-4, 1e-6, 1e-10, 1e-30])
+def test_a_small_sharpness_loses_no_digits(x, sharpness):
+    """In float32 log(16) and what a small sharpness adds to it would be the same number."""
+    for features in (x, torch.cat([x, x - 50, x * 0.1]), torch.rand(2, 3, 300, 300)):
+        wanted = log_sum_exp_pool(features.double(), sharpness)
+        torch.testing.assert_close(log_sum_exp_pool(features, sharpness).double(), wanted)
+    features = x.clone().requires_grad_()
+    log_sum_exp_pool(features, 1e-6).sum().backward()
+    torch.testing.assert_close(features.grad, torch.full_like(x, 1 / 16))
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (1, 1), (1, 1, 1), (1, 1, 1, 1)])
 @pytest.mark.parametrize("pooled", [generalized_mean_pool, log_sum_exp_pool])
-def test_gradients_are_those_of_the_formula(pooled):
+def test_a_setting_that_is_learned_may_have_axes_of_length_1(pooled, shape):
+    x = torch.rand(2, 3, 4, 4) + 0.5
+    setting = torch.full(shape, 3.0, requires_grad=True)
+    torch.testing.assert_close(pooled(x, setting), pooled(x, 3))
+    pooled(x, setting).sum().backward()
+    assert setting.grad.shape == shape
+    with pytest.raises(ValueError, match="to be a finite number above 0, got tensor"):
+        pooled(x[:, :1], torch.tensor([3.0, 2.0], requires_grad=True))
+
+
+@pytest.mark.parametrize("start", [0.3, 2.5])  # one on each side of a spread of 1
+@pytest.mark.parametrize("pooled", [generalized_mean_pool, log_sum_exp_pool])
+def test_gradients_are_those_of_the_formula(pooled, start):
     torch.manual_seed(0)
     x = (torch.rand(2, 3, 3, 4, dtype=torch.float64) + 0.1).requires_grad_()
-    setting = torch.tensor(2.5, dtype=torch.float64, requires_grad=True)
+    setting = torch.tensor(start, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(pooled, (x, setting))
 
 
@@ -239,6 +263,13 @@ def test_huge_numbers_and_settings_do_not_overflow():
     for found in (generalized_mean_pool(half, 3), log_sum_exp_pool(half, 5)):
         assert found.dtype == torch.float16
         assert found.item() == 60000
+    edge = torch.tensor([[[1e38, 3e38]]])
+    for sharpness in (3, 1e30, 1e38):
+        assert log_sum_exp_pool(edge, sharpness).item() == pytest.approx(3e38)
+    infinite = torch.tensor([[[0.0, math.inf], [0.0, -math.inf], [-math.inf, -math.inf]]])
+    found = log_sum_exp_pool(infinite.movedim(1, 0))  # three pictures
+    assert found.flatten().tolist() == pytest.approx([math.inf, -math.log(2), -math.inf])
+    assert log_sum_exp_pool(torch.tensor([[[0.0, math.nan]]])).isnan().all()
     bfloat = torch.full((1, 2, 300, 300), 3.0, dtype=torch.bfloat16)
     assert generalized_mean_pool(bfloat).tolist() == [[3, 3]]
 
@@ -337,6 +368,8 @@ def test_input_is_left_alone(x):
         (lambda x: pool(x, 2, mode="mean"), '"max", "avg" or "min", got \'mean\''),
         (lambda x: log_sum_exp_pool(MAP), r"expected features of shape .* got \(4, 4\)"),
         (lambda x: log_sum_exp_pool(x, 0), "sharpness to be a finite number above 0, got 0"),
+        (lambda x: log_sum_exp_pool(x, 1e300), r"sharpness to be from 1\.2e-38 to 3\.4e\+38"),
+        (lambda x: generalized_mean_pool(x, 1e-300), "p to be from 1.2e-38 .* it, got 1e-300"),
         (lambda x: log_sum_exp_pool(x, "1"), "sharpness to be a finite number above 0, got '1'"),
         (lambda x: generalized_mean_pool(x, -2), "p to be a finite number above 0, got -2"),
         (lambda x: generalized_mean_pool(x, math.nan), "p to be a finite number above 0, got nan"),
