@@ -43,7 +43,6 @@ from gap_utils.checks.lesson_06 import (
 from gap_utils.checks.lesson_07 import (
     check_cam,
     check_cam_families,
-    check_gap_twins,
     check_linear_head,
     check_max_counterexample,
 )
@@ -55,6 +54,7 @@ from gap_utils.checks.lesson_08 import (
     check_single_batches,
 )
 from gap_utils.checks.lesson_09 import (
+    check_gap_twins,
     check_gem,
     check_masked_mean,
     check_squeeze_excitation,

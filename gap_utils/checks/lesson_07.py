@@ -208,31 +208,3 @@ def check_cam_families(answer: Callable) -> Feedback:
         raise AnswerError("\n".join(["Not so:", *lines]))
     whys = "; ".join(f"{name}: {why}" for name, (_, why) in FAMILIES.items())
     return Feedback(True, f"✓ Right: {whys}")
-
-
-@exercise
-def check_gap_twins(answer: Callable) -> Feedback:
-    """Check lesson 07: two different maps that neither GAP nor GMP can tell apart."""
-    value = call_answer(answer)
-    maps = numbers_of(value)
-    fits = maps is not None and maps.ndim == 3 and len(maps) == 2 and maps.numel() > 0
-    if not fits or not maps.isfinite().all():
-        raise AnswerError(
-            "Expected two maps of the same size, such as [[[1, 2], [3, 4]], [[5, 6], [7, 8]]], "
-            f"got {value!r}."
-        )
-    if torch.equal(*maps):
-        raise AnswerError("The two maps are the same. Put the numbers of one at other positions.")
-    said = []
-    for pooling, pooled in (("GAP", maps.mean((1, 2))), ("GMP", maps.amax((1, 2)))):
-        differ, (first, second) = tell_apart(*pooled.tolist(), maps.abs().max().item())
-        if differ:
-            raise AnswerError(
-                f"{pooling} gives {first} and {second}, so it tells them apart. It would not, if "
-                "both maps held the same numbers, each at another position: GAP and GMP forget "
-                "the arrangement inside a map."
-            )
-        said.append(f"{pooling} gives {first} for both")
-    return Feedback(
-        True, f"✓ Right: {' and '.join(said)}. No layer behind them can tell the maps apart."
-    )

@@ -8,8 +8,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gap_utils.checks.calling import Feedback, exercise
-from gap_utils.checks.grading import features, grade, make_layer, random_features
+from gap_utils.checks.calling import AnswerError, Feedback, call_answer, exercise
+from gap_utils.checks.grading import (
+    features,
+    grade,
+    make_layer,
+    numbers_of,
+    random_features,
+    tell_apart,
+)
 from gap_utils.pooling import masked_average_pool
 
 KEEPDIM = "The numbers are right, but axes of length 1 are left over. Leave keepdim out."
@@ -47,8 +54,36 @@ def check_two_pools_parameters(answer: Callable) -> Feedback:
 
 
 @exercise
+def check_gap_twins(answer: Callable) -> Feedback:
+    """Check exercise 2: two different maps that neither GAP nor GMP can tell apart."""
+    value = call_answer(answer)
+    maps = numbers_of(value)
+    fits = maps is not None and maps.ndim == 3 and len(maps) == 2 and maps.numel() > 0
+    if not fits or not maps.isfinite().all():
+        raise AnswerError(
+            "Expected two maps of the same size, such as [[[1, 2], [3, 4]], [[5, 6], [7, 8]]], "
+            f"got {value!r}."
+        )
+    if torch.equal(*maps):
+        raise AnswerError("The two maps are the same. Put the numbers of one at other positions.")
+    said = []
+    for pooling, pooled in (("GAP", maps.mean((1, 2))), ("GMP", maps.amax((1, 2)))):
+        differ, (first, second) = tell_apart(*pooled.tolist(), maps.abs().max().item())
+        if differ:
+            raise AnswerError(
+                f"{pooling} gives {first} and {second}, so it tells them apart. It would not, if "
+                "both maps held the same numbers, each at another position: GAP and GMP forget "
+                "the arrangement inside a map."
+            )
+        said.append(f"{pooling} gives {first} for both")
+    return Feedback(
+        True, f"✓ Right: {' and '.join(said)}. No layer behind them can tell the maps apart."
+    )
+
+
+@exercise
 def check_gem(answer: Callable) -> Feedback:
-    """Check exercise 2: features (N, C, H, W), all above 0, and p -> generalized means (N, C)."""
+    """Check exercise 3: features (N, C, H, W), all above 0, and p -> generalized means (N, C)."""
 
     def positive(*shape: int) -> Tensor:
         return random_features(*shape).abs() + 0.5
@@ -100,7 +135,7 @@ def check_gem(answer: Callable) -> Feedback:
 
 @exercise
 def check_masked_mean(answer: Callable) -> Feedback:
-    """Check exercise 3: features (N, C, H, W) and a mask (N, H, W) -> means (N, C)."""
+    """Check exercise 4: features (N, C, H, W) and a mask (N, H, W) -> means (N, C)."""
 
     def corner(count: int, height: int, width: int, *sizes: tuple[int, int]) -> Tensor:
         """True in the upper left corner of each picture, of these heights and widths."""
@@ -162,7 +197,7 @@ def check_masked_mean(answer: Callable) -> Feedback:
 
 @exercise
 def check_squeeze_excitation(answer: Callable) -> Feedback:
-    """Check exercise 4: features (N, C, H, W) and two linear layers -> features, scaled."""
+    """Check exercise 5: features (N, C, H, W) and two linear layers -> features, scaled."""
 
     def gates(x: Tensor, first: nn.Module, second: nn.Module) -> Tensor:
         return second(F.relu(first(x.mean((2, 3))))).sigmoid()
