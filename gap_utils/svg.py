@@ -364,10 +364,12 @@ def picture_of(frame: Frame) -> Picture:
         width=(width := width + 2 * MARGIN),
         height=height,
     )
+    # each pixel of a photograph takes room in the lesson's file
+    photographs = any(each.levels.ndim == 3 for panel in frame.panels for each in panel.pixels)
     font = Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf"
     png = resvg_py.svg_to_bytes(
         svg_string=svg,
-        zoom=SCALE,
+        zoom=1 if photographs else SCALE,
         background="white",
         skip_system_fonts=True,
         font_files=[str(font)],

@@ -108,6 +108,11 @@ def check_max_pool(answer: Callable) -> Feedback:
         "The window moves by one. With stride 2 it moves by two: windows do not overlap.",
         lambda image: pooled(image, ceil_mode=True),
         OVER_THE_EDGE,
+        lambda image: F.max_pool2d(image[None], 2, stride=1)[
+            0, : len(image) // 2, : image.shape[1] // 2
+        ],
+        "The result has the right size, but its windows overlap: the window for row i and column "
+        "j begins in row 2 * i and column 2 * j.",
         lambda image: pooled(image).T,
         "Rows and columns are swapped in the result.",
         lambda image: image.amax(),

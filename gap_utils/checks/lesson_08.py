@@ -1,4 +1,4 @@
-"""The checks of lesson 08: find the GAP, tap its features, average patches, write a head."""
+"""The checks of lesson 08: find the GAP, tap its features, average patches, write a head, count."""
 
 from __future__ import annotations
 
@@ -265,7 +265,7 @@ def _refuse_what_cannot_learn(head: nn.Module, norm: _BatchNorm, maps: Tensor) -
 
 @exercise
 def check_single_batches(answer: Callable) -> Feedback:
-    """Check lesson 08: (pictures, batch size) -> batches of an epoch that BatchNorm refuses."""
+    """Check exercise 5: how many batches of an epoch BatchNorm refuses."""
     return grade(
         answer,
         lambda pictures, size: pictures if size == 1 else int(pictures % size == 1),

@@ -159,6 +159,12 @@ def test_the_stored_picture():
     assert picture.png == picture_of(Frame([panel], ["Some words."], "")).png
 
 
+def test_a_stored_photograph_has_a_pixel_for_each_of_the_page():
+    photograph = Pixels(np.zeros((5, 7, 3), np.uint8), (0, 0, 90, 30))
+    picture = picture_of(Frame([Panel(100, 60, "", [photograph])], [], ""))
+    assert Image.open(BytesIO(picture.png)).size == (picture.width, picture.height)
+
+
 def test_a_stored_picture_breaks_where_panels_are_too_many():
     panels = [Panel(300, 50, "")] * 3
     widths = [picture_of(Frame(panels[:n], [], "")).width for n in (1, 2, 3)]
