@@ -5,7 +5,7 @@ from __future__ import annotations
 from playwright.sync_api import expect
 
 LESSON = "04_train_on_fashion_mnist.ipynb"
-SHORTER = {"EPOCHS = 15": "EPOCHS = 2"}  # nbval runs all of them
+SHORTER = {"EPOCHS = 12": "EPOCHS = 2"}  # nbval runs all of them
 
 
 def test_the_lesson_as_a_learner_does_it(lesson):
