@@ -19,6 +19,8 @@ from gap_utils.data import load_fashion_mnist
 from gap_utils.models import load_trained
 
 LESSON = "06_look_inside_feature_maps.ipynb"
+ALSO = ("lab = MapLab(",)
+SHORTER = {"(network, data, 8,": "(network, data, 2,", "epoch=8)": "epoch=2)"}  # nbval runs all
 
 
 def test_the_lesson_as_a_learner_does_it(lesson):

@@ -5,7 +5,6 @@ A spoilt cell runs behind the cells of its lesson that it needs, and not behind 
 
 from __future__ import annotations
 
-import ast
 import base64
 import shutil
 import subprocess
@@ -19,6 +18,7 @@ import pytest
 import test_structure
 from PIL import Image
 
+from lesson_cells import cells_needed
 from nbval_pictures import ROOT
 
 LESSONS = {path.name[:2]: path for path in test_structure.LESSONS}
@@ -129,7 +129,7 @@ SPOILT = [  # lesson, texts that name its cells, how the first is spoilt, what n
     ("05", ["axis.add_patch"], edit("== 3", "== 0"), "picture mismatch"),
     (
         "05",
-        ["# Solution of exercise 2"],
+        ["# Solution of exercise 3"],
         edit(" / largest.sum((2, 3), keepdim=True)", ""),
         "several share it, all others get 0.",
     ),
@@ -205,31 +205,6 @@ def spoil_lesson(lesson: str) -> tuple[list, list]:
     return cells_needed(notebook, whole), spoilt
 
 
-def cells_needed(notebook, wanted: list) -> list:
-    """The cells wanted, the setup, the imports, and each that sets a name used after it."""
-    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    needed, used = [], set()
-    for place, cell in reversed([*enumerate(code)]):
-        uses, sets = names_in(cell)
-        if place < 2 or cell in wanted or sets & used:
-            needed.insert(0, cell)
-            used |= uses
-    return needed
-
-
-def names_in(cell) -> tuple[set[str], set[str]]:
-    """The names that a cell uses, and those that it sets."""
-    uses, sets = set(), set()
-    for node in ast.walk(ast.parse(cell.source)):
-        if isinstance(node, ast.Name):
-            (uses if isinstance(node.ctx, ast.Load) else sets).add(node.id)
-        elif isinstance(node, ast.FunctionDef):
-            sets.add(node.name)
-        elif isinstance(node, ast.alias):
-            sets.add((node.asname or node.name).split(".")[0])
-    return uses, sets
-
-
 @pytest.fixture(scope="module")
 def verdicts(tmp_path_factory):
     """What nbval says of the cells, nothing of one that passes: a list for the unspoilt cells
@@ -250,7 +225,7 @@ def verdicts(tmp_path_factory):
             cell = nbformat.from_dict({**cell, "id": f"cell-{number}", "execution_count": 1})
             notebook.cells.append(cell)
         nbformat.write(notebook, folder / f"notebooks/{name}.ipynb")
-    nbval = ["--nbval", "-q", "-p", "no:cacheprovider", "--junitxml=report.xml", "notebooks"]
+    nbval = ["--nbval", "-vv", "-p", "no:cacheprovider", "--junitxml=report.xml", "notebooks"]
     command = [sys.executable, "-m", "pytest", *nbval]
     result = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     assert result.returncode == 1, result.stdout

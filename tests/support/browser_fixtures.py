@@ -9,8 +9,10 @@ from __future__ import annotations
 import os
 import shutil
 
+import nbformat
 import pytest
 
+from lesson_cells import keep_what_a_learner_touches
 from nbval_pictures import ROOT
 
 
@@ -104,11 +106,16 @@ def open_lesson(project, server, page):
 
 @pytest.fixture(scope="module")
 def lesson(project, server, request):
-    """The lesson that the test's module names, with all cells run, once for its tests."""
+    """The lesson that the test's module names, with the cells run that a learner touches.
+
+    And those that they need; nbval runs all cells. Once for the tests of the module.
+    """
     from driver import LabPage, open_browser
 
     name = request.module.LESSON
-    text = (ROOT / "notebooks" / name).read_text(encoding="utf-8")
+    notebook = nbformat.read(ROOT / "notebooks" / name, as_version=4)
+    keep_what_a_learner_touches(notebook, *getattr(request.module, "ALSO", ()))
+    text = nbformat.writes(notebook)
     for long, short in getattr(request.module, "SHORTER", {}).items():
         assert long in text
         text = text.replace(long, short)
