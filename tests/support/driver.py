@@ -117,19 +117,25 @@ class LabPage:
         )
 
     def execute(self, code: str, said: str = "") -> None:
-        """Run code in the kernel without a cell, and wait until it has printed that."""
-        printed = self.page.evaluate(
-            """async code => {
-                const kernel = jupyterapp.shell.currentWidget.sessionContext.session.kernel;
-                const future = kernel.requestExecute({code});
-                let printed = '';
-                future.onIOPub = ({content}) => printed += content.text ?? content.evalue ?? '';
-                await future.done;
-                return printed;
-            }""",
-            code,
-        )
-        assert printed.strip() == said
+        """Run code in the kernel without a cell, again and again until it has printed that.
+
+        What a page shows from its store reaches the kernel a moment later.
+        """
+
+        def printed() -> str:
+            return self.page.evaluate(
+                """async code => {
+                    const kernel = jupyterapp.shell.currentWidget.sessionContext.session.kernel;
+                    const future = kernel.requestExecute({code});
+                    let printed = '';
+                    future.onIOPub = ({content}) => printed += content.text ?? content.evalue ?? '';
+                    await future.done;
+                    return printed;
+                }""",
+                code,
+            )
+
+        _wait(lambda: printed().strip() == said, 10, f"{said!r} from {code!r}")
 
     def begin(self, code: str) -> None:
         """Run code in the kernel without a cell, and wait for nothing."""
