@@ -147,13 +147,21 @@ class Comparison:
             >>> compare(digits, "gap", "gmp").describe(2)
             'gap leads gmp by 0.30 points, interval 0.17 to 0.43; 2.2 times the spread of 0.13'
         """
+        lead, interval, times = self.in_points(digits)
+        return f"{self.one} leads {self.other} by {lead}, interval {interval}; {times}"
+
+    def in_points(self, digits: int = 1) -> tuple[str, str, str]:
+        """Write the lead, its interval, and how many times the spread it is.
+
+        Example:
+            >>> compare(by_seed(load_study(), "test_accuracy"), "gap", "gmp").in_points()
+            ('1.3 points', '0.8 to 1.7', '2.2 times the spread of 0.6')
+        """
         lead, low, high, spread = (
             f"{100 * number:.{digits}f}" for number in (self.lead, self.low, self.high, self.spread)
         )
-        return (
-            f"{self.one} leads {self.other} by {lead} points, interval {low} to {high}; "
-            f"{self.lead / self.spread:.1f} times the spread of {spread}"
-        )
+        times = f"{self.lead / self.spread:.1f} times the spread of {spread}"
+        return f"{lead} points", f"{low} to {high}", times
 
     def __str__(self) -> str:
         return self.describe()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import dataclass
 from typing import Any
 
 from gap_utils.checks.calling import AnswerError, Feedback, call_answer
-from gap_utils.checks.grading import are_words, say_findings
+from gap_utils.checks.grading import say_findings
 from gap_utils.study import (
     CLEAR,
     Comparison,
@@ -57,15 +57,12 @@ def check_claims(answer: Callable, claims: dict[str, Claim]) -> Feedback:
         single |= {letter} if found.is_clear else set()
         average |= {letter} if found.is_supported else set()
         digits = 1 if abs(found.lead) > 0.001 else 2
-        lead, low, high, spread = (
-            f"{100 * n:.{digits}f}" for n in (found.lead, found.low, found.high, found.spread)
-        )
-        times = f"{found.lead / found.spread:.1f} times the spread of {spread}"
-        numbers.append(f"{letter}: {lead} points, {times}, interval {low} to {high}.")
+        lead, interval, times = found.in_points(digits)
+        numbers.append(f"{letter}: {lead}, {times}, interval {interval}.")
         verdicts.append(
-            f"{letter}: {lead} points, {times}: "
+            f"{letter}: {lead}, {times}: "
             f"single runs {'show' if found.is_clear else 'need not show'} it. "
-            f"Interval {low} to {high}: "
+            f"Interval {interval}: "
             f"on average it {'holds' if found.is_supported else 'is not shown'}."
         )
     for what, rule, letters, holds in (
@@ -85,5 +82,9 @@ def check_claims(answer: Callable, claims: dict[str, Claim]) -> Feedback:
 def _letters(item: Any, claims: dict[str, Claim]) -> set[str] | None:
     """The letters of claims in a string or a collection of strings; None if it is neither."""
     words = [sign for sign in item if sign not in ", "] if isinstance(item, str) else item
-    letters = {word.upper() for word in words} if are_words(words) else {None}
+    letters = {word.upper() for word in words} if _are_words(words) else {None}
     return letters if letters <= set(claims) else None
+
+
+def _are_words(value: Any) -> bool:
+    return isinstance(value, tuple | list | Set) and all(isinstance(item, str) for item in value)

@@ -7,7 +7,7 @@ from the smallest up, and compared with the right one; a mistake that gives the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from functools import partial
 from math import inf, sqrt
@@ -152,11 +152,6 @@ def numbers_of(value: Any) -> Tensor | None:
 def say_findings(passed: bool, lines: list[str]) -> Feedback:
     """Put what a study shows, in lines, behind the verdict."""
     return Feedback(passed, "\n".join(["✓ Right:" if passed else "✗ Not so:", *lines]))
-
-
-def are_words(value: Any) -> bool:
-    """Whether it is a collection of strings."""
-    return isinstance(value, tuple | list | Set) and all(isinstance(item, str) for item in value)
 
 
 def _problem(
