@@ -131,6 +131,7 @@ def build_convnet(
     batch_norm: bool = False,
     last_pool: bool = True,
     input_size: int = 28,
+    blur: bool = False,
 ) -> ConvNet:
     """Build the network of lesson 04.
 
@@ -152,6 +153,9 @@ def build_convnet(
         batch_norm: put batch normalisation behind each 3×3 convolution, in place of its bias.
         last_pool: whether the third pooling is there; without it 28×28 gives maps of 7×7.
         input_size: height and width of the pictures; matters to "flatten" only.
+        blur: average each number with its neighbours before a pooling steps over it: the
+            maximum is taken at every position, then come two 2×2 averages, of which the second
+            has the stride. The sizes of the maps and the weights are the same.
 
     Returns:
         The network with PyTorch's initial weights, in channels-last memory, which makes a step
@@ -163,7 +167,8 @@ def build_convnet(
 
     Source:
         A small VGG-like body; the head "gap" is that of Lin, Chen and Yan (2014), "Network In
-        Network". For "gem" and "lse" see `generalized_mean_pool` and `log_sum_exp_pool`.
+        Network". For "gem" and "lse" see `generalized_mean_pool` and `log_sum_exp_pool`; for
+        `blur` Zhang (2019), "Making Convolutional Networks Shift-Invariant Again".
 
     Example:
         >>> sum(parameter.numel() for parameter in build_convnet().parameters())
@@ -183,7 +188,7 @@ def build_convnet(
                 layers.append(nn.BatchNorm2d(outside))
             layers.append(nn.ReLU())
         if last_pool or block < len(CHANNELS) - 1:
-            layers.append(nn.MaxPool2d(2))
+            layers += _blurred_pool() if blur else [nn.MaxPool2d(2)]
             side //= 2
         inside = outside
 
@@ -203,6 +208,13 @@ def build_convnet(
     feature_size = (side, side) if head == "flatten" else None
     model = ConvNet(nn.Sequential(*layers), nn.Sequential(*tail), feature_size)
     return model.to(memory_format=torch.channels_last)
+
+
+def _blurred_pool() -> list[nn.Module]:
+    """Halve maps as `MaxPool2d(2)` does, with a blur of 1, 2, 1 in each axis before the stride."""
+    # the edge is repeated, not filled with zeros, which would darken it
+    blur = [nn.ReplicationPad2d(1), nn.AvgPool2d(2, stride=1), nn.AvgPool2d(2)]
+    return [nn.MaxPool2d(2, stride=1), *blur]
 
 
 def load_trained(name: str) -> ConvNet:

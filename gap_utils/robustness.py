@@ -1,4 +1,4 @@
-"""Pictures that move or grow, and what it costs a model. Introduced in lesson 05."""
+"""Pictures that move or grow, what it costs a model, and remedies. Introduced in lesson 05."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from gap_utils.data import Split
 from gap_utils.inference import evaluate
+from gap_utils.values import read_whole_number
 
 if TYPE_CHECKING:
     import pandas
@@ -102,3 +103,58 @@ def accuracy_against_canvas(
         images = enlarge_canvas(split.images, canvas)
         rows.append((canvas, evaluate(model, replace(split, images=images)).accuracy))
     return pandas.DataFrame(rows, columns=["canvas", "accuracy"])
+
+
+class RandomShift(nn.Module):
+    """Move each picture by up to so many pixels in both axes, in training only.
+
+    It stands in front of a model: `fit(nn.Sequential(RandomShift(4), model), data)`. What leaves
+    the frame is lost, zeros come in. In evaluation mode the pictures pass as they are.
+
+    Args:
+        pixels: the farthest, from 0 on.
+
+    Raises:
+        ValueError: if `pixels` is no whole number from 0 on.
+    """
+
+    def __init__(self, pixels: int):
+        super().__init__()
+        self.pixels = read_whole_number("pixels", pixels, 0)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return pictures of the same shape, (N, C, H, W)."""
+        if not self.training:
+            return images
+        height, width = images.shape[2:]
+        padded = F.pad(images, (self.pixels,) * 4)
+        windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # a view: (N, C, y, x, H, W)
+        top, left = torch.randint(2 * self.pixels + 1, (2, len(images)), device=images.device)
+        return windows[torch.arange(len(images)), :, top, left]
+
+
+class RandomBorder(nn.Module):
+    """Put a black border around each batch, of a width drawn at random, in training only.
+
+    So the pictures stand in the middle of a larger canvas. It stands in front of a model as
+    `RandomShift` does.
+
+    Args:
+        widths: to draw from, in pixels; from 0 on.
+
+    Raises:
+        ValueError: if there are none, or one is no whole number from 0 on.
+    """
+
+    def __init__(self, widths: Iterable[int]):
+        super().__init__()
+        self.widths = [read_whole_number("a width", width, 0) for width in widths]
+        if not self.widths:
+            raise ValueError("expected at least one width of the border, got none")
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return pictures (N, C, H + 2 width, W + 2 width)."""
+        if not self.training:
+            return images
+        width = self.widths[torch.randint(len(self.widths), ())]
+        return F.pad(images, (width,) * 4)
