@@ -123,3 +123,23 @@ def intersection(boxes: Tensor, others: Tensor) -> Tensor:
 def area(boxes: Tensor) -> Tensor:
     """Measure boxes: (N, 4) -> (N,)."""
     return (boxes[:, 2:] - boxes[:, :2]).prod(1)
+
+
+def largest_position(maps: Tensor, cell: int) -> Tensor:
+    """Find the middle of the square with the largest value: (N, h, w) -> x and y in pixels, (N, 2).
+
+    Args:
+        maps: shape (N, h, w).
+        cell: as for `box_from_map`.
+    """
+    place = maps.flatten(1).argmax(1)
+    return cell * torch.stack([place % maps.shape[2], place // maps.shape[2]], 1) + cell // 2
+
+
+def holds(boxes: Tensor, points: Tensor) -> Tensor:
+    """Say which points (N, 2), x and y, lie in their box (N, 4): the pointing game. -> (N,)
+
+    Source:
+        Zhang and others (2016), "Top-down Neural Attention by Excitation Backprop".
+    """
+    return ((points >= boxes[:, :2]) & (points < boxes[:, 2:])).all(1)

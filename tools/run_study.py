@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import csv
 import multiprocessing
+import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import astuple, dataclass, fields, replace
@@ -25,8 +26,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gap_utils.backbones import load_backbone, replace_head
 from gap_utils.data import Dataset, Split, load_fashion_mnist
-from gap_utils.inference import evaluate
+from gap_utils.inference import evaluate, evaluation_mode, predict
+from gap_utils.localisation import (
+    CANVAS,
+    area,
+    box_from_map,
+    holds,
+    intersection,
+    intersection_over_union,
+    largest_position,
+    place_in_clutter,
+)
 from gap_utils.models import HEADS, MORE_HEADS, build_convnet
 from gap_utils.robustness import (
     RandomBorder,
@@ -35,7 +47,7 @@ from gap_utils.robustness import (
     accuracy_against_shift,
 )
 from gap_utils.study import STUDY
-from gap_utils.training import ARTICLE_RECIPE, DEFAULT_RECIPE, fit
+from gap_utils.training import ARTICLE_RECIPE, DEFAULT_RECIPE, Recipe, fit
 
 RATES = {
     f"ours, {rate}": replace(DEFAULT_RECIPE, learning_rate=rate)
@@ -59,6 +71,31 @@ REMEDIED = (
     *(f"{head}, {remedy}" for head in ("gap", "gmp") for remedy in ("shifts", "sizes", "blur")),
     "flatten, shifts",  # it takes one size
 )
+BASELINES = ("centre", "random", "brightness")  # boxes without a network
+LEVELS = [round(0.05 * n, 2) for n in range(2, 19)]  # of box_from_map, to choose one of
+CELL = 4  # pixels for each position of the maps of 21×21
+LARGE = "Fashion-MNIST, 96×96"
+# what EfficientNet-Lite0 does on it -> epochs; all but the last begin with its ImageNet weights
+EPOCHS = {
+    "frozen": 20,  # of the head alone
+    "fine-tuned": 10,  # of all weights, after those 20; BatchNorm in evaluation mode
+    "fine-tuned, BatchNorm trained": 10,
+    "fine-tuned, head not first": 10,
+    "from nothing": 30,
+}
+BATCH = 50
+FINE_TUNING_RATES = {
+    "frozen": (1e-3, 3e-3, 1e-2),
+    "fine-tuned": (1e-4, 3e-4, 1e-3),
+    "from nothing": (1e-3, 3e-3),
+}
+FINE_TUNING = {
+    "frozen": 1e-3,
+    "fine-tuned": 3e-4,
+    "from nothing": 3e-3,
+    "fine-tuned, BatchNorm trained": 3e-4,
+    "fine-tuned, head not first": 3e-4,
+}
 CURVES = ("heads", "article")
 SEEDS = range(5)
 SOME = 6000  # pictures
@@ -77,6 +114,8 @@ class Run:
     seed: int
 
 
+# of a run: measure, at, value; and its seconds of training
+Found = tuple[list[tuple[str, float, float]], float]
 RESULT = ("measure", "at", "value", "seconds", "torch", "device", "threads")
 COLUMNS = (*(field.name for field in fields(Run)), *RESULT)
 
@@ -111,6 +150,17 @@ def plan() -> Iterator[Run]:
         for model in REMEDIED:
             data = "Fashion-MNIST, right half"
             yield Run("remedies, one side", data, SOME, "ours", 20, model, seed)
+    for seed in SEEDS:
+        for head in ("gap", "gmp"):
+            yield Run("places", "Fashion-MNIST, in clutter", SOME, "ours", 10, head, seed)
+        for baseline in BASELINES:
+            yield Run("places", "Fashion-MNIST, in clutter", 0, "none", 0, baseline, seed)
+    for model, rates in FINE_TUNING_RATES.items():  # to choose the rates of "fine-tuning" with
+        for rate in rates:
+            yield Run("fine-tuning rate", LARGE, 1000, f"rate {rate}", EPOCHS[model], model, 100)
+    for seed in range(3):
+        for model, rate in FINE_TUNING.items():
+            yield Run("fine-tuning", LARGE, 1000, f"rate {rate}", EPOCHS[model], model, seed)
     for recipe in ("article", "article, plain logits"):
         for seed in range(2):
             for head in ("gap", "gmp"):
@@ -176,8 +226,16 @@ def mean_gradient(model: nn.Module, part: Split) -> Tensor:
 
 
 def measure(run: Run, threads: int) -> list[tuple]:
-    """Train and measure; return the rows of the table that are the run's."""
+    """Do a run; return the rows of the table that are the run's."""
     torch.set_num_threads(threads)
+    measures = {"places": measure_places, "fine-tuning": measure_fine_tuning}
+    found, seconds = measures.get(run.experiment.removesuffix(" rate"), measure_heads)(run)
+    made_with = (round(seconds, 1), torch.__version__, "cpu", threads)
+    return [(*astuple(run), what, at, f"{value:.6g}", *made_with) for what, at, value in found]
+
+
+def measure_heads(run: Run) -> Found:
+    """Train a network of lessons 04, 05 or 09; return what it gave, and the seconds."""
     wide = run.data.endswith("right half")
     data = load("MNIST" if run.data == "MNIST" else "Fashion-MNIST")
     data = replace(data, train=choose(data.train, run.pictures, run.seed))
@@ -189,7 +247,7 @@ def measure(run: Run, threads: int) -> list[tuple]:
     model = build(run.model, wide)
     history = fit(model, data, run.epochs, RECIPES[run.recipe], run.seed, progress=False)
 
-    found: list[tuple[str, float, float]] = []
+    found = []
     # the whole curve where the lesson may draw it, otherwise its end
     for row in history.tail(run.epochs if run.experiment in CURVES else 1).itertuples():
         found.append(("train_loss", row.epoch, row.train_loss))
@@ -221,9 +279,125 @@ def measure(run: Run, threads: int) -> list[tuple]:
         if run.experiment == "heads" and run.model != "flatten":
             for place, value in enumerate(mean_gradient(model, data.test).tolist()):
                 found.append(("mean_gradient", place, value))
-    seconds = round(history.seconds.sum(), 1)
-    made_with = (seconds, torch.__version__, "cpu", threads)
-    return [(*astuple(run), what, at, f"{value:.6g}", *made_with) for what, at, value in found]
+    return found, history.seconds.sum()
+
+
+def measure_places(run: Run) -> Found:
+    """Look for clothes in clutter: with a network trained on their class alone, or without."""
+    data = load("Fashion-MNIST")
+    validation, known = place_in_clutter(choose(data.validation, 2000, run.seed), run.seed)
+    test, boxes = place_in_clutter(data.test, run.seed)
+    found, seconds = [], 0.0
+    if run.model in ("centre", "random"):
+        size = (known[:, 2:] - known[:, :2]).float().mean(0).round()
+        room = torch.tensor([CANVAS, CANVAS]) - size
+        generator = torch.Generator().manual_seed(run.seed)
+        where = torch.rand(len(test), 2, generator=generator) if run.model == "random" else 0.5
+        start = (where * room).round().expand(len(test), 2)
+        guessed, points = torch.cat([start, start + size], 1), start + size / 2
+    else:
+        if run.model == "brightness":
+            maps = [F.avg_pool2d(part.images, CELL)[:, 0] for part in (validation, test)]
+        else:
+            train, _ = place_in_clutter(choose(data.train, run.pictures, run.seed), run.seed)
+            torch.manual_seed(run.seed)
+            model = build_convnet(run.model, batch_norm=True, last_pool=False)
+            parts = replace(data, train=train, validation=validation)
+            history = fit(model, parts, run.epochs, RECIPES[run.recipe], run.seed, progress=False)
+            seconds = history.seconds.sum()
+            maps = [map_of_answer(model, part.images) for part in (validation, test)]
+            found.append(("validation_accuracy", run.epochs, evaluate(model, validation).accuracy))
+            right = predict(model, test.images).argmax(1) == test.labels
+            found.append(("test_accuracy", 0, mean(right)))
+        tried = {level: box_from_map(maps[0], level, CELL) for level in LEVELS}
+        for level, box in tried.items():
+            for what, value in compare_boxes(box, known).items():
+                found.append((f"{what}_validation", level, mean(value)))
+        level = max(tried, key=lambda at: mean(compare_boxes(tried[at], known)["found"]))
+        found.append(("level", 0, level))
+        guessed, points = box_from_map(maps[1], level, CELL), largest_position(maps[1], CELL)
+    compared = compare_boxes(guessed, boxes) | {"pointed": holds(boxes, points)}
+    if run.pictures:  # a network
+        compared["named_and_found"] = compared["found"] & right
+    return found + [(what, 0, mean(value)) for what, value in compared.items()], seconds
+
+
+def compare_boxes(guessed: Tensor, true: Tensor) -> dict[str, Tensor]:
+    """Say of each box how well it fits; (N, 4), (N, 4) -> names of the measures and (N,)."""
+    overlap, shared = intersection_over_union(guessed, true), intersection(guessed, true)
+    return {
+        "overlap": overlap,
+        "found": overlap >= 0.5,
+        "covered": shared / area(true),  # how much of the clothes is in the box
+        "filled": shared / area(guessed),  # how much of the box is clothes' box
+        "size": area(guessed) / area(true),
+    }
+
+
+def mean(values: Tensor) -> float:
+    """Average numbers, or count what is True as a share."""
+    return values.float().mean().item()
+
+
+def map_of_answer(model: nn.Module, images: Tensor) -> Tensor:
+    """Return, of each picture, the map of the class that the network names: (N, h, w)."""
+    found = []
+    with evaluation_mode(model):
+        for batch in images.split(500):
+            maps = model.head[0](model.body(batch))  # a map for each class
+            said = model.head[1:](maps).argmax(1)
+            found.append(maps[torch.arange(len(batch)), said])
+    return torch.cat(found)
+
+
+def enlarge(part: Split) -> Split:
+    """Scale pictures to what EfficientNet-Lite0 takes here: (N, 3, 96, 96), from -1 to 1."""
+    images = F.interpolate(2 * part.images - 1, size=(96, 96), mode="bilinear")
+    return replace(part, images=images.expand(-1, 3, -1, -1))
+
+
+def through(body: nn.Module, part: Split) -> Split:
+    """Put the maps of a body in the place of the pictures."""
+    with evaluation_mode(body):
+        return replace(part, images=torch.cat([body(batch) for batch in part.images.split(100)]))
+
+
+def measure_fine_tuning(run: Run) -> Found:
+    """Train EfficientNet-Lite0 on few clothes: its new head, all of it, or without its weights."""
+    full = load("Fashion-MNIST")
+    parts = {
+        "train": enlarge(choose(full.train, run.pictures, run.seed)),
+        "validation": enlarge(choose(full.validation, 1000, run.seed)),
+    }
+    data = replace(full, **parts)
+    rate = float(run.recipe.removeprefix("rate "))
+    torch.manual_seed(run.seed)
+    weights = "random" if run.model == "from nothing" else "pretrained"
+    model = replace_head(load_backbone(weights=weights).model, num_classes=10)
+    model = model.to(memory_format=torch.channels_last)
+    seconds = 0.0
+    if run.model not in ("from nothing", "fine-tuned, head not first"):  # the head alone
+        start = time.perf_counter()
+        maps = replace(data, **{name: through(model.body, part) for name, part in parts.items()})
+        seconds += time.perf_counter() - start
+        first = rate if run.model == "frozen" else FINE_TUNING["frozen"]
+        recipe = Recipe(first, BATCH)  # the body is frozen: its maps are made once
+        history = fit(model[1:], maps, EPOCHS["frozen"], recipe, run.seed, progress=False)
+        seconds += history.seconds.sum()
+    if run.model != "frozen":
+        model.train()
+        if run.model in ("fine-tuned", "fine-tuned, head not first"):
+            for layer in model.modules():
+                if isinstance(layer, nn.BatchNorm2d):
+                    layer.eval()
+        history = fit(model, data, run.epochs, Recipe(rate, BATCH), run.seed, progress=False)
+        seconds += history.seconds.sum()
+    last = history.iloc[-1]
+    found = [("train_loss", run.epochs, last.train_loss)]
+    found.append(("validation_accuracy", run.epochs, last.validation_accuracy))
+    if run.experiment == "fine-tuning":
+        found.append(("test_accuracy", 0, evaluate(model, enlarge(full.test)).accuracy))
+    return found, seconds
 
 
 def finished() -> set[tuple[str, ...]]:
