@@ -104,6 +104,7 @@ def test_no_number_is_never_right():
     assert accuracy_against_canvas(model, split, [28, 32]).accuracy.tolist() == [0, 0]
 
 
+@hypothesis.settings(max_examples=50, deadline=None)
 @hypothesis.given(
     shape=st.tuples(*(st.integers(low, 5) for low in (0, 1, 1, 1))),
     pixels=st.integers(0, 7),
