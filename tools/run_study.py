@@ -1,13 +1,22 @@
-"""Run the study that lessons 04 and 05 read: one training after another, into assets/study.csv.
+"""Run the study of lessons 04, 05, 07, 08 and 09: many trainings, into assets/study.csv.
 
     python -m tools.run_study [--jobs N] [--threads N] [EXPERIMENT ...]
 
 Each finished run is written at once, and a run that the file holds already is left out, so
 the study can be stopped and started again. It needs the full Fashion-MNIST (see
 gap_utils.data) and, for "digits", MNIST in data/MNIST/raw, from where torchvision reads it
-or to where it fetches it. All of it takes about two hours on two cores.
+or to where it fetches it. All of it takes about five hours on two cores. By lesson:
 
-The test part is looked at once, after the last epoch of a run; nothing is chosen with it.
+    04: "learning rate", "heads", "article", "digits"
+    05: "heads", "overfitting", "one side", "remedies", "remedies, one side"
+    07: "places"
+    08: "fine-tuning rate", "fine-tuning"
+    09: "heads", "more heads", "one side"
+
+Runs of an experiment with the same seed make a pair: what two networks have in common begins
+with the same weights, and they get the same pictures in the same order. The test part is looked
+at after the last epoch of a run, and nothing is chosen with it: learning rates, and in "places"
+the level of the boxes, are chosen on the validation part.
 """
 
 from __future__ import annotations
@@ -185,7 +194,7 @@ def build(model: str, wide: bool = False) -> nn.Module:
 
 @lru_cache(maxsize=1)
 def load(name: str) -> Dataset:
-    """Load one of the two data sets whole."""
+    """Load one of the two data sets whole; "MNIST" or "Fashion-MNIST"."""
     if name == "Fashion-MNIST":
         return load_fashion_mnist("full")
     from torchvision.datasets import MNIST  # takes a second
