@@ -77,8 +77,9 @@ REMEDIES = {
     "blur": lambda: [],  # in the network
 }
 REMEDIED = (
-    *(f"{head}, {remedy}" for head in ("gap", "gmp") for remedy in ("shifts", "sizes", "blur")),
+    *(f"gap, {remedy}" for remedy in ("shifts", "sizes", "blur")),
     "flatten, shifts",  # it takes one size
+    *(f"gmp, {remedy}" for remedy in ("sizes", "shifts", "blur")),
 )
 BASELINES = ("centre", "random", "brightness")  # boxes without a network
 LEVELS = [round(0.05 * n, 2) for n in range(2, 19)]  # of box_from_map, to choose one of
@@ -152,8 +153,8 @@ def plan() -> Iterator[Run]:
     for seed in SEEDS:
         for head in MORE_HEADS:
             yield Run("more heads", "Fashion-MNIST", 55_000, "ours", 5, head, seed)
-    for seed in SEEDS:
-        for model in REMEDIED:
+    for model in REMEDIED:
+        for seed in SEEDS:
             yield Run("remedies", "Fashion-MNIST", 55_000, "ours", 5, model, seed)
     for model in REMEDIED:
         for seed in SEEDS:
@@ -169,8 +170,8 @@ def plan() -> Iterator[Run]:
     for model, rates in FINE_TUNING_RATES.items():  # to choose the rates of "fine-tuning" with
         for rate in rates:
             yield Run("fine-tuning rate", LARGE, 1000, f"rate {rate}", EPOCHS[model], model, 100)
-    for seed in range(3):
-        for model, rate in FINE_TUNING.items():
+    for model, rate in FINE_TUNING.items():
+        for seed in range(3):
             yield Run("fine-tuning", LARGE, 1000, f"rate {rate}", EPOCHS[model], model, seed)
     for recipe in ("article", "article, plain logits"):
         for seed in range(2):
