@@ -96,7 +96,7 @@ EPOCHS = {
 BATCH = 50
 FINE_TUNING_RATES = {
     "frozen": (1e-3, 3e-3, 1e-2),
-    "fine-tuned": (1e-4, 3e-4, 1e-3),
+    "fine-tuned": (1e-4, 3e-4, 1e-3, 3e-3),
     "from nothing": (1e-3, 3e-3),
 }
 FINE_TUNING = {
