@@ -101,10 +101,10 @@ FINE_TUNING_RATES = {
 }
 FINE_TUNING = {
     "frozen": 1e-3,
-    "fine-tuned": 3e-4,
+    "fine-tuned": 1e-3,
     "from nothing": 3e-3,
-    "fine-tuned, BatchNorm trained": 3e-4,
-    "fine-tuned, head not first": 3e-4,
+    "fine-tuned, BatchNorm trained": 1e-3,
+    "fine-tuned, head not first": 1e-3,
 }
 CURVES = ("heads", "article")
 SEEDS = range(5)
