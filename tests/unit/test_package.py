@@ -98,6 +98,7 @@ def test_imports_run_one_way():
             "models",
             "inference",
             "robustness",
+            "localisation",
             "study",
             "activations",
             "photos",
