@@ -1,8 +1,9 @@
-"""The study of lessons 04 and 05: what many trainings gave, and its statistics."""
+"""The study of the lessons: what many trainings gave, and its statistics."""
 
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import sqrt
 from pathlib import Path
@@ -21,7 +22,7 @@ T_95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9
 
 
 def load_study() -> pandas.DataFrame:
-    """Load the study of lessons 04 and 05, made by `tools/run_study.py`.
+    """Load the study that the lessons from 04 on read, made by `tools/run_study.py`.
 
     Returns:
         A row for each number of each run: experiment, data, pictures (to train), recipe,
@@ -29,8 +30,9 @@ def load_study() -> pandas.DataFrame:
         value; and of the run its seconds, torch (the version), device and threads.
 
     Example:
-        >>> load_study().experiment.nunique()
-        6
+        >>> study = load_study()
+        >>> study[study.experiment == "heads"].model.unique().tolist()
+        ['gap', 'gmp', 'flatten']
     """
     import pandas  # takes half a second: only for those who read the study
 
@@ -38,7 +40,10 @@ def load_study() -> pandas.DataFrame:
 
 
 def by_seed(
-    study: pandas.DataFrame, measure: str, at: float = 0, experiment: str = "heads"
+    study: pandas.DataFrame,
+    measure: str,
+    at: float = 0,
+    experiment: str | Sequence[str] = "heads",
 ) -> pandas.DataFrame:
     """Put one number of every run into a table: a row for each seed, a column for each model.
 
@@ -46,7 +51,7 @@ def by_seed(
         study: from `load_study`.
         measure: such as "test_accuracy" or "accuracy_against_shift".
         at: the epoch, shift or canvas.
-        experiment: of which the runs are; one that has one run of each model and seed.
+        experiment: of which the runs are, one or several; each model and seed has one run.
 
     Raises:
         ValueError: if the study holds no such numbers, or several of a model and seed.
@@ -64,7 +69,7 @@ def by_seed(
 
 
 def mean_and_spread(
-    study: pandas.DataFrame, measure: str, experiment: str = "heads"
+    study: pandas.DataFrame, measure: str, experiment: str | Sequence[str] = "heads"
 ) -> pandas.DataFrame:
     """Average a measure over the runs that differ in their seed only; arguments as `by_seed`.
 
@@ -84,12 +89,15 @@ def mean_and_spread(
     return rows.groupby(["at", "model"]).value.agg(["mean", "std"]).unstack()
 
 
-def _select(study: pandas.DataFrame, measure: str, experiment: str) -> pandas.DataFrame:
-    rows = study[(study.experiment == experiment) & (study.measure == measure)]
+def _select(
+    study: pandas.DataFrame, measure: str, experiment: str | Sequence[str]
+) -> pandas.DataFrame:
+    names = [experiment] if isinstance(experiment, str) else list(experiment)
+    rows = study[study.experiment.isin(names) & (study.measure == measure)]
     if rows.empty or rows.duplicated(["at", "model", "seed"]).any():
         raise ValueError(
             f"expected a measure with one number of each model and seed, got {len(rows)} numbers "
-            f"of {measure!r} in {experiment!r}"
+            f"of {measure!r} in {' and '.join(map(repr, names))}"
         )
     return rows
 
