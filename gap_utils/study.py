@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import sqrt
 from pathlib import Path
@@ -40,7 +41,10 @@ def load_study() -> pandas.DataFrame:
 
 
 def by_seed(
-    study: pandas.DataFrame, measure: str, at: float = 0, experiment: str = "heads"
+    study: pandas.DataFrame,
+    measure: str,
+    at: float = 0,
+    experiment: str | Sequence[str] = "heads",
 ) -> pandas.DataFrame:
     """Put one number of every run into a table: a row for each seed, a column for each model.
 
@@ -48,7 +52,7 @@ def by_seed(
         study: from `load_study`.
         measure: such as "test_accuracy" or "accuracy_against_shift".
         at: the epoch, shift or canvas.
-        experiment: of which the runs are; one that has one run of each model and seed.
+        experiment: of which the runs are, one or several; each model and seed has one run.
 
     Raises:
         ValueError: if the study holds no such numbers, or several of a model and seed.
@@ -66,7 +70,7 @@ def by_seed(
 
 
 def mean_and_spread(
-    study: pandas.DataFrame, measure: str, experiment: str = "heads"
+    study: pandas.DataFrame, measure: str, experiment: str | Sequence[str] = "heads"
 ) -> pandas.DataFrame:
     """Average a measure over the runs that differ in their seed only; arguments as `by_seed`.
 
@@ -86,12 +90,15 @@ def mean_and_spread(
     return rows.groupby(["at", "model"]).value.agg(["mean", "std"]).unstack()
 
 
-def _select(study: pandas.DataFrame, measure: str, experiment: str) -> pandas.DataFrame:
-    rows = study[(study.experiment == experiment) & (study.measure == measure)]
+def _select(
+    study: pandas.DataFrame, measure: str, experiment: str | Sequence[str]
+) -> pandas.DataFrame:
+    names = [experiment] if isinstance(experiment, str) else list(experiment)
+    rows = study[study.experiment.isin(names) & (study.measure == measure)]
     if rows.empty or rows.duplicated(["at", "model", "seed"]).any():
         raise ValueError(
             f"expected a measure with one number of each model and seed, got {len(rows)} numbers "
-            f"of {measure!r} in {experiment!r}"
+            f"of {measure!r} in {' and '.join(map(repr, names))}"
         )
     return rows
 

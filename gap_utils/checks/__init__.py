@@ -30,7 +30,6 @@ from gap_utils.checks.lesson_04 import (
 )
 from gap_utils.checks.lesson_05 import (
     check_canvas_sizes,
-    check_flatten_any_size,
     check_gmp_gradient,
     check_shift_step,
     check_supported_claims,

@@ -1,9 +1,8 @@
-"""The checks of lesson 05: what a study shows, where a gradient goes, another picture size."""
+"""The checks of lesson 05: what a study shows, where a gradient goes, what a size costs."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from copy import deepcopy
 from math import prod
 
 import torch
@@ -18,7 +17,6 @@ from gap_utils.checks.grading import (
     random_features,
     say_findings,
 )
-from gap_utils.models import load_trained
 from gap_utils.study import load_study, mean_and_spread
 
 CLAIMS = {
@@ -145,48 +143,3 @@ def check_canvas_sizes(answer: Callable) -> Feedback:
     elif taken == named:
         lines.append("You named the same sizes twice. To take a size is not to be right at it.")
     return say_findings((taken, named) == (sizes, good), lines)
-
-
-@exercise
-def check_flatten_any_size(answer: Callable) -> Feedback:
-    """Check lesson 05, exercise 5: a trained flatten network, pictures of any size -> logits."""
-
-    def to_3x3(model, images, pool=F.adaptive_avg_pool2d):
-        return model.head(pool(model.body(images), 3))
-
-    network = load_trained("flatten").float()
-    other = deepcopy(network)  # so that a network of the notebook is no substitute for `model`
-    with torch.no_grad():
-        other.head[-1].bias += torch.arange(10, dtype=torch.float32, device="cpu")
-    return grade(
-        answer,
-        to_3x3,
-        "pictures of 28×28 get the logits they had, others are averaged to 3×3 maps",
-        lambda model, images: model(images),
-        lambda model, images: model.head(model.body(images)),
-        "The maps of 32×32 pictures are 4×4. Bring them to 3×3 in front of model.head.",
-        lambda model, images: model.head(F.adaptive_avg_pool2d(model.body(images), 1)),
-        "That is GAP: 32 numbers are left, and the head has weights for 32 × 3 × 3.",
-        lambda model, images: to_3x3(model, images, F.avg_pool2d),
-        "In avg_pool2d the 3 is the side of the window, and maps of 3×3 become 1×1. In "
-        "adaptive_avg_pool2d it is the side of the result.",
-        lambda model, images: to_3x3(model, images).softmax(1),
-        "Those are probabilities. The task asks for logits: leave the softmax out.",
-        lambda model, images: to_3x3(model, images, F.adaptive_max_pool2d),
-        "That takes the largest number of each window. The task asks for averages.",
-        lambda model, images: model.head(model.body(images)[..., :3, :3]),
-        "That cuts the maps and drops what is on the right and below. Let adaptive pooling average "
-        "all of it.",
-        lambda model, images: model(images[..., :28, :28]),
-        "That cuts the picture and drops what is on the right and below.",
-        lambda model, images: model(F.interpolate(images, size=(28, 28))),
-        lambda model, images: model(F.adaptive_avg_pool2d(images, 28)),
-        "That makes the picture smaller before the body sees it. It works; the task is about the "
-        "maps behind the body.",
-        cases=[
-            (network, random_features(2, 1, 28, 28)),
-            (network, random_features(1, 1, 32, 32)),
-            (network, random_features(2, 1, 40, 51)),
-            (other, random_features(1, 1, 52, 36)),
-        ],
-    )

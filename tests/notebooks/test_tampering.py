@@ -126,7 +126,12 @@ SPOILT = [  # lesson, texts that name its cells, how the first is spoilt, what n
         "not enough values to unpack",
     ),
     ("05", ["ways = {"], store("85.9%", "86.9%"), "86.9%"),
-    ("05", ["axis.add_patch"], edit("== 3", "== 0"), "picture mismatch"),
+    (
+        "05",
+        ["line = torch.tensor"],
+        edit("values)), values)", "values)), values[::-1])"),
+        "picture mismatch",
+    ),
     (
         "05",
         ["# Solution of exercise 3"],

@@ -175,12 +175,24 @@ def test_the_heads_seed_by_seed():
     [
         (("accuracy",), "got 0 numbers of 'accuracy' in 'heads'"),
         (("test_accuracy", 0, "article"), "got 8 numbers of 'test_accuracy' in 'article'"),
+        (("test_accuracy", 0, ("heads", "digits")), "got 30 numbers of .* in 'heads' and 'digits'"),
         (("accuracy_against_canvas", 30), "at to be one of 28, 32, 36, 40, 48, got 30"),
     ],
 )
 def test_a_table_needs_one_number_of_each_run(asked, said):
     with pytest.raises(ValueError, match=said):
         by_seed(STUDY, *asked)
+
+
+def test_experiments_side_by_side_keep_their_seeds():
+    rows = [("heads", "gap", 0, 1.0), ("heads", "gap", 1, 2.0), ("remedies", "gap, blur", 1, 5.0)]
+    study = pandas.DataFrame(rows, columns=["experiment", "model", "seed", "value"])
+    study = study.assign(measure="size", at=0)
+    table = by_seed(study, "size", 0, ["heads", "remedies"])
+    assert table["gap"].to_dict() == {0: 1, 1: 2}
+    assert table["gap, blur"].dropna().to_dict() == {1: 5}
+    assert list(by_seed(study, "size", 0, ("heads",))) == ["gap"]
+    assert list(by_seed(study, "size", 0, "remedies")) == ["gap, blur"]
 
 
 def test_mean_and_spread_by_hand():
