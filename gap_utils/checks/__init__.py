@@ -57,5 +57,4 @@ from gap_utils.checks.lesson_09 import (
     check_gem,
     check_masked_mean,
     check_squeeze_excitation,
-    check_two_pools_parameters,
 )

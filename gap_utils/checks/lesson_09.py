@@ -1,4 +1,4 @@
-"""The checks of lesson 09: a head of two poolings, GeM, a masked mean, squeeze-and-excitation."""
+"""The checks of lesson 09: what two poolings forget, GeM, a masked mean, squeeze-and-excitation."""
 
 from __future__ import annotations
 
@@ -27,35 +27,8 @@ SQUEEZED = (
 
 
 @exercise
-def check_two_pools_parameters(answer: Callable) -> Feedback:
-    """Check exercise 1: (C, K) -> number of parameters of the head "gap+gmp"."""
-    return grade(
-        answer,
-        lambda c, k: 2 * c * k + k,
-        "two weights for each channel and class, one bias for each class",
-        lambda c, k: c * k + k,
-        "That is the head behind one pooling. Here two numbers come from each channel.",
-        lambda c, k: 2 * (c * k + k),
-        "That counts two linear layers with a bias each. It is one layer, and each class has one "
-        "bias.",
-        lambda c, k: 2 * c * k,
-        "The biases are missing: a linear layer adds one number to each class.",
-        lambda c, k: 2 * c * k + 2 * c,
-        lambda c, k: 2 * c * k + c,
-        "Biases belong to what comes out: one for each class.",
-        lambda c, k: 2 * c * k + 1,
-        "That counts one bias for the whole layer. Each class has its own.",
-        lambda c, k: c * c * k + k,
-        "That multiplies the averages by the maxima. They stand side by side: C + C numbers.",
-        lambda c, k: (c + 2) * k + k,
-        "Two poolings do not add two numbers, but one more for each channel: 2 * C in all.",
-        cases=[(1, 2), (3, 2), (32, 10), (512, 1000), (10, 10)],
-    )
-
-
-@exercise
 def check_gap_twins(answer: Callable) -> Feedback:
-    """Check exercise 2: two different maps that neither GAP nor GMP can tell apart."""
+    """Check exercise 1: two different maps that neither GAP nor GMP can tell apart."""
     value = call_answer(answer)
     maps = numbers_of(value)
     fits = maps is not None and maps.ndim == 3 and len(maps) == 2 and maps.numel() > 0
@@ -83,7 +56,7 @@ def check_gap_twins(answer: Callable) -> Feedback:
 
 @exercise
 def check_gem(answer: Callable) -> Feedback:
-    """Check exercise 3: features (N, C, H, W), all above 0, and p -> generalized means (N, C)."""
+    """Check exercise 2: features (N, C, H, W), all above 0, and p -> generalized means (N, C)."""
 
     def positive(*shape: int) -> Tensor:
         return random_features(*shape).abs() + 0.5
@@ -135,7 +108,7 @@ def check_gem(answer: Callable) -> Feedback:
 
 @exercise
 def check_masked_mean(answer: Callable) -> Feedback:
-    """Check exercise 4: features (N, C, H, W) and a mask (N, H, W) -> means (N, C)."""
+    """Check exercise 3: features (N, C, H, W) and a mask (N, H, W) -> means (N, C)."""
 
     def corner(count: int, height: int, width: int, *sizes: tuple[int, int]) -> Tensor:
         """True in the upper left corner of each picture, of these heights and widths."""
@@ -197,7 +170,7 @@ def check_masked_mean(answer: Callable) -> Feedback:
 
 @exercise
 def check_squeeze_excitation(answer: Callable) -> Feedback:
-    """Check exercise 5: features (N, C, H, W) and two linear layers -> features, scaled."""
+    """Check exercise 4: features (N, C, H, W) and two linear layers -> features, scaled."""
 
     def gates(x: Tensor, first: nn.Module, second: nn.Module) -> Tensor:
         return second(F.relu(first(x.mean((2, 3))))).sigmoid()

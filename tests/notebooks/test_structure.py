@@ -286,7 +286,8 @@ def test_the_quiz_is_folded_and_at_the_end_of_the_last_lesson(path):
 
 def test_each_question_of_the_quiz_has_its_lesson_and_hides_its_answer():
     quiz = [*quiz_of(LESSONS[-1])]
-    assert {lesson for *_, lesson in quiz} == {path.name[:2] for path in LESSONS}
+    # 00 teaches how to work with the lessons, and no fact to ask for
+    assert {lesson for *_, lesson in quiz} == {path.name[:2] for path in LESSONS[1:]}
     places = Counter([*answers].index(right) for _, answers, right, _ in quiz)
     assert len(places) >= 3 and max(places.values()) <= 5, places
     longest = [max(answers, key=len) == right for _, answers, right, _ in quiz]

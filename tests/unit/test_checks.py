@@ -237,10 +237,6 @@ RIGHT = {
         lambda features, weight: (weight @ features.flatten(2)).unflatten(2, features.shape[2:]),
         lambda features, weight: (features[:, None] * weight[None, :, :, None, None]).sum(2),
     ],
-    checks.check_two_pools_parameters: [
-        lambda c, k: (2 * c + 1) * k,
-        lambda c, k: sum(w.numel() for w in nn.Linear(2 * c, k, device="meta").parameters()),
-    ],
     checks.check_gem: [
         lambda x, p: x.pow(p).flatten(2).mean(2).pow(1 / p),
         generalized_mean_pool,
@@ -465,10 +461,6 @@ WRONG = [
     (checks.check_cam, lambda f, w: torch.einsum("nchw,kc->nkchw", f, w), "leave c out"),
     (checks.check_features_of, lambda m, x: m.stem(x), "returned shape (1, "),
     (checks.check_mean_of_patches, lambda t, prefix: t.mean((2, 3)), "raised IndexError"),
-    (checks.check_two_pools_parameters, lambda c, k: (c + 1) * k, "behind one pooling"),
-    (checks.check_two_pools_parameters, lambda c, k: 2 * k * (c + 1), "a bias each"),
-    (checks.check_two_pools_parameters, lambda c, k: 650, "returned 650, expected 6"),
-    (checks.check_two_pools_parameters, lambda c, k: k * (2 * c + 1.0), "expected the integer"),
     (checks.check_gem, lambda x, p: x.flatten(2).mean(2), "GAP for every p"),
     (checks.check_gem, lambda x, p: x.flatten(2).max(2).values, "as p grows"),
     (checks.check_gem, lambda x, p: x.pow(p).flatten(2).mean(2), "The root is missing"),
