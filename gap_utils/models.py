@@ -155,7 +155,8 @@ def build_convnet(
         input_size: height and width of the pictures; matters to "flatten" only.
         blur: average each number with its neighbours before a pooling steps over it: the
             maximum is taken at every position, then come two 2×2 averages, of which the second
-            has the stride. The sizes of the maps and the weights are the same.
+            has the stride. The maps have the sizes and the weights the names that they have
+            without, so weights can be loaded from one network into the other.
 
     Returns:
         The network with PyTorch's initial weights, in channels-last memory, which makes a step
@@ -188,7 +189,7 @@ def build_convnet(
                 layers.append(nn.BatchNorm2d(outside))
             layers.append(nn.ReLU())
         if last_pool or block < len(CHANNELS) - 1:
-            layers += _blurred_pool() if blur else [nn.MaxPool2d(2)]
+            layers.append(_blurred_pool() if blur else nn.MaxPool2d(2))
             side //= 2
         inside = outside
 
@@ -210,11 +211,11 @@ def build_convnet(
     return model.to(memory_format=torch.channels_last)
 
 
-def _blurred_pool() -> list[nn.Module]:
+def _blurred_pool() -> nn.Module:
     """Halve maps as `MaxPool2d(2)` does, with a blur of 1, 2, 1 in each axis before the stride."""
     # the edge is repeated, not filled with zeros, which would darken it
     blur = [nn.ReplicationPad2d(1), nn.AvgPool2d(2, stride=1), nn.AvgPool2d(2)]
-    return [nn.MaxPool2d(2, stride=1), *blur]
+    return nn.Sequential(nn.MaxPool2d(2, stride=1), *blur)  # one layer, as the pooling it is for
 
 
 def load_trained(name: str) -> ConvNet:

@@ -115,7 +115,8 @@ class RandomShift(nn.Module):
         pixels: the farthest, from 0 on.
 
     Raises:
-        ValueError: if `pixels` is no whole number from 0 on.
+        ValueError: if `pixels` is no integer from 0 on, or if in training the pictures have
+            another shape than (N, C, H, W).
     """
 
     def __init__(self, pixels: int):
@@ -126,11 +127,17 @@ class RandomShift(nn.Module):
         """Return pictures of the same shape, (N, C, H, W)."""
         if not self.training:
             return images
-        height, width = images.shape[2:]
+        if images.ndim != 4:
+            raise ValueError(f"expected pictures (N, C, H, W), got {tuple(images.shape)}")
+        count, _, height, width = images.shape
         padded = F.pad(images, (self.pixels,) * 4)
         windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # a view: (N, C, y, x, H, W)
-        top, left = torch.randint(2 * self.pixels + 1, (2, len(images)), device=images.device)
-        return windows[torch.arange(len(images)), :, top, left]
+        top, left = torch.randint(2 * self.pixels + 1, (2, count), device=images.device)
+        return windows[torch.arange(count, device=images.device), :, top, left]
+
+    def extra_repr(self) -> str:
+        """Return what stands in the brackets when it is printed."""
+        return f"pixels={self.pixels}"
 
 
 class RandomBorder(nn.Module):
@@ -143,14 +150,17 @@ class RandomBorder(nn.Module):
         widths: to draw from, in pixels; from 0 on.
 
     Raises:
-        ValueError: if there are none, or one is no whole number from 0 on.
+        ValueError: if there are none, or one is no integer from 0 on.
     """
 
     def __init__(self, widths: Iterable[int]):
         super().__init__()
-        self.widths = [read_whole_number("a width", width, 0) for width in widths]
+        try:
+            self.widths = tuple(read_whole_number("each width", width, 0) for width in widths)
+        except TypeError:  # of what has no items
+            self.widths = ()
         if not self.widths:
-            raise ValueError("expected at least one width of the border, got none")
+            raise ValueError(f"expected a list with one width or more, in pixels, got {widths!r}")
 
     def forward(self, images: Tensor) -> Tensor:
         """Return pictures (N, C, H + 2 width, W + 2 width)."""
@@ -158,3 +168,7 @@ class RandomBorder(nn.Module):
             return images
         width = self.widths[torch.randint(len(self.widths), ())]
         return F.pad(images, (width,) * 4)
+
+    def extra_repr(self) -> str:
+        """Return what stands in the brackets when it is printed."""
+        return f"widths={self.widths}"

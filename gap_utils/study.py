@@ -1,4 +1,4 @@
-"""The study of lessons 04 and 05: what many trainings gave, and its statistics."""
+"""What many trainings gave, and the statistics of it. Introduced in lesson 04."""
 
 from __future__ import annotations
 
@@ -21,16 +21,18 @@ T_95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9
 
 
 def load_study() -> pandas.DataFrame:
-    """Load the study of lessons 04 and 05, made by `tools/run_study.py`.
+    """Load the study that the lessons read, made by `tools/run_study.py`.
 
     Returns:
         A row for each number of each run: experiment, data, pictures (to train), recipe,
-        epochs, model, seed; measure, at (an epoch, a shift or a canvas, in pixels) and
-        value; and of the run its seconds, torch (the version), device and threads.
+        epochs, model, seed; measure, at (an epoch, a shift or a canvas in pixels, the level
+        of a box, or 0) and value; and of the run its seconds of training, torch (the
+        version), device and threads.
 
     Example:
-        >>> load_study().experiment.nunique()
-        6
+        >>> study = load_study()
+        >>> sorted(study[study.experiment == "heads"].model.unique())
+        ['flatten', 'gap', 'gmp']
     """
     import pandas  # takes half a second: only for those who read the study
 

@@ -160,8 +160,9 @@ def fit(
             there before saves the time.
         epochs: how often each training picture is seen.
         recipe: how to train: `DEFAULT_RECIPE`, `ARTICLE_RECIPE` or your own.
-        seed: of the order of the pictures, of dropout and of Xavier's weights. The weights of
-            the model itself are drawn before: `torch.manual_seed` sets those.
+        seed: of the order of the pictures, of dropout, of random shifts and borders, and of
+            Xavier's weights. The weights of the model itself are drawn before:
+            `torch.manual_seed` sets those.
         checkpoint: file to write after each epoch. If it is there already, the run in it
             goes on, with the numbers that it would have had without a break. If it cannot be
             written, a warning says so and the training goes on.

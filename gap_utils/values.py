@@ -15,7 +15,7 @@ def read_whole_number(name: str, value: Any, low: int, high: float = inf, or_els
     or_else: what else is allowed, for the error, such as ' or "top 1"'.
     """
     try:
-        number = index(value)
+        number = None if isinstance(value, bool) else index(value)
     except TypeError:
         number = None
     if number is None or not low <= number <= high:

@@ -2,9 +2,12 @@ import hashlib
 import json
 import shutil
 
+import hypothesis
+import hypothesis.strategies as st
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from gap_utils import models
 from gap_utils.activations import find_cam_head
@@ -20,8 +23,10 @@ from gap_utils.models import (
     load_trained,
 )
 from gap_utils.pooling import generalized_mean_pool, log_sum_exp_pool
+from gap_utils.robustness import enlarge_canvas, shift
 from gap_utils.shapes import trace_shapes
 from gap_utils.study import load_study
+from gap_utils.widgets import CamLab, MapLab
 
 
 def count(module):
@@ -54,6 +59,72 @@ def test_shapes(head, batch_norm, last_pool, side):
     assert kinds.count(nn.MaxPool2d) == (3 if last_pool else 2)
     assert kinds.count(nn.BatchNorm2d) == (6 if batch_norm else 0)
     assert kinds.count(nn.ReLU) == 6
+
+
+@hypothesis.settings(max_examples=50, deadline=None)
+@hypothesis.given(height=st.integers(2, 12), width=st.integers(2, 12), channels=st.integers(1, 3))
+def test_a_blurred_pool_is_a_maximum_and_a_convolution_with_a_stride(height, width, channels):
+    """As Zhang (2019) writes it, with an edge that is repeated."""
+    maps = torch.randn(2, channels, height, width, dtype=torch.float64)
+    line = torch.tensor([1, 2, 1], dtype=torch.float64) / 4
+    kernel = line.outer(line).expand(channels, 1, 3, 3)
+    largest = F.pad(F.max_pool2d(maps, 2, stride=1), (1,) * 4, mode="replicate")
+    expected = F.conv2d(largest, kernel, stride=2, groups=channels)
+    pooled = build_convnet(blur=True).body[4](maps)
+    torch.testing.assert_close(pooled, expected)
+    assert pooled.shape == F.max_pool2d(maps, 2).shape
+
+
+@pytest.mark.parametrize("last_pool", [True, False])
+@pytest.mark.parametrize("batch_norm", [False, True])
+@pytest.mark.parametrize("head", [*HEADS, *MORE_HEADS])
+def test_a_blur_changes_neither_sizes_nor_weights(head, batch_norm, last_pool):
+    plain, blurred = (
+        build_convnet(head, batch_norm=batch_norm, last_pool=last_pool, blur=blur)
+        for blur in (False, True)
+    )
+    blurred.load_state_dict(plain.state_dict())  # the same names and shapes
+    shapes = [
+        [row.output_shape for row in trace_shapes(net, (2, 1, 28, 28)) if row.kind == "Conv2d"]
+        for net in (plain, blurred)
+    ]
+    assert shapes[0] == shapes[1]
+    images = torch.rand(2, 1, 28, 28)
+    assert blurred(images).shape == (2, 10)
+    assert blurred.body(images).shape == plain.body(images).shape
+    pools = [type(layer) for layer in blurred.body.modules()]
+    assert pools.count(nn.MaxPool2d) == pools.count(nn.ReplicationPad2d) == 2 + last_pool
+
+
+def first_maps(network, images):
+    """What comes out of the first pooling."""
+    with torch.no_grad():
+        return network.body[:5](images)
+
+
+def test_a_blur_makes_the_averages_of_maps_move_less_with_a_picture():
+    torch.manual_seed(0)
+    plain, blurred = build_convnet(), build_convnet(blur=True)
+    blurred.load_state_dict(plain.state_dict())
+    images = enlarge_canvas(load_fashion_mnist().test.images[:100], 36)
+    moves = {}
+    for net in (plain, blurred):
+        before, once, twice = (first_maps(net, shift(images, dx, dx)) for dx in (0, 1, 2))
+        # two pixels are one place of these maps; at the edge the convolutions see their padding
+        torch.testing.assert_close(twice[..., 3:-3, 3:-3], before[..., 2:-4, 2:-4])
+        moves[net] = (once.mean((2, 3)) - before.mean((2, 3))).abs().mean(1)
+    assert (moves[blurred] < 0.5 * moves[plain]).all()  # of every picture
+
+
+def test_what_shows_maps_shows_those_of_a_blurred_network():
+    torch.manual_seed(0)
+    network = build_convnet(blur=True, last_pool=False).eval()
+    part = load_fashion_mnist().test
+    images, labels = part.images[:3], part.labels[:3]
+    assert find_cam_head(network, images).layer == "body"
+    lab = MapLab(network, images, labels, layer="body.4.3")
+    assert "body.4.3 (AvgPool2d) gives 8 maps of 14×14" in lab.describe()
+    assert "mean of 49 values" in CamLab(network, images, labels).describe()
 
 
 @pytest.mark.parametrize("size", [(8, 8), (20, 20), (37, 51)])

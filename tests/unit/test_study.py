@@ -4,15 +4,20 @@ import subprocess
 import sys
 from dataclasses import astuple, replace
 from math import sqrt
+from types import SimpleNamespace
 
 import pandas
 import pytest
 import torch
+from torch import nn
 
 import run_study
 from gap_utils import training
-from gap_utils.data import Split, load_fashion_mnist
+from gap_utils.data import Dataset, Split, load_fashion_mnist
+from gap_utils.inference import predict
+from gap_utils.localisation import place_in_clutter
 from gap_utils.models import HEADS, build_convnet, load_trained
+from gap_utils.robustness import RandomBorder, RandomShift
 from gap_utils.study import (
     by_seed,
     compare,
@@ -21,7 +26,24 @@ from gap_utils.study import (
     mean_curves,
     train_and_test,
 )
-from run_study import COLUMNS, Run, choose, finished, mean_gradient, measure, on_side, plan
+from run_study import (
+    BASELINES,
+    COLUMNS,
+    EPOCHS,
+    FINE_TUNING,
+    LARGE,
+    LEVELS,
+    Run,
+    build,
+    choose,
+    compare_boxes,
+    finished,
+    map_of_answer,
+    mean_gradient,
+    measure,
+    on_side,
+    plan,
+)
 
 STUDY = load_study()
 KEYS = list(COLUMNS[:7])
@@ -31,19 +53,37 @@ def test_every_row_says_where_it_is_from():
     assert list(STUDY.columns) == list(COLUMNS)
     assert not STUDY.isna().any().any()
     assert not STUDY.duplicated([*KEYS, "measure", "at"]).any()
-    assert (STUDY.seconds > 0).all()
+    trained = STUDY.epochs > 0  # the others are boxes without a network
+    assert (STUDY.seconds[trained] > 0).all()
+    assert set(STUDY.model[~trained]) <= {*BASELINES}
 
 
 def test_the_study_holds_what_is_planned_and_nothing_else():
     planned = {tuple(map(str, astuple(run))) for run in plan()}
     done = finished()
     assert done == planned
-    for _, rows in STUDY[STUDY.measure == "test_accuracy"].groupby(["experiment", "model"]):
-        assert rows.seed.nunique() >= (2 if rows.experiment.iloc[0] == "article" else 5)
+    fewer = {"learning rate": 1, "fine-tuning rate": 1, "article": 2, "fine-tuning": 3}
+    for (experiment, _), rows in STUDY.groupby(["experiment", "model"]):
+        assert rows.seed.nunique() == fewer.get(experiment, 5)
+
+
+def test_what_was_chosen_is_best_on_the_validation_part():
+    rates = STUDY[STUDY.measure == "validation_accuracy"]
+    ours = rates[rates.experiment == "learning rate"].groupby("recipe").value.mean()
+    assert ours["ours, 0.02"] == ours.max()  # of the three heads
+    for model in {run.model for run in plan() if run.experiment == "fine-tuning rate"}:
+        found = rates[(rates.experiment == "fine-tuning rate") & (rates.model == model)]
+        by_rate = found.set_index("recipe").value
+        assert by_rate[f"rate {FINE_TUNING[model]}"] == by_rate.max()
+    for _, run in STUDY[STUDY.experiment == "places"].groupby(["model", "seed"]):
+        level = run.value[run.measure == "level"]
+        tried = run[run.measure == "found_validation"].set_index("at").value
+        assert level.empty or tried[level.item()] == tried.max()
 
 
 def test_accuracies_are_parts_and_agree_with_each_other():
-    accuracies = STUDY[STUDY.measure.str.contains("accuracy")]
+    parts = "accuracy|found|overlap|covered|filled|pointed"
+    accuracies = STUDY[STUDY.measure.str.contains(parts)]
     assert accuracies.value.between(0, 1).all()
     heads = STUDY[STUDY.experiment == "heads"].pivot(
         index=["model", "seed"], columns=["measure", "at"], values="value"
@@ -208,10 +248,15 @@ def tiny(monkeypatch):
         ("one side", "ours", "flatten", {"test_accuracy_left", "test_accuracy_right"}),
         ("one side", "ours", "gap", {"test_accuracy_left", "accuracy_moved_left"}),
         ("article", "article, plain logits", "gap", {"test_accuracy"}),
+        ("more heads", "ours", "gem", {"p", "accuracy_against_canvas", "test_accuracy"}),
+        ("remedies", "ours", "gap, shifts and sizes", {"accuracy_against_canvas"}),
+        ("remedies", "ours", "flatten, shifts", {"accuracy_against_shift", "test_accuracy"}),
+        ("remedies, one side", "ours", "gmp, blur", {"test_accuracy_left", "test_accuracy_right"}),
     ],
 )
 def test_a_run(tiny, experiment, recipe, model, measures):
-    run = Run(experiment, "Fashion-MNIST", 20, recipe, 2, model, 0)
+    data = "Fashion-MNIST, right half" if "one side" in experiment else "Fashion-MNIST"
+    run = Run(experiment, data, 20, recipe, 2, model, 0)
     threads = torch.get_num_threads()
     rows = measure(run, threads)
     assert {row[:7] for row in rows} == {astuple(run)}
@@ -222,6 +267,194 @@ def test_a_run(tiny, experiment, recipe, model, measures):
     assert epochs == ([1, 2] if experiment in ("heads", "article") else [2])
     again = measure(run, threads)
     assert [row[:10] for row in again] == [row[:10] for row in rows]
+
+
+@pytest.mark.parametrize("wide", [False, True])
+@pytest.mark.parametrize(
+    ("model", "remedies"),
+    [
+        ("gap, shifts", ["RandomShift(pixels=4)"]),
+        ("gmp, sizes", ["RandomBorder(widths=(0, 2, 4, 6))"]),
+        ("gap, shifts and sizes", ["RandomBorder(widths=(0, 2, 4, 6))", "RandomShift(pixels=4)"]),
+        ("gmp, blur", []),
+        ("flatten, shifts", ["RandomShift(pixels=4)"]),
+    ],
+)
+def test_a_remedied_network_begins_with_the_weights_of_the_other(model, remedies, wide):
+    head = model.partition(", ")[0]
+    torch.manual_seed(3)
+    plain = build(head, wide)
+    torch.manual_seed(3)
+    *layers, network = build(model, wide)
+    assert [repr(layer) for layer in layers] == remedies
+    for one, other in zip(plain.parameters(), network.parameters(), strict=True):
+        assert torch.equal(one, other)
+    assert ("ReplicationPad2d" in repr(network)) == model.endswith("blur")
+
+
+def test_a_remedied_network_sees_the_pictures_in_the_order_of_the_other(tiny):
+    losses = []
+    for remedies in ([], [RandomBorder([0]), RandomShift(0)]):  # which draw and change nothing
+        torch.manual_seed(3)
+        model = nn.Sequential(*remedies, build("gap"))
+        losses.append(training.fit(model, tiny, 2, progress=False).train_loss.tolist())
+    assert losses[0] == losses[1]
+
+
+@pytest.mark.parametrize(
+    ("experiment", "data", "model", "recipe"),
+    [
+        ("learning rate", "Fashion-MNIST", "gap", "ours, 0.01"),
+        ("fine-tuning rate", LARGE, "from nothing", "rate 0.01"),
+    ],
+)
+def test_a_choice_never_sees_the_test_part(
+    tiny, backbone, monkeypatch, experiment, data, model, recipe
+):
+    monkeypatch.setattr(run_study, "load", lambda name: replace(tiny, test=None))
+    rows = measure(Run(experiment, data, 20, recipe, 1, model, 100), 1)
+    assert not any(row[7].startswith("test") for row in rows)
+
+
+def values_of(rows):
+    """The measures that a run has once."""
+    return {row[7]: float(row[9]) for row in rows if row[8] == 0}
+
+
+PLACES = "Fashion-MNIST, in clutter"
+
+
+def test_boxes_beside_each_other_by_hand():
+    guessed = torch.tensor([[0, 0, 4, 4], [0, 0, 4, 4], [0, 0, 2, 2]])
+    true = torch.tensor([[2, 0, 6, 4], [0, 0, 4, 2], [2, 2, 4, 4]])
+    found = {name: numbers.tolist() for name, numbers in compare_boxes(guessed, true).items()}
+    assert found.pop("overlap") == pytest.approx([8 / 24, 8 / 16, 0])
+    assert found == {
+        "found": [False, True, False],
+        "covered": [0.5, 1, 0],
+        "filled": [0.5, 0.5, 0],
+        "size": [1, 2, 1],
+    }
+
+
+def test_a_box_in_the_middle_by_hand(monkeypatch):
+    """White blocks, 12 wide and 20 high, so the box has the size of each."""
+    images = torch.zeros(30, 1, 28, 28)
+    images[:, :, 4:24, 8:20] = 1
+    part = Split(images, torch.zeros(30, dtype=torch.long), torch.arange(30))
+    data = Dataset("blocks", part, part, part, "a test", ("block",))
+    monkeypatch.setattr(run_study, "load", lambda name: data)
+    found = values_of(measure(Run("places", PLACES, 0, "none", 0, "centre", 1), 1))
+    overlaps, pointed = [], 0
+    for left, top, right, bottom in place_in_clutter(part, 1)[1].tolist():
+        assert (right - left, bottom - top) == (12, 20)
+        shared = max(0, 12 - abs(left - 36)) * max(0, 20 - abs(top - 32))
+        overlaps.append(shared / (2 * 240 - shared))
+        pointed += left <= 42 < right and top <= 42 < bottom
+    assert found["overlap"] == pytest.approx(sum(overlaps) / 30, abs=1e-5)
+    assert found["found"] == pytest.approx(sum(part >= 0.5 for part in overlaps) / 30, abs=1e-5)
+    assert found["pointed"] == pytest.approx(pointed / 30, abs=1e-5)
+    assert found["covered"] == found["filled"] > 0
+    assert found["size"] == 1
+    random = values_of(measure(Run("places", PLACES, 0, "none", 0, "random", 1), 1))
+    assert random["size"] == 1
+    assert random["overlap"] != found["overlap"]
+
+
+@pytest.mark.parametrize(
+    ("model", "pictures", "recipe"),
+    [("gap", 20, "ours"), ("brightness", 0, "none")],
+)
+def test_the_level_of_a_box_is_chosen_on_the_validation_part(
+    tiny, monkeypatch, model, pictures, recipe
+):
+    run = Run("places", PLACES, pictures, recipe, min(pictures, 2), model, 0)
+    rows = measure(run, 1)
+    found = {(row[7], row[8]): float(row[9]) for row in rows}
+    tried = [found["found_validation", level] for level in LEVELS]
+    assert found["level", 0] == LEVELS[tried.index(max(tried))]
+    assert ("named_and_found" in values_of(rows)) == (pictures > 0)
+    if pictures:
+        most = min(found["found", 0], found["test_accuracy", 0])
+        assert found["named_and_found", 0] <= most
+
+    spoilt = tiny.test.images.clone()
+    spoilt[..., 18:] = 0
+    other = replace(tiny, test=replace(tiny.test, images=spoilt))
+    monkeypatch.setattr(run_study, "load", lambda name: other)
+    again = {(row[7], row[8]): float(row[9]) for row in measure(run, 1)}
+    seen = {key for key in found if "validation" in key[0] or key[0] == "level"}
+    assert {key: found[key] for key in seen} == {key: again[key] for key in seen}
+    assert found["overlap", 0] != again["overlap", 0]
+
+
+@pytest.mark.parametrize(("head", "pool"), [("gap", torch.mean), ("gmp", torch.amax)])
+def test_the_map_of_an_answer_pools_to_the_largest_logit(head, pool):
+    torch.manual_seed(0)
+    model, images = build_convnet(head, last_pool=False), torch.rand(5, 1, 84, 84)
+    maps = map_of_answer(model, images)
+    assert maps.shape == (5, 21, 21)
+    torch.testing.assert_close(pool(maps, (1, 2)), predict(model, images).amax(1))
+
+
+@pytest.fixture
+def backbone(monkeypatch):
+    """A small network in place of EfficientNet-Lite0; what was made and trained is kept."""
+    kept = SimpleNamespace(weights=[], models=[], starts=[], trainings=[])
+
+    def load(weights):
+        kept.weights.append(weights)
+        torch.manual_seed(7 if weights == "pretrained" else 8)
+        layers = [nn.Conv2d(3, 4, 8, stride=8), nn.BatchNorm2d(4), nn.ReLU()]
+        layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5)]
+        return SimpleNamespace(model=nn.Sequential(*layers).eval())
+
+    def replace_head(*arguments, replace_head=run_study.replace_head, **named):
+        kept.models.append(replace_head(*arguments, **named))
+        kept.starts.append({k: v.clone() for k, v in kept.models[-1].state_dict().items()})
+        return kept.models[-1]
+
+    def fit(model, data, epochs, recipe, *arguments, fit=run_study.fit, **named):
+        kept.trainings.append((epochs, recipe.learning_rate, len(data.train)))
+        return fit(model, data, epochs, recipe, *arguments, **named)
+
+    monkeypatch.setattr(run_study, "load_backbone", load)
+    monkeypatch.setattr(run_study, "replace_head", replace_head)
+    monkeypatch.setattr(run_study, "fit", fit)
+    return kept
+
+
+@pytest.mark.parametrize(
+    ("model", "weights", "head_first", "whole", "statistics"),
+    [
+        ("frozen", "pretrained", True, False, False),
+        ("fine-tuned", "pretrained", True, True, False),
+        ("fine-tuned, BatchNorm trained", "pretrained", True, True, True),
+        ("fine-tuned, head not first", "pretrained", False, True, False),
+        ("from nothing", "random", False, True, True),
+    ],
+)
+def test_what_fine_tuning_changes(
+    tiny, backbone, monkeypatch, model, weights, head_first, whole, statistics
+):
+    monkeypatch.setitem(EPOCHS, "frozen", 3)
+    rate = FINE_TUNING[model]
+    run = Run("fine-tuning", LARGE, 20, f"rate {rate}", 3 if model == "frozen" else 2, model, 0)
+    rows = measure(run, 1)
+    assert {row[7] for row in rows} == {"train_loss", "validation_accuracy", "test_accuracy"}
+    assert backbone.weights == [weights]
+    trainings = [(3, FINE_TUNING["frozen"], 20)] * head_first + [(2, rate, 20)] * whole
+    assert backbone.trainings == trainings
+
+    (start,), (trained,) = backbone.starts, backbone.models
+    changed = {
+        name.partition(".model.")[2] or "head"
+        for name, tensor in trained.state_dict().items()
+        if not torch.equal(tensor, start[name])
+    }
+    learned = {"0.weight", "0.bias", "1.weight", "1.bias"} if whole else set()
+    remembered = {"1.running_mean", "1.running_var", "1.num_batches_tracked"}
+    assert changed == {"head"} | learned | (remembered if statistics else set())
 
 
 def test_a_run_that_was_interrupted_is_no_run(tiny, monkeypatch):

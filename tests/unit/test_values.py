@@ -31,6 +31,12 @@ def test_what_is_no_whole_number_in_range(value):
         read_whole_number("size", value, 3, 8)
 
 
+@pytest.mark.parametrize("value", [True, False])
+def test_a_flag_is_no_whole_number(value):
+    with pytest.raises(ValueError, match=f"to be an integer from 0 on, got {value}"):
+        read_whole_number("size", value, 0)
+
+
 def test_a_refusal_says_what_else_is_allowed():
     with pytest.raises(ValueError, match="rank to be an integer from 0 on or 'all', got -1"):
         read_whole_number("rank", -1, 0, or_else=" or 'all'")
