@@ -8,6 +8,7 @@ from copy import deepcopy
 import pytest
 import test_structure
 import torch
+from run_study import BATCH, EPOCHS, FINE_TUNING
 
 LESSON = test_structure.LESSONS[8]
 SMALL = {  # in the lesson -> in this test
@@ -33,6 +34,12 @@ def state_of(model):
 
 def changed(before, after):
     return {name for name in before if not torch.equal(before[name], after[name])}
+
+
+def test_the_switch_trains_as_the_study_did(cells):
+    for way, what in (("frozen", "model[1:], maps"), ("fine-tuned", "model, data")):
+        recipe = f"Recipe(learning_rate={FINE_TUNING[way]}, batch_size={BATCH})"
+        assert f"fit({what}, {EPOCHS[way]}, {recipe})" in "".join(cells[-2:])
 
 
 def test_switched_off_nothing_is_trained(cells, capsys):
