@@ -8,6 +8,7 @@ from copy import deepcopy
 import pytest
 import test_structure
 import torch
+
 from run_study import BATCH, EPOCHS, FINE_TUNING
 
 LESSON = test_structure.LESSONS[8]
