@@ -18,8 +18,6 @@ from gap_utils.checks.grading import grade, gradients_of, random_features
 # network -> where its GAP is, and why
 LOCATIONS = {
     "efficientnet_b0": ("avgpool", "the layer avgpool averages the maps of `features`"),
-    "maxvit_t": ("classifier.0", "GAP is the first layer of the classifier; its full name is "
-                                 "classifier.0"),
     "mobilenet_v2": ("forward", "no layer pools; forward calls adaptive_avg_pool2d between "
                                 "features and classifier"),
     "alexnet": ("none", "avgpool makes 6×6 positions, which forward puts side by side: each has "
@@ -29,7 +27,7 @@ LOCATIONS = {
 
 @exercise
 def check_gap_locations(answer: Callable) -> Feedback:
-    """Check exercise 1: where four networks pool."""
+    """Check exercise 1: where three networks pool."""
     value = call_answer(answer)
     if not isinstance(value, dict) or set(value) != set(LOCATIONS):
         raise AnswerError(f"Expected a dict with the keys {', '.join(LOCATIONS)}, got {value!r}.")

@@ -160,6 +160,12 @@ SPOILT = [  # lesson, texts that name its cells, how the first is spoilt, what n
     ),
     ("08", ["plot_shapes(sizes"], edit('"bn2", ', ""), "1280 × 7 × 7"),
     (
+        "08",
+        ['(tuned, "frozen")'],
+        edit('(tuned, "frozen")', '("frozen", tuned)'),
+        "frozen leads fine-tuned by -",
+    ),
+    (
         "09",
         ["masked_average_pool(together, mask)"],
         edit("masked_average_pool(together, mask)", "masked_average_pool(together, ~mask)"),
