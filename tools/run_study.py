@@ -284,42 +284,68 @@ def measure_heads(run: Run) -> Found:
 
 def measure_places(run: Run) -> Found:
     """Look for clothes in clutter: with a network trained on their class alone, or without."""
-    data = load("Fashion-MNIST")
-    validation, known = place_in_clutter(choose(data.validation, 2000, run.seed), run.seed)
-    test, boxes = place_in_clutter(data.test, run.seed)
+    data, known = put_in_clutter(run)
+    test, boxes = data.test, known["test"]
     found, seconds = [], 0.0
     if run.model in ("centre", "random"):
-        size = (known[:, 2:] - known[:, :2]).float().mean(0).round()
+        size = (known["validation"][:, 2:] - known["validation"][:, :2]).float().mean(0).round()
         room = torch.tensor([CANVAS, CANVAS]) - size
         generator = torch.Generator().manual_seed(run.seed)
         where = torch.rand(len(test), 2, generator=generator) if run.model == "random" else 0.5
         start = (where * room).round().expand(len(test), 2)
         guessed, points = torch.cat([start, start + size], 1), start + size / 2
     else:
+        both = data.validation.images, test.images
         if run.model == "brightness":
-            maps = [F.avg_pool2d(part.images, CELL)[:, 0] for part in (validation, test)]
+            maps = [F.avg_pool2d(images, CELL)[:, 0] for images in both]
         else:
-            train, _ = place_in_clutter(choose(data.train, run.pictures, run.seed), run.seed)
             torch.manual_seed(run.seed)
             model = build_convnet(run.model, batch_norm=True, last_pool=False)
-            parts = replace(data, train=train, validation=validation)
-            history = fit(model, parts, run.epochs, RECIPES[run.recipe], run.seed, progress=False)
+            history = fit(model, data, run.epochs, RECIPES[run.recipe], run.seed, progress=False)
             seconds = history.seconds.sum()
-            maps = [map_of_answer(model, part.images) for part in (validation, test)]
-            found.append(("validation_accuracy", run.epochs, evaluate(model, validation).accuracy))
+            maps = [map_of_answer(model, images) for images in both]
+            score = evaluate(model, data.validation)
+            found.append(("validation_accuracy", run.epochs, score.accuracy))
             right = predict(model, test.images).argmax(1) == test.labels
             found.append(("test_accuracy", 0, mean(right)))
-        tried = {level: box_from_map(maps[0], level, CELL) for level in LEVELS}
-        for level, box in tried.items():
-            for what, value in compare_boxes(box, known).items():
-                found.append((f"{what}_validation", level, mean(value)))
-        level = max(tried, key=lambda at: mean(compare_boxes(tried[at], known)["found"]))
+        tried = try_levels(maps[0], known["validation"])
+        for level, measures in tried.items():
+            for what, value in measures.items():
+                found.append((f"{what}_validation", level, value))
+        level = best_level(tried)
         found.append(("level", 0, level))
         guessed, points = box_from_map(maps[1], level, CELL), largest_position(maps[1], CELL)
     compared = compare_boxes(guessed, boxes) | {"pointed": holds(boxes, points)}
     if run.pictures:  # a network
         compared["named_and_found"] = compared["found"] & right
     return found + [(what, 0, mean(value)) for what, value in compared.items()], seconds
+
+
+def put_in_clutter(run: Run) -> tuple[Dataset, dict[str, Tensor]]:
+    """Place some pictures to train, 2,000 to validate and all to test; return their boxes too."""
+    data, boxes = load("Fashion-MNIST"), {}
+    for name, count in {"train": run.pictures, "validation": 2000, "test": 10_000}.items():
+        if count:  # none to train where no network is
+            some = choose(getattr(data, name), count, run.seed)
+            placed, boxes[name] = place_in_clutter(some, run.seed)
+            data = replace(data, **{name: placed})
+    return data, boxes
+
+
+def try_levels(maps: Tensor, known: Tensor) -> dict[float, dict[str, float]]:
+    """Average, for each level, what `compare_boxes` says of the boxes from the maps."""
+    return {
+        level: {
+            what: mean(values)
+            for what, values in compare_boxes(box_from_map(maps, level, CELL), known).items()
+        }
+        for level in LEVELS
+    }
+
+
+def best_level(tried: dict[float, dict[str, float]]) -> float:
+    """Choose the level that finds the most clothes."""
+    return max(tried, key=lambda level: tried[level]["found"])
 
 
 def compare_boxes(guessed: Tensor, true: Tensor) -> dict[str, Tensor]:

@@ -13,11 +13,19 @@ from math import ceil
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 from torch import Tensor, nn
 
 from gap_utils.activations import CamHead, class_activation_map, find_cam_head
 from gap_utils.inference import as_input
+from gap_utils.localisation import (
+    area,
+    box_from_map,
+    holds,
+    intersection_over_union,
+    largest_position,
+)
 from gap_utils.svg import (
     COLOUR_BAR,
     Box,
@@ -71,6 +79,7 @@ MOST_NUMBERS = 8  # rows or columns of a map whose numbers are written out
 SIDE, EDGE, TOP = 272, 4, 28  # of a map: how wide it may be, and where it begins
 BAR = 18  # how high the bar of colours is
 VERDICT = 112  # how wide "wrong answer" is
+LEGEND = 24  # how high the names of the boxes are
 WIDTH = SIDE + 2 * EDGE
 
 
@@ -94,11 +103,12 @@ class CamState:
     # pass from position to position smoothly in map and overlay, instead of drawing the squares
     # that the network has
     smooth: bool = False
+    level: int = 40  # of `box_from_map`, in percent, where the lab has boxes
     # how many epochs of the lab's run the network has behind it; None for all, or without a run
     epoch: int | None = None
 
     def __post_init__(self):
-        read_whole_numbers(self, picture=(0,), strength=(0, 100))
+        read_whole_numbers(self, picture=(0,), strength=(0, 100), level=(0, 100))
         if self.epoch is not None:
             read_whole_numbers(self, epoch=(0,))
         or_else = f' or "{RANKS[0]}" to "{RANKS[-1]}"'
@@ -118,6 +128,7 @@ class CamState:
 class Explanation:
     """What a network makes of one picture, for all classes."""
 
+    size: tuple[int, int]  # height and width of the picture, pixels
     image: np.ndarray  # for showing, uint8, shape (H, W, 3) for red, green and blue, else (H, W)
     logits: np.ndarray  # shape (K,)
     cams: np.ndarray  # class activation maps, shape (K, h, w)
@@ -163,7 +174,8 @@ def explain_picture(model: nn.Module, head: CamHead, picture: Tensor) -> Explana
             f"expected a network whose logits are mean(CAM) + bias for every picture; with the "
             f"maps of {layer!r} they are not for this one"
         )
-    return Explanation(image_of(picture[0]), logits, cams, head.bias.numpy())
+    size = tuple(picture.shape[2:])
+    return Explanation(size, image_of(picture[0]), logits, cams, head.bias.numpy())
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,6 +188,7 @@ class Comparison:
     classes: tuple[int, int]  # numbers of the left and the right class
     class_names: Sequence[str]  # of the class numbers
     epochs: int | None = None  # how many the run has; None without one
+    true_box: Tensor | None = None  # around the thing in the picture, in pixels, shape (1, 4)
 
     @cached_property
     def cams(self) -> np.ndarray:
@@ -193,6 +206,25 @@ class Comparison:
         rows, columns = self.explanation.grey.shape
         width, height = (max(1.0, SIDE * n / max(rows, columns)) for n in (columns, rows))
         return EDGE + (SIDE - width) / 2, TOP, width, height
+
+    @cached_property
+    def cell(self) -> int:
+        """Pixels of the picture for each position of a map."""
+        size, maps = self.explanation.size, self.explanation.cams.shape[1:]
+        cell = size[0] // maps[0]
+        if size != tuple(cell * side for side in maps):
+            raise ValueError(
+                f"expected maps that cut the picture into whole squares, to draw boxes on them, "
+                f"got maps of {maps[0]}×{maps[1]} on pictures of {size[0]}×{size[1]}"
+            )
+        return cell
+
+    @cached_property
+    def boxes(self) -> list[Tensor | None]:
+        """The box that each map gives, (1, 4); None for one that holds infinity or no number."""
+        maps = torch.from_numpy(self.explanation.cams[list(self.classes)]).split(1)
+        level, cell = self.state.level / 100, self.cell
+        return [box_from_map(one, level, cell) if one.isfinite().all() else None for one in maps]
 
     @property
     def has_numbers(self) -> bool:
@@ -233,10 +265,29 @@ def _describe_class(comparison: Comparison, side: int) -> str:
     largest = f"the largest is {_fixed(cam[row, column])} at row {row}, column {column}"
     if np.isnan(cam).any():
         largest = f"{np.isnan(cam).sum()} of them are {NO_NUMBER}"
+    found = ""
+    if comparison.true_box is not None:
+        where, found = _describe_box(comparison, side)
+        largest += where
     return (
         f"{('Left', 'Right')[side]}, {comparison.class_names[number]} "
         f"({NO_NUMBER if np.isnan(share) else f'{share:.1%}'}): "
-        f"mean of {cam.size} values {sum_}; {largest}."
+        f"mean of {cam.size} values {sum_}; {largest}.{found}"
+    )
+
+
+def _describe_box(comparison: Comparison, side: int) -> tuple[str, str]:
+    """Say whether the largest value is in the true box, and how well the map's box fits it."""
+    found, true = comparison.boxes[side], comparison.true_box
+    if found is None:
+        return "", " No box, as not all values are finite numbers."
+    cam = torch.from_numpy(comparison.cams[[side]])
+    inside = holds(true, largest_position(cam, comparison.cell)).item()
+    overlap = intersection_over_union(found, true).item()
+    return (
+        f", {'in' if inside else 'outside'} the true box",
+        f" Its box at {comparison.state.level}% and the true box: intersection over union "
+        f"{_fixed(overlap)}.",
     )
 
 
@@ -252,6 +303,12 @@ def _as_text(comparison: Comparison, words: Sequence[str]) -> str:
     if comparison.has_numbers:
         for name, cam in zip(("Left", "Right"), cams, strict=True):
             sentences.append(f"{name} {join_rows(map(format_number, row) for row in cam)}.")
+    if comparison.true_box is not None:
+        names = "Left box", "Right box", "True box"
+        for name, found in zip(names, [*comparison.boxes, comparison.true_box], strict=True):
+            if found is not None:
+                left, top, right, bottom = map(format_number, found[0].tolist())
+                sentences.append(f"{name}: x {left} to {right}, y {top} to {bottom} pixels.")
     return " ".join(sentences)
 
 
@@ -267,7 +324,7 @@ def draw_cam(comparison: Comparison) -> Frame:
     longest = shorten(max(comparison.class_names, key=len), 40)
     names = [longest] * len(comparison.class_names)
     # which may have a sentence more, and the longest word for the epoch
-    state = replace(comparison.state, view="numbers", epoch=comparison.epochs)
+    state = replace(comparison.state, view="numbers", epoch=comparison.epochs, level=100)
     roomy = replace(comparison, state=state, class_names=names)
     words = describe_comparison(comparison)
     panels = [_panel(comparison, side) for side in (0, 1)]
@@ -302,9 +359,36 @@ def _panel(comparison: Comparison, side: int) -> Panel:
         text(WIDTH / 2, y, zero, anchor="middle"),
         text(WIDTH - EDGE, y, f"for {_brief(limit, limit)}", anchor="end"),
     ]
+    if comparison.true_box is not None:
+        y += LEGEND
+        drawn += _draw_boxes(comparison, side, y)
     names = [comparison.class_names[number] for number in comparison.classes]
     readout = Readout(comparison.cams, place, names)
     return Panel(WIDTH, y + 11, "".join(drawn), layers, readout)
+
+
+def _draw_boxes(comparison: Comparison, side: int, y: float) -> list[str]:
+    """Draw the box of a map and the true one on it, and a legend at that height.
+
+    Black on white is seen on all that a map may have. The true one is thick and in dashes, so
+    that both are seen where one lies on the other.
+    """
+    left, top, width, height = comparison.box
+    across, down = width / comparison.explanation.size[1], height / comparison.explanation.size[0]
+    samples = {"gap-box": EDGE + 4, "gap-box-true": EDGE + 174}
+    drawn = [(class_, (x, y - 7, 28, 14)) for class_, x in samples.items()]
+    found = comparison.boxes[side], comparison.true_box
+    for class_, edges in zip(samples, found, strict=True):
+        if edges is not None:
+            x0, y0, x1, y1 = edges[0].tolist()
+            place = left + across * x0, top + down * y0, across * (x1 - x0), down * (y1 - y0)
+            drawn.append((class_, place))
+    names = zip(samples.values(), ("box from the map", "true box"), strict=True)
+    return [
+        *(box(place, "gap-box-below") for _, place in drawn),
+        *(box(place, class_) for class_, place in drawn),
+        *(text(x + 36, y, name) for x, name in names),
+    ]
 
 
 def _write_title(comparison: Comparison, side: int) -> str:
@@ -366,14 +450,18 @@ class CamLab(Lab):
         class_names: of the K class numbers; when None, the numbers.
         run: what `fit(model, ..., keep_epochs=True)` returned, to look at the network before
             training and after each epoch.
-        picture, left, right, view, strength, smooth, epoch: as in `CamState`.
+        boxes: around the thing in each picture, if that is known, (N, 4), as in
+            `gap_utils.localisation`. They are drawn beside the boxes that the maps give, and
+            compared.
+        picture, left, right, view, strength, smooth, level, epoch: as in `CamState`.
 
     Attributes:
         value: the `CamState` on view; it can be set. `lab.set(right=3)` changes single fields.
 
     Raises:
         ValueError: if a setting is not possible, the maps of this model do not add up to
-            its logits, or the run has no weights or is that of another network.
+            its logits, the run has no weights or is that of another network, or a box is not
+            inside its picture or the maps do not cut the picture into whole squares.
 
     Example:
         >>> import torch
@@ -390,6 +478,7 @@ class CamLab(Lab):
         labels: Sequence[int] | Tensor | None = None,
         class_names: Sequence[str] | None = None,
         run=None,
+        boxes: Tensor | None = None,
         **settings,
     ):
         check_input(model, images)
@@ -402,6 +491,7 @@ class CamLab(Lab):
             raise ValueError(
                 f"expected a name for each of {self._count} classes, got {len(self._class_names)}"
             )
+        self._boxes = None if boxes is None else _read_boxes(boxes, images)
         self._explain = lru_cache(PICTURES_REMEMBERED)(
             lambda n, epoch: self._explain_picture(self._images[n : n + 1], epoch)
         )
@@ -413,7 +503,8 @@ class CamLab(Lab):
         left, right = (comparison.class_names[number] for number in comparison.classes)
         name, state = type(self).__name__, self._state
         when = "" if state.epoch is None else f"epoch {state.epoch} of {self._epochs.last}, "
-        return f"{name}(picture {state.picture}, {when}{state.view}: {left}, {right})"
+        boxes = "" if self._boxes is None else f"; boxes at {state.level}%"
+        return f"{name}(picture {state.picture}, {when}{state.view}: {left}, {right}{boxes})"
 
     def compare(self, state: CamState) -> Comparison:
         """Pick the two chosen classes out of what the network makes of a picture."""
@@ -425,7 +516,8 @@ class CamLab(Lab):
         )
         label = None if self._labels is None else self._labels[state.picture]
         names, last = self._class_names, self._epochs.last
-        return Comparison(state, explanation, label, classes, names, last)
+        true = None if self._boxes is None else self._boxes[state.picture][None]
+        return Comparison(state, explanation, label, classes, names, last, true)
 
     def draw(self, state: CamState) -> Frame:
         """Draw both maps."""
@@ -486,7 +578,29 @@ class CamLab(Lab):
             Choice("view", "View", [(view, view) for view in VIEWS], style="radio"),
             *([NEXT_WRONG] * bool(self._labels and len(self._images) > 1)),
             START_AGAIN,
+            *([Slider("level", "Box level %", 0, 100)] * (self._boxes is not None)),
             # last, since they leave a gap where they do nothing
             Slider("strength", "Strength %", 0, 100),
             Toggle("smooth", "Smooth"),
         ]
+
+
+def _read_boxes(boxes: Any, images: Tensor) -> Tensor:
+    """Read a box (left, top, right, bottom) for each picture (N, C, H, W)."""
+    try:
+        found = torch.as_tensor(boxes).cpu()
+    except (TypeError, ValueError, RuntimeError):
+        found = torch.empty(0)
+    count, (height, width) = len(images), images.shape[2:]
+    if found.shape != (count, 4):
+        raise ValueError(
+            f"expected a box for each of {count} pictures, ({count}, 4), got {name_kind(boxes)}"
+        )
+    area(found)  # which refuses those without one
+    outside = (found < 0).any(1) | (found[:, 2:] > torch.tensor([width, height])).any(1)
+    if outside.any():
+        raise ValueError(
+            f"expected boxes inside their pictures of {height}×{width}, got "
+            f"{tuple(found[outside][0].tolist())}"
+        )
+    return found

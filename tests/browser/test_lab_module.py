@@ -15,6 +15,7 @@ from playwright.sync_api import expect
 from every_control import SQUARES, Everything, State, control, focus, press, problem, words
 from gap_utils.backbones import load_backbone
 from gap_utils.data import CLASS_NAMES, load_fashion_mnist
+from gap_utils.localisation import area, box_around
 from gap_utils.models import load_trained
 from gap_utils.photos import load_photo
 from gap_utils.svg import PALETTES, Frame, Panel, Pixels
@@ -748,6 +749,13 @@ MAKERS = {
     "cam numbers": lambda: CamLab(
         load_trained("gap"), TEST.images[:9], TEST.labels[:9], CLASS_NAMES, view="numbers"
     ),
+    "cam boxes": lambda: CamLab(
+        load_trained("gap_7x7"),
+        TEST.images[:9],
+        TEST.labels[:9],
+        CLASS_NAMES,
+        boxes=box_around(TEST.images[:9, 0] > 0.1),
+    ),
     "map": lambda: MapLab(load_trained("gap"), TEST.images[:9], TEST.labels[:9], CLASS_NAMES),
     "photo": lambda: PhotoLab(load_backbone(), [load_photo("cat"), load_photo("espresso")]),
     "question": question,
@@ -941,6 +949,28 @@ def test_nothing_jumps(page, name):
         assert host.root.evaluate(PLACES) == places, "it plays"
     host.run("host => host.lab.refuse('expected another thing, got this one')")
     assert host.root.evaluate(PLACES) == places
+
+
+def test_the_box_of_a_map_follows_its_level(page):
+    lab = MAKERS["cam boxes"]()
+    host = PageHost(page, lab)
+    true = area(box_around(TEST.images[:1, 0] > 0.1)).item()
+    panel = host.root.locator(".gap-panel", has_text="Left: Ankle boot")
+    found, dashed = (panel.locator(class_).last for class_ in (".gap-box", ".gap-box-true"))
+    side, before = panel.locator(".gap-edge").first.bounding_box(), dashed.bounding_box()
+    # the whole picture, and the one square of 4×4 pixels with the largest value
+    for key, level, width, overlap in (
+        ("Home", 0, 1, true / 28**2),
+        ("End", 100, 1 / 7, 16 / true),
+    ):
+        press(host, "Box level %", "slider", key)
+        host.settle()
+        expect(words(host)).to_contain_text(
+            f"in the true box. Its box at {level}% and the true box: intersection over union "
+            f"{overlap:.3f}.Right,"
+        )
+        assert found.bounding_box()["width"] == pytest.approx(width * side["width"], abs=4)
+        assert dashed.bounding_box() == before
 
 
 PLACES = """lab => [lab, ...lab.querySelectorAll(".gap-control, .gap-panel, .gap-words")]

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from frames import below, check_letters, control, elements, move, texts
+from frames import below, check_letters, control, elements, move, place_of, texts
 from gap_utils.data import CLASS_NAMES, load_fashion_mnist
 from gap_utils.models import load_trained
 from gap_utils.svg import signed_colours
@@ -448,6 +448,128 @@ def test_a_diverged_picture_is_shown():
     ) in lab.describe()
 
 
+class Coarse(Tiny):
+    """Maps of half the picture's height and width."""
+
+    def __init__(self):
+        super().__init__()
+        self.shrink = nn.AvgPool2d(2)
+
+    def forward(self, images):
+        return super().forward(self.shrink(images))
+
+
+LARGE = PICTURES.repeat_interleave(2, 2).repeat_interleave(2, 3)  # the same maps
+BOXES = torch.tensor([[0, 0, 4, 2], [1, 1, 4, 4]])
+
+
+def boxes_lab(**settings):
+    return CamLab(Coarse(), LARGE, [0, 0], NAMES, boxes=BOXES, **({"right": 1} | settings))
+
+
+@pytest.mark.parametrize(
+    ("level", "left", "right", "overlaps"),
+    [
+        # from -6 to 12, and from -4 to 2
+        (0, (0, 0, 4, 4), (0, 0, 4, 4), ("0.500", "0.500")),
+        (40, (0, 0, 2, 4), (2, 0, 4, 4), ("0.333", "0.333")),  # from 1.2, and from -1.6 on
+        (66, (0, 0, 2, 4), (2, 0, 4, 4), ("0.333", "0.333")),  # from 5.9, and from -0.04 on
+        (67, (0, 0, 2, 2), (2, 2, 4, 4), ("0.500", "0.000")),  # from 6.06, and from 0.02 on
+        (100, (0, 0, 2, 2), (2, 2, 4, 4), ("0.500", "0.000")),
+    ],
+)
+def test_the_boxes_by_hand(level, left, right, overlaps):
+    lab = boxes_lab(level=level)
+    assert repr(lab) == f"CamLab(picture 0, overlay: west, east; boxes at {level}%)"
+    assert lab.describe().splitlines()[1:] == [
+        "Left, west (97.8%): mean of 4 values 3.000 + bias 0.500 = logit 3.500; the largest is "
+        f"12.000 at row 0, column 0, in the true box. Its box at {level}% and the true box: "
+        f"intersection over union {overlaps[0]}.",
+        "Right, east (1.1%): mean of 4 values -1.000 + bias 0.000 = logit -1.000; the largest is "
+        f"2.000 at row 1, column 1, outside the true box. Its box at {level}% and the true box: "
+        f"intersection over union {overlaps[1]}.",
+    ]
+    said = zip(("Left", "Right", "True"), (left, right, (0, 0, 4, 2)), strict=True)
+    in_pixels = (f"{name} box: x {b[0]} to {b[2]}, y {b[1]} to {b[3]} pixels." for name, b in said)
+    assert lab.text.endswith(" ".join(["View: overlay of 80%.", *in_pixels]))
+    for panel, found in zip(below(lab.frame), (left, right), strict=True):
+        assert boxes_on_map(panel) == {"gap-box": found, "gap-box-true": (0, 0, 4, 2)}
+        assert texts(panel)[-2:] == ["box from the map", "true box"]
+
+
+def boxes_on_map(panel, pixel=SIDE / 4, top=TOP):
+    """The boxes that are drawn on a map, in pixels; each is seen on black and on white."""
+    found, under = {}, []
+    for one in elements(panel, "rect"):
+        x, y, width, height = place_of(one)
+        if one.get("class") == "gap-box-below":
+            under.append((x, y, width, height))
+        elif one.get("class").startswith("gap-box") and width != 28:  # of the legend
+            assert (x, y, width, height) in under
+            x, y = x - EDGE, y - top
+            edges = [edge / pixel for edge in (x, y, x + width, y + height)]
+            found[one.get("class")] = pytest.approx(edges, abs=0.01)
+    return found
+
+
+def test_the_true_box_is_that_of_the_picture_and_the_other_that_of_the_class():
+    lab = boxes_lab(picture=1, left=1, right=0)  # maps 4 0 / 0 0 and -12 0 / 0 0
+    left, right = below(lab.frame)
+    assert boxes_on_map(left) == {"gap-box": (0, 0, 2, 2), "gap-box-true": (1, 1, 4, 4)}
+    assert boxes_on_map(right) == {"gap-box": (0, 0, 4, 4), "gap-box-true": (1, 1, 4, 4)}
+    assert "intersection over union 0.083." in lab.frame.words[1]  # 1 of 4 + 9 - 1
+    assert "column 0, in the true box" in lab.frame.words[1]  # whose middle is at 1, 1
+
+
+def test_the_level_moves_boxes_and_nothing_else():
+    lab = boxes_lab()
+    assert control(lab, "level")["label"] == "Box level %"
+    before = lab.frame
+    move(lab, level=90)
+    assert lab.value == CamState(right=1, level=90)
+    for one, other in zip(before.panels, lab.frame.panels, strict=True):
+        assert (one.height, [*texts(one)]) == (other.height, [*texts(other)])
+        assert [pixels.digest for pixels in one.pixels] == [p.digest for p in other.pixels]
+    for level in (0, 9, 100):
+        frame = lab.draw(CamState(right=1, level=level))
+        assert [*map(len, frame.room)] == [*map(len, before.room)]
+        assert all(len(w) <= len(r) for w, r in zip(frame.words, frame.room, strict=False))
+
+
+def test_without_boxes_there_are_none():
+    lab = CamLab(Coarse(), LARGE, [0, 0], NAMES, right=1, level=90)
+    assert "level" not in [one["name"] for one in lab.opening()["controls"]]
+    assert lab.frame.panels[0].svg == tiny_lab().frame.panels[0].svg
+    assert lab.text == tiny_lab().text
+    assert repr(lab) == repr(tiny_lab())
+
+
+@pytest.mark.parametrize(
+    ("shape", "true", "pixel"),
+    [((2, 4), (1, 0, 3, 2), 68), ((230, 230), (0, 0, 115, 230), SIDE / 230)],
+)
+def test_boxes_on_long_and_on_large_pictures(shape, true, pixel):
+    """Also where the picture is shown with fewer pixels."""
+    lab = CamLab(Tiny(), torch.zeros(1, 1, *shape), boxes=torch.tensor([true]))
+    drawn = boxes_on_map(lab.frame.panels[0], pixel)
+    assert drawn == {"gap-box": (0, 0, *shape[::-1]), "gap-box-true": true}
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf])
+def test_a_map_that_is_not_finite_gives_no_box(number):
+    images = LARGE.clone()
+    images[0, 0, 0, 0] = number
+    lab = CamLab(Coarse(), images.flip(0), boxes=BOXES)
+    lab.set(picture=1)
+    for words in lab.frame.words[1:]:
+        assert words.endswith("No box, as not all values are finite numbers.")
+        assert "the true box" not in words
+    for panel in below(lab.frame):
+        assert boxes_on_map(panel) == {"gap-box-true": (1, 1, 4, 4)}
+    assert "Left box" not in lab.text
+    assert lab.text.endswith("True box: x 1 to 4, y 1 to 4 pixels.")
+
+
 class FlatMaps(Tiny):
     def __init__(self):
         super().__init__()
@@ -472,6 +594,18 @@ class FlatMaps(Tiny):
         ({"view": "heat"}, 'view "map", "overlay" or "numbers", got \'heat\''),
         ({"strength": 101}, "strength to be an integer from 0 to 100, got 101"),
         ({"strength": "top 1"}, "strength to be an integer from 0 to 100, got 'top 1'"),
+        ({"level": 101}, "level to be an integer from 0 to 100, got 101"),
+        ({"level": 0.4}, "level to be an integer from 0 to 100, got 0.4"),
+        ({"boxes": BOXES[:1]}, r"a box for each of 2 pictures, \(2, 4\), got \(1, 4\)"),
+        ({"boxes": BOXES[0]}, r"a box for each of 2 pictures, \(2, 4\), got \(4,\)"),
+        ({"boxes": "here"}, r"a box for each of 2 pictures, \(2, 4\), got str"),
+        ({"boxes": BOXES}, r"boxes inside their pictures of 2×2, got \(0, 0, 4, 2\)"),
+        ({"boxes": BOXES - 1}, r"boxes inside their pictures of 2×2, got \(-1, -1, 3, 1\)"),
+        ({"boxes": 0 * BOXES}, r"boxes with left < right .* got \(0, 0, 0, 0\)"),
+        (
+            {"model": Coarse(), "images": torch.rand(2, 1, 5, 4), "boxes": BOXES},
+            "maps that cut the picture into whole squares, .* got maps of 2×2 on pictures of 5×4",
+        ),
         ({"smooth": 1}, "smooth to be True or False, got 1"),
         ({"labels": [0]}, "a label for each of 2 pictures, got 1"),
         ({"labels": [[0], [1]]}, r"labels to be integers from 0 to 2, got \[0\]"),
