@@ -7,6 +7,7 @@ the picture, right and bottom exclusive, so that right - left is the width.
 from __future__ import annotations
 
 from dataclasses import replace
+from numbers import Real
 
 import torch
 from torch import Tensor
@@ -111,10 +112,11 @@ def box_from_map(maps: Tensor, level: float, cell: int) -> Tensor:
 
     Source:
         Zhou and others (2016), "Learning Deep Features for Discriminative Localization", section
-        3.2. They take the largest of the regions above a fifth of the maximum.
+        3.2. They do not begin at the minimum, and take the largest region, wherever the maximum
+        is: of those above a fifth of the maximum.
     """
     cell = _check_maps(maps, cell)
-    if not 0 <= level <= 1:
+    if not isinstance(level, Real) or not 0 <= level <= 1:
         raise ValueError(f"expected level to be a number from 0 to 1, got {level!r}")
     low, top = (end[:, None, None] for end in maps.flatten(1).aminmax(dim=1))
     # rounding may put a level of 1 above the top

@@ -222,7 +222,8 @@ def load_trained(name: str) -> ConvNet:
 
     Args:
         name: "gap", "gmp" or "flatten", the three networks of lesson 04; or "gap_7x7", with
-            batch normalisation and without the last pooling, so that its maps are 7×7.
+            batch normalisation and without the last pooling, so that its maps are 7×7; or
+            "gap_places" or "gmp_places", alike, for the clothes in clutter of lesson 07.
             `assets/README.md` tells how they were trained and how accurate they are.
 
     Raises:

@@ -322,10 +322,13 @@ def measure_places(run: Run) -> Found:
 
 
 def put_in_clutter(run: Run) -> tuple[Dataset, dict[str, Tensor]]:
-    """Place some pictures to train, 2,000 to validate and all to test; return their boxes too."""
+    """Place some pictures to train, 2,000 to validate and all to test; return their boxes too.
+
+    The training part stays as it is where the run takes no pictures of it.
+    """
     data, boxes = load("Fashion-MNIST"), {}
     for name, count in {"train": run.pictures, "validation": 2000, "test": 10_000}.items():
-        if count:  # none to train where no network is
+        if count:
             some = choose(getattr(data, name), count, run.seed)
             placed, boxes[name] = place_in_clutter(some, run.seed)
             data = replace(data, **{name: placed})

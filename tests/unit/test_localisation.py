@@ -260,7 +260,7 @@ def test_maps_without_numbers_are_refused(find):
             find(bad)
 
 
-@pytest.mark.parametrize("level", [-0.1, 1.1, 40, float("nan")])
+@pytest.mark.parametrize("level", [-0.1, 1.1, 40, float("nan"), "0.4", None])
 def test_a_level_is_a_part(level):
     with pytest.raises(ValueError, match="expected level to be a number from 0 to 1, got"):
         box_from_map(MAP[None], level, 1)
