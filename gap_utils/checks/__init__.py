@@ -42,7 +42,7 @@ from gap_utils.checks.lesson_06 import (
 from gap_utils.checks.lesson_07 import (
     check_cam,
     check_cam_families,
-    check_linear_head,
+    check_iou,
     check_max_counterexample,
 )
 from gap_utils.checks.lesson_08 import (

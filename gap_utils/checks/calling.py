@@ -112,8 +112,6 @@ def call_answer(answer: Callable, *arguments: Any) -> Any:
     refuse_uncallable(answer, arguments)
     outcome = run_answer(answer, arguments)
     problem = why_no_value(answer, outcome)
-    if problem is None and outcome.change:
-        problem = f"your function changed its input: {outcome.change}"
     if problem:
         where = f"On {show_case(answer, arguments)} {problem}" if arguments else problem
         raise AnswerError(where[0].upper() + where[1:])

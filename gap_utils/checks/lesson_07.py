@@ -1,26 +1,22 @@
-"""The checks of lesson 07: convert a head, write CAM, break the equation, sort networks."""
+"""The checks of lesson 07: write CAM, break the equation, sort networks, compare boxes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from math import isfinite
-from typing import Any
 
 import torch
-from torch import Tensor, nn
 
 from gap_utils.activations import class_activation_map
 from gap_utils.checks.calling import AnswerError, Feedback, call_answer, exercise
 from gap_utils.checks.grading import (
-    are_close,
-    count_summed,
     features,
     grade,
-    make_layer,
     numbers_of,
     random_features,
     tell_apart,
 )
+from gap_utils.localisation import intersection_over_union
 
 # network -> letter of the family, and why
 FAMILIES = {
@@ -34,98 +30,8 @@ FAMILIES = {
 
 
 @exercise
-def check_linear_head(answer: Callable) -> Feedback:
-    """Check exercise 1: a linear layer behind GAP in place of a 1×1 convolution before it."""
-    small = make_layer(nn.Conv2d, 2, 1, 1, numbers=(features([2, -1]), features([1])))
-    large = make_layer(nn.Conv2d, 64, 10, 1)
-    for convolution, maps in (
-        (small, features([[[[1, 3]], [[2, 0]]]])),
-        (make_layer(nn.Conv2d, 1, 3, 1), random_features(2, 1, 2, 3)),
-        (make_layer(nn.Conv2d, 3, 3, 1), random_features(2, 3, 3, 2)),
-        (large, random_features(4, 64, 7, 7)),
-    ):
-        try:
-            linear = call_answer(answer, convolution)
-        except AnswerError as wrong:
-            if "shape" not in str(wrong):
-                raise
-            hint = (
-                "Here one map goes in. Does a squeeze() remove that axis too? flatten(1) keeps it."
-                if convolution.in_channels == 1
-                else "nn.Linear wants what goes in first: in_channels, then out_channels."
-            )
-            raise AnswerError(f"{wrong}\n{hint}") from None
-        said = _problem_of_linear(linear, convolution, maps)
-        if said:
-            named = _what_was_not_copied(call_answer(answer, large), large)
-            raise AnswerError(f"On the input {convolution}: {said}{named}")
-    return Feedback(
-        True,
-        "✓ Right: the same weights and the same bias give the same logits, with 650 parameters "
-        "each.",
-    )
-
-
-def _problem_of_linear(linear: Any, convolution: nn.Conv2d, maps: Tensor) -> str | None:
-    if not isinstance(linear, nn.Linear):
-        return f"expected an nn.Linear, got {linear!r}."
-    wanted, got = tuple(convolution.weight.shape[:2]), tuple(linear.weight.shape)
-    if got != wanted:
-        said = f"expected a weight of shape {wanted}, (K, C), got {got}."
-        if got == wanted[::-1]:
-            said = f"{said} nn.Linear wants what goes in first."
-        elif len(got) != 2:
-            said = f"{said} flatten(1) makes (K, C) of (K, C, 1, 1)."
-        return said
-    if linear.bias is None:
-        return "the convolution has a bias, and your linear layer has none."
-    with torch.no_grad():
-        expected = convolution(maps).mean((2, 3))
-        try:
-            logits = linear(maps.mean((2, 3)))
-        except RuntimeError as error:
-            return f"your linear layer raised RuntimeError: {error}."
-    wrong = ~are_close(logits, expected, count_summed((maps,), expected))
-    if wrong.any():
-        place = tuple(wrong.nonzero()[0].tolist())
-        _, (got, wanted) = tell_apart(logits[place].item(), expected[place].item(), size=0)
-        return f"a logit is {got}, expected {wanted}."
-    if not (linear.weight.requires_grad and linear.bias.requires_grad):
-        return (
-            "the logits are right, but the layer can never learn: requires_grad is False, and in "
-            "the convolution it is True."
-        )
-    return None
-
-
-def _what_was_not_copied(linear: Any, convolution: nn.Conv2d) -> str:
-    """Name a mistake in the weight or the bias, seen on a convolution with many numbers."""
-    if not isinstance(linear, nn.Linear) or linear.bias is None:
-        return ""
-    for name, copied, own in (
-        ("weight", linear.weight, convolution.weight[:, :, 0, 0]),
-        ("bias", linear.bias, convolution.bias),
-    ):
-        if copied.shape != own.shape:
-            return ""
-        a, b = copied.double(), own.double()
-        if torch.allclose(a, b):
-            continue
-        factor = (a / b).mean()
-        if torch.allclose(a, factor * b):
-            return f" The {name} is {factor:.4g} times the convolution's. Copy it as it is."
-        if torch.allclose(a, b, rtol=0.01, atol=0.01):
-            return f" The {name} is off by up to {(a - b).abs().max():.1e}: copy all its digits."
-        return (
-            f" The {name} is another. nn.Linear draws random numbers of its own; copy the "
-            "convolution's into it."
-        )
-    return ""
-
-
-@exercise
 def check_cam(answer: Callable) -> Feedback:
-    """Check exercise 2: class activation maps in one einsum."""
+    """Check exercise 1: class activation maps in one einsum."""
     return grade(
         answer,
         class_activation_map,
@@ -162,7 +68,7 @@ def check_cam(answer: Callable) -> Feedback:
 
 @exercise
 def check_max_counterexample(answer: Callable) -> Feedback:
-    """Check exercise 3: maps and weights for which max and matrix do not commute."""
+    """Check exercise 2: maps and weights for which max and matrix do not commute."""
     value = call_answer(answer)
     two = isinstance(value, list | tuple) and len(value) == 2
     maps, weight = map(numbers_of, value) if two else (None, None)
@@ -191,7 +97,7 @@ def check_max_counterexample(answer: Callable) -> Feedback:
 
 @exercise
 def check_cam_families(answer: Callable) -> Feedback:
-    """Check exercise 4: which of five networks have a CAM, and where it comes from."""
+    """Check exercise 3: which of five networks have a CAM, and where it comes from."""
     value = call_answer(answer)
     letters = {letter for letter, _ in FAMILIES.values()}
     if not isinstance(value, dict) or set(value) != set(FAMILIES):
@@ -208,3 +114,107 @@ def check_cam_families(answer: Callable) -> Feedback:
         raise AnswerError("\n".join(["Not so:", *lines]))
     whys = "; ".join(f"{name}: {why}" for name, (_, why) in FAMILIES.items())
     return Feedback(True, f"✓ Right: {whys}")
+
+
+Box = tuple[int, int, int, int]  # left, top, right, bottom
+
+
+@exercise
+def check_iou(answer: Callable) -> Feedback:
+    """Check exercise 4: the intersection over union of two boxes."""
+    return grade(
+        answer,
+        lambda box, other: intersection_over_union(*torch.tensor([[box], [other]])).item(),
+        "what both boxes cover, divided by what they cover together; 0 where they do not meet",
+        lambda box, other: _shared(box, other) / (_area(box) + _area(other)),
+        "The sum of the two areas counts the shared part twice. Take it off once.",
+        lambda box, other: _divide(box, other, _product(box, other)),
+        lambda box, other: _divide(box, other, max(0, _product(box, other))),
+        lambda box, other: _divide(box, other, abs(_product(box, other))),
+        "Where the boxes do not meet, a length of the shared part comes out below 0. Take 0 then, "
+        "for each of the two lengths: max(0, …).",
+        lambda box, other: _shared(box, other) / min(_area(box), _area(other)),
+        lambda box, other: _shared(box, other) / max(_area(box), _area(other)),
+        lambda box, other: _shared(box, other) / _area(box),
+        lambda box, other: _shared(box, other) / _area(other),
+        "You divided by the area of one box. A box that is far too large or far too small could "
+        "get 1. Divide by what the two cover together.",
+        lambda box, other: _shared(box, other) / _area(_around(box, other)),
+        "You divided by the box around both. It has corners that belong to neither box.",
+        lambda box, other: _along(box, other, 0),
+        lambda box, other: _along(box, other, 1),
+        "That compares the boxes along one axis only. The area needs both: right - left and "
+        "bottom - top.",
+        lambda box, other: _divide(_longer(box), _longer(other)),
+        "The lengths are one pixel too long: right and bottom are the first pixels behind the box, "
+        "so the width is right - left.",
+        lambda box, other: _divide(_from_sizes(box), _from_sizes(other)),
+        "The last two numbers of a box are places, right and bottom. You took them for its width "
+        "and height.",
+        lambda box, other: _divide(_pairs(box), _pairs(other)),
+        "The order of a box is left, top, right, bottom. You took it for left, right, top, bottom.",
+        lambda box, other: float(_shared(box, other)),
+        "That is the area that both share. It is not divided yet.",
+        lambda box, other: float(_area(box) + _area(other) - _shared(box, other)),
+        "That is the area that both cover together. Divide the shared area by it.",
+        lambda box, other: _shared(box, other) // (_area(box) + _area(other) - _shared(box, other)),
+        "With // the decimals are cut off. Divide with /.",
+        lambda box, other: 100 * _divide(box, other),
+        "That is in per cent. A part of 1 is wanted.",
+        cases=[
+            ((0, 0, 2, 2), (1, 1, 3, 3)),
+            ((0, 0, 2, 2), (3, 0, 5, 2)),  # beside each other
+            ((0, 0, 2, 2), (2, 0, 4, 2)),  # with a common edge
+            ((3, 4, 5, 6), (0, 0, 2, 2)),  # apart along both axes
+            ((0, 0, 6, 4), (1, 1, 3, 2)),  # one inside the other
+            ((5, 0, 20, 50), (2, 10, 30, 40)),
+            ((7, 3, 9, 8), (7, 3, 9, 8)),
+        ],
+    )
+
+
+def _length(box: Box, other: Box, axis: int) -> int:
+    """How far two boxes overlap along an axis; below 0 if they do not."""
+    return min(box[axis + 2], other[axis + 2]) - max(box[axis], other[axis])
+
+
+def _product(box: Box, other: Box) -> int:
+    return _length(box, other, 0) * _length(box, other, 1)
+
+
+def _shared(box: Box, other: Box) -> int:
+    return max(0, _length(box, other, 0)) * max(0, _length(box, other, 1))
+
+
+def _area(box: Box) -> int:
+    return (box[2] - box[0]) * (box[3] - box[1])
+
+
+def _divide(box: Box, other: Box, shared: int | None = None) -> float:
+    """Divide the shared area, or what is taken for it, by what is then the area of the two."""
+    shared = _shared(box, other) if shared is None else shared
+    return shared / (_area(box) + _area(other) - shared)
+
+
+def _along(box: Box, other: Box, axis: int) -> float:
+    shared = max(0, _length(box, other, axis))
+    return shared / (box[axis + 2] - box[axis] + other[axis + 2] - other[axis] - shared)
+
+
+def _around(box: Box, other: Box) -> Box:
+    return (*map(min, box[:2], other[:2]), *map(max, box[2:], other[2:]))
+
+
+# what else the four numbers may be taken for
+
+
+def _longer(box: Box) -> Box:
+    return (*box[:2], box[2] + 1, box[3] + 1)
+
+
+def _from_sizes(box: Box) -> Box:
+    return (*box[:2], box[0] + box[2], box[1] + box[3])
+
+
+def _pairs(box: Box) -> Box:
+    return box[0], box[2], box[1], box[3]

@@ -1,4 +1,4 @@
-"""A learner asks where a logit comes from with CamLab in lesson 07, and does an exercise."""
+"""A learner asks CamLab where a logit comes from and where a thing is, and does an exercise."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ def test_the_lesson_as_a_learner_does_it(lesson):
     press_button(lab, "Start again")
     expect_said(lab, "mean of 49 values 6.956 + bias -0.190 = logit 6.766")
     the_picture_can_be_touched(lab)
+    the_box_follows_the_level(lesson.page.get_by_role("group", name="CamLab", exact=True).last)
     for arrow, said in [("nhwk", "the classes come last"), ("nkhw", "✓ Right A map for each")]:
         lesson.answer(
             "def cam_by_einsum(features, weight)",
@@ -64,6 +65,12 @@ def the_picture_can_be_touched(lab):
     press_button(lab, "Next wrong one")
     expect_said(lab, ", wrong.")
     expect(lab.get_by_text("✗ wrong")).to_be_visible()
+
+
+def the_box_follows_the_level(lab):
+    lab.scroll_into_view_if_needed()
+    expect_said(lab, "Its box at 40% and the true box: intersection over union 0.")
+    assert "Its box at 41% and the true box" in step_slider(lab, "Box level %")
 
 
 def tick(lab, label):

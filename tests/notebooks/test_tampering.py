@@ -153,6 +153,12 @@ SPOILT = [  # lesson, texts that name its cells, how the first is spoilt, what n
     ),
     ("07", ["CAM, shuffled"], edit("[:, :, order]", "[:, :, order.flip(0)]"), "the largest at row"),
     (
+        "07",
+        ["# Solution of exercise 4"],
+        edit("max(0, ", "abs("),
+        "a length of the shared part comes out below 0",
+    ),
+    (
         "08",
         ["same = torch.allclose(maps["],
         edit(".mean((2, 3))", ".amax((2, 3))"),

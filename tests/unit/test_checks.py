@@ -14,6 +14,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torchvision.ops import box_convert, box_iou
 
 from gap_utils import checks
 from gap_utils.activations import capture_activations
@@ -66,6 +67,32 @@ def replaced_in_place(network, images):
 def winners(maps):
     """The mean and the maximum of each map, (N, C) twice."""
     return maps.mean((2, 3)), maps.amax((2, 3))
+
+
+def iou_by_hand(box, other, least=0, taken_off=1, more=0):
+    """What two boxes share, divided by what they cover together; other settings are mistakes."""
+    (a, b, c, d), (e, f, g, h) = box, other
+    shared = max(least, min(c, g) - max(a, e) + more) * max(least, min(d, h) - max(b, f) + more)
+    areas = (c - a + more) * (d - b + more) + (g - e + more) * (h - f + more)
+    return shared / (areas - taken_off * shared)
+
+
+def pixels_of(box):
+    left, top, right, bottom = box
+    return {(x, y) for x in range(left, right) for y in range(top, bottom)}
+
+
+def corners_of(*boxes):
+    """Take (left, top, width, height) for what the boxes are."""
+    return [box_convert(torch.tensor([box]), "xywh", "xyxy") for box in boxes]
+
+
+def shared_pixels(box, other):
+    return len(pixels_of(box) & pixels_of(other))
+
+
+def iou_by_pixels(box, other):
+    return shared_pixels(box, other) / len(pixels_of(box) | pixels_of(other))
 
 
 def masked_mean(x, mask):
@@ -236,6 +263,11 @@ RIGHT = {
         lambda features, weight: F.conv2d(features, weight[:, :, None, None]),
         lambda features, weight: (weight @ features.flatten(2)).unflatten(2, features.shape[2:]),
         lambda features, weight: (features[:, None] * weight[None, :, :, None, None]).sum(2),
+    ],
+    checks.check_iou: [
+        iou_by_hand,
+        lambda a, b: box_iou(torch.tensor([a]), torch.tensor([b])).item(),
+        iou_by_pixels,
     ],
     checks.check_gem: [
         lambda x, p: x.pow(p).flatten(2).mean(2).pow(1 / p),
@@ -459,6 +491,18 @@ WRONG = [
     (checks.check_cam, lambda f, w: torch.einsum("nchw,kc->nhwk", f, w), "the classes come last"),
     (checks.check_cam, lambda f, w: cams(f, w) / f.shape[2] / f.shape[3], "number of positions"),
     (checks.check_cam, lambda f, w: torch.einsum("nchw,kc->nkchw", f, w), "leave c out"),
+    (checks.check_iou, lambda a, b: iou_by_hand(a, b, taken_off=0), "Take it off once"),
+    (checks.check_iou, lambda a, b: iou_by_hand(a, b, least=-math.inf), "below 0. Take 0 then"),
+    (checks.check_iou, lambda a, b: box_iou(*corners_of(a, b)).item(), "for its width and height"),
+    (checks.check_iou, lambda a, b: iou_by_hand(a, b, more=1), "one pixel too long"),
+    (
+        checks.check_iou,
+        lambda a, b: iou_by_hand(*([c[i] for i in (0, 2, 1, 3)] for c in (a, b))),
+        "You took it for left, right, top, bottom",
+    ),
+    (checks.check_iou, lambda a, b: shared_pixels(a, b) / len(pixels_of(b)), "area of one box"),
+    (checks.check_iou, lambda a, b: len(pixels_of(a) | pixels_of(b)), "Divide the shared area"),
+    (checks.check_iou, lambda a, b: shared_pixels(a, b) / 7, "returned 0.2857, expected 0.0833"),
     (checks.check_features_of, lambda m, x: m.stem(x), "returned shape (1, "),
     (checks.check_mean_of_patches, lambda t, prefix: t.mean((2, 3)), "raised IndexError"),
     (checks.check_gem, lambda x, p: x.flatten(2).mean(2), "GAP for every p"),
@@ -575,7 +619,6 @@ STATEMENTS = [
     checks.check_head_claims,
     checks.check_supported_claims,
     checks.check_halving_layer,
-    checks.check_linear_head,
     checks.check_max_counterexample,
     checks.check_cam_families,
     checks.check_gap_locations,

@@ -1,13 +1,11 @@
-"""The checks of lessons 06 and 07 that ask for a name, an example or a layer."""
+"""The checks of lessons 06 and 07 that ask for a name, an example or a letter."""
 
 from contextlib import suppress
 
 import pytest
 import torch
-from torch import nn
 
 from gap_utils import checks
-from gap_utils.activations import linear_from_conv
 
 NOT_ATTEMPTED = "not attempted yet"
 ASKING = [  # for something, without arguments
@@ -22,7 +20,7 @@ def raise_not_implemented(*arguments):
     raise NotImplementedError
 
 
-@pytest.mark.parametrize("check", [*ASKING, checks.check_linear_head])
+@pytest.mark.parametrize("check", ASKING)
 def test_no_answer_is_no_mistake_and_no_function_is_one(check):
     assert repr(check(raise_not_implemented)) == NOT_ATTEMPTED
     feedback = check("layer4.0.conv1")
@@ -107,106 +105,6 @@ def test_the_families_of_networks():
     assert "Expected the letters A, B, C, D" in (
         checks.check_cam_families(lambda: FAMILIES | {"VGG": "E"}).message
     )
-
-
-def copy_head(weight=1.0, bias=1.0):
-    def linear_head(convolution):
-        linear = linear_from_conv(convolution)
-        with torch.no_grad():
-            linear.weight.mul_(weight)
-            linear.bias.mul_(bias)
-        return linear
-
-    return linear_head
-
-
-def without_bias(convolution):
-    linear = nn.Linear(convolution.in_channels, convolution.out_channels, bias=False)
-    linear.weight.data.copy_(convolution.weight.flatten(1))
-    return linear
-
-
-def squeezed(convolution):
-    linear = nn.Linear(convolution.in_channels, convolution.out_channels)
-    with torch.no_grad():
-        linear.weight.copy_(convolution.weight.squeeze())
-        linear.bias.copy_(convolution.bias)
-    return linear
-
-
-def not_flattened(convolution):
-    linear = linear_from_conv(convolution)
-    linear.weight = convolution.weight
-    return linear
-
-
-def rounded(convolution):
-    linear = linear_from_conv(convolution)
-    linear.weight.data = linear.weight.data.round(decimals=4)
-    return linear
-
-
-def sizes_swapped(convolution):
-    linear = nn.Linear(convolution.out_channels, convolution.in_channels)
-    linear.weight.data.copy_(convolution.weight.flatten(1))
-    return linear
-
-
-def turned(convolution):
-    linear = linear_from_conv(convolution)
-    linear.weight = nn.Parameter(linear.weight.T)
-    return linear
-
-
-@pytest.mark.parametrize(
-    ("answer", "said"),
-    [
-        (linear_from_conv, "✓ Right: the same weights and the same bias"),
-        (copy_head(bias=0), "a logit is 3, expected 4. The bias is 0 times the convolution's."),
-        (copy_head(bias=2), "a logit is 5, expected 4. The bias is 2 times the convolution's."),
-        (copy_head(weight=0), "The weight is 0 times the convolution's. Copy it as it is."),
-        (copy_head(weight=1 / 49), "The weight is 0.02041 times the convolution's. Copy it as"),
-        (
-            lambda conv: nn.Linear(conv.in_channels, conv.out_channels),
-            "The weight is another. nn.Linear draws random numbers of its own",
-        ),
-        (
-            lambda conv: nn.Linear(conv.out_channels, conv.in_channels),
-            "expected a weight of shape (1, 2), (K, C), got (2, 1). nn.Linear wants what goes in",
-        ),
-        (
-            rounded,
-            "a logit is -1.95533, expected -1.95531. The weight is off by up to 5.0e-05: copy",
-        ),
-        (sizes_swapped, "nn.Linear wants what goes in first: in_channels, then out_channels."),
-        (not_flattened, "flatten(1) makes (K, C) of (K, C, 1, 1)."),
-        (turned, "expected a weight of shape (1, 2), (K, C), got (2, 1)."),
-        (lambda conv: nn.Linear(3, 3), "expected a weight of shape (1, 2), (K, C), got (3, 3)."),
-        (squeezed, "On the input Conv2d(1, 3, kernel_size=(1, 1), stride=(1, 1)): your function r"),
-        (squeezed, "Does a squeeze() remove that axis too? flatten(1) keeps it."),
-        (lambda conv: linear_from_conv(conv).requires_grad_(False), "the layer can never learn"),
-        (lambda conv: linear_from_conv(conv).double(), "your linear layer raised RuntimeError"),
-        (without_bias, "the convolution has a bias, and your linear layer has none"),
-        (lambda convolution: convolution, "expected an nn.Linear, got Conv2d"),
-        (lambda convolution: convolution.weight.flatten(1), "expected an nn.Linear"),
-        (lambda convolution: None, "your function returned None. Does it end with return?"),
-    ],
-)
-def test_a_linear_head(answer, said):
-    feedback = checks.check_linear_head(answer)
-    assert said in feedback.message
-    assert feedback.passed == said.startswith("✓")
-
-
-def test_one_number_of_the_linear_head_by_one_percent():
-    def almost(convolution):
-        linear = linear_from_conv(convolution)
-        if convolution.in_channels == 64:
-            linear.weight.data[3, 5] *= 1.01
-        return linear
-
-    message = checks.check_linear_head(almost).message
-    assert message.startswith("✗ On the input Conv2d(64, 10, ")
 
 
 def keep_with_hook(model, layer, images):

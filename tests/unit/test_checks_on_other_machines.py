@@ -38,14 +38,11 @@ def right_answers():
     """The check and the answer of every right answer of these tests and every solution."""
     import test_checks
     import test_checks_of_backbones as backbones
-    import test_checks_of_maps as maps
 
     from gap_utils import checks
 
     for check, answers in test_checks.RIGHT.items():
         yield from ((check, answer) for answer in answers)
-    yield checks.check_linear_head, maps.linear_from_conv
-    yield checks.check_linear_head, maps.copy_head()
     yield checks.check_new_head, backbones.behind()
     yield checks.check_new_head, backbones.head(backbones.mean, "norm", "linear")
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):

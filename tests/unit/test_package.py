@@ -87,7 +87,16 @@ def test_imports_run_one_way():
         "localisation": {"data", "values"},
         "activations": {"inference"},
         "backbones": {"activations", "inference", "shapes", "values"},
-        "checks": {"values", "pooling", "models", "activations", "study", "verdict", "checks"},
+        "checks": {
+            "values",
+            "verdict",
+            "pooling",
+            "models",
+            "localisation",
+            "study",
+            "activations",
+            "checks",
+        },
         "widgets": {
             "values",
             "verdict",
