@@ -73,13 +73,12 @@ CLASSIC = ("classic", "classic, dropout")
 REMEDIES = {
     "shifts": lambda: [RandomShift(4)],
     "sizes": lambda: [RandomBorder((0, 2, 4, 6))],  # canvases of 28, 32, 36 and 40
-    "shifts and sizes": lambda: [RandomBorder((0, 2, 4, 6)), RandomShift(4)],
     "blur": lambda: [],  # in the network
 }
 REMEDIED = (
     *(f"gap, {remedy}" for remedy in ("shifts", "sizes", "blur")),
+    "gmp, sizes",
     "flatten, shifts",  # it takes one size
-    *(f"gmp, {remedy}" for remedy in ("sizes", "shifts", "blur")),
 )
 BASELINES = ("centre", "random", "brightness")  # boxes without a network
 LEVELS = [round(0.05 * n, 2) for n in range(2, 19)]  # of box_from_map, to choose one of
@@ -89,23 +88,15 @@ LARGE = "Fashion-MNIST, 96×96"
 EPOCHS = {
     "frozen": 20,  # of the head alone
     "fine-tuned": 10,  # of all weights, after those 20; BatchNorm in evaluation mode
-    "fine-tuned, BatchNorm trained": 10,
-    "fine-tuned, head not first": 10,
     "from nothing": 20,
 }
 BATCH = 50
 FINE_TUNING_RATES = {
     "frozen": (1e-3, 3e-3, 1e-2),
     "fine-tuned": (1e-4, 3e-4, 1e-3, 3e-3),
-    "from nothing": (1e-3, 3e-3),
 }
-FINE_TUNING = {
-    "frozen": 1e-3,
-    "fine-tuned": 1e-3,
-    "from nothing": 3e-3,
-    "fine-tuned, BatchNorm trained": 1e-3,
-    "fine-tuned, head not first": 1e-3,
-}
+# chosen on the validation part, but for the last
+FINE_TUNING = {"frozen": 1e-3, "fine-tuned": 1e-3, "from nothing": 3e-3}
 CURVES = ("heads", "article")
 SEEDS = range(5)
 SOME = 6000  # pictures
@@ -156,21 +147,18 @@ def plan() -> Iterator[Run]:
     for model in REMEDIED:
         for seed in SEEDS:
             yield Run("remedies", "Fashion-MNIST", 55_000, "ours", 5, model, seed)
-    for model in REMEDIED:
+    for model in REMEDIED[:3]:  # of GAP, the one that is best on the other side
         for seed in SEEDS:
             data = "Fashion-MNIST, right half"
             yield Run("remedies, one side", data, SOME, "ours", 20, model, seed)
-    for seed in SEEDS:
-        yield Run("remedies", "Fashion-MNIST", 55_000, "ours", 5, "gap, shifts and sizes", seed)
     for seed in SEEDS:
         for head in ("gap", "gmp"):
             yield Run("places", "Fashion-MNIST, in clutter", SOME, "ours", 10, head, seed)
         for baseline in BASELINES:
             yield Run("places", "Fashion-MNIST, in clutter", 0, "none", 0, baseline, seed)
     for model, rates in FINE_TUNING_RATES.items():  # to choose the rates of "fine-tuning" with
-        epochs = min(EPOCHS[model], 10) if model == "from nothing" else EPOCHS[model]
         for rate in rates:
-            yield Run("fine-tuning rate", LARGE, 1000, f"rate {rate}", epochs, model, 100)
+            yield Run("fine-tuning rate", LARGE, 1000, f"rate {rate}", EPOCHS[model], model, 100)
     for model, rate in FINE_TUNING.items():
         for seed in range(3):
             yield Run("fine-tuning", LARGE, 1000, f"rate {rate}", EPOCHS[model], model, seed)
@@ -419,7 +407,7 @@ def measure_fine_tuning(run: Run) -> Found:
     model = replace_head(load_backbone(weights=weights).model, num_classes=10)
     model = model.to(memory_format=torch.channels_last)
     seconds = 0.0
-    if run.model not in ("from nothing", "fine-tuned, head not first"):  # the head alone
+    if run.model != "from nothing":  # the head alone
         start = time.perf_counter()
         maps = replace(data, **{name: through(model.body, part) for name, part in parts.items()})
         seconds += time.perf_counter() - start
@@ -429,7 +417,7 @@ def measure_fine_tuning(run: Run) -> Found:
         seconds += history.seconds.sum()
     if run.model != "frozen":
         model.train()
-        if run.model in ("fine-tuned", "fine-tuned, head not first"):
+        if run.model == "fine-tuned":
             for layer in model.modules():
                 if isinstance(layer, nn.BatchNorm2d):
                     layer.eval()
