@@ -19,7 +19,7 @@ from nbval_pictures import ROOT
 # bold, and no term: what one clicks on, names of networks, a word that matters
 NO_TERMS = """
     You will/You need/Time/Shift + Enter/predict/Window/Height H/Classes K/Channels C/Place
-    ResNet/SqueezeNet/DenseNet/ConvNeXt/Swin/VGG/classic/A/B/C/D/what to keep/where to look
+    ResNet/SqueezeNet/DenseNet/VGG/classic/A/B/C/D/what to keep/where to look
     are/every/last/right/smaller/faster/last line/single runs/on average/Find the mistake
 """
 LESSONS = sorted((ROOT / "notebooks").glob("*.ipynb"))
