@@ -27,8 +27,8 @@ def load_study() -> pandas.DataFrame:
     Returns:
         A row for each number of each run: experiment, data, pictures (to train), recipe,
         epochs, model, seed; measure, at (an epoch, a shift or a canvas in pixels, the level
-        of a box, or 0) and value; and of the run its seconds of training, torch (the
-        version), device and threads.
+        of a box in percent, or 0) and value; and of the run its seconds of training, torch
+        (the version), device and threads.
 
     Example:
         >>> study = load_study()

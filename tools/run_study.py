@@ -313,7 +313,7 @@ def measure_places(run: Run) -> Found:
         tried = try_levels(maps[0], known["validation"])
         for level, measures in tried.items():
             for what, value in measures.items():
-                found.append((f"{what}_validation", level, value))
+                found.append((f"{what}_validation", round(100 * level), value))
         level = best_level(tried)
         found.append(("level", 0, level))
         guessed, points = box_from_map(maps[1], level, CELL), largest_position(maps[1], CELL)

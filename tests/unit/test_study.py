@@ -78,7 +78,7 @@ def test_what_was_chosen_is_best_on_the_validation_part():
     for _, run in STUDY[STUDY.experiment == "places"].groupby(["model", "seed"]):
         level = run.value[run.measure == "level"]
         tried = run[run.measure == "found_validation"].set_index("at").value
-        assert level.empty or tried[level.item()] == tried.max()
+        assert level.empty or tried[round(100 * level.item())] == tried.max()
 
 
 def test_accuracies_are_parts_and_agree_with_each_other():
@@ -382,7 +382,7 @@ def test_the_level_of_a_box_is_chosen_on_the_validation_part(
     run = Run("places", PLACES, pictures, recipe, min(pictures, 2), model, 0)
     rows = measure(run, 1)
     found = {(row[7], row[8]): float(row[9]) for row in rows}
-    tried = [found["found_validation", level] for level in LEVELS]
+    tried = [found["found_validation", round(100 * level)] for level in LEVELS]
     assert found["level", 0] == LEVELS[tried.index(max(tried))]
     assert ("named_and_found" in values_of(rows)) == (pictures > 0)
     if pictures:
