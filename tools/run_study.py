@@ -5,7 +5,7 @@
 Each finished run is written at once, and a run that the file holds already is left out, so
 the study can be stopped and started again. It needs the full Fashion-MNIST (see
 gap_utils.data) and, for "digits", MNIST in data/MNIST/raw, from where torchvision reads it
-or to where it fetches it. All of it takes about five hours on two cores. By lesson:
+or to where it fetches it. All of it takes about four hours on two cores. By lesson:
 
     04: "learning rate", "heads", "article", "digits"
     05: "heads", "overfitting", "one side", "remedies", "remedies, one side"
