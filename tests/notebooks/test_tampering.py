@@ -167,8 +167,8 @@ SPOILT = [  # lesson, texts that name its cells, how the first is spoilt, what n
     ("08", ["plot_shapes(sizes"], edit('"bn2", ', ""), "1280 × 7 × 7"),
     (
         "08",
-        ['(tuned, "frozen")'],
-        edit('(tuned, "frozen")', '("frozen", tuned)'),
+        ['("fine-tuned", "frozen")'],
+        edit('("fine-tuned", "frozen")', '("frozen", "fine-tuned")'),
         "frozen leads fine-tuned by -",
     ),
     (
