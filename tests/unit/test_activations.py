@@ -429,7 +429,7 @@ def test_a_class_activation_map_by_hand():
     same(class_activation_map(features, weight.double()), expected.double())
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     st.lists(sizes, min_size=4, max_size=6),
     st.sampled_from([torch.float32, torch.float64, torch.bfloat16]),
@@ -553,7 +553,7 @@ def test_grad_cam_explains_one_number_for_each_picture(features, score):
 # linear_from_conv and conv_from_linear
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(sizes, sizes, sizes, sizes, st.booleans(), st.sampled_from([torch.float32, torch.float64]))
 def test_both_heads_give_equal_logits(c, k, height, width, bias, dtype):
     features = torch.randn(2, c, height, width, dtype=dtype)

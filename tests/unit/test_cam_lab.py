@@ -372,7 +372,7 @@ NAMES_OF_ALL_KINDS = (
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(st.sampled_from(NAMES_OF_ALL_KINDS) | st.text(max_size=40), min_size=3, max_size=3),
     st.sampled_from(RANKS[:3]) | st.integers(0, 2),

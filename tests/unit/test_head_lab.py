@@ -34,7 +34,7 @@ states = st.builds(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(states)
 def test_the_numbers_against_the_formulas(state):
     n, c, h, w = state.features
@@ -160,7 +160,7 @@ def in_words(state):
     return "".join(words for words, _ in explain(state))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(states)
 def test_the_sums_are_true_and_add_up_to_what_the_layers_cost(state):
     runs = [*run_heads(state).values()]
@@ -286,7 +286,7 @@ def widths(panel, class_):
     ]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(states)
 def test_all_that_is_drawn_is_well_formed_and_fits(state):
     frame = draw_heads(state)
@@ -379,7 +379,7 @@ def test_the_text_says_the_numbers():
     )
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(states)
 def test_the_controls_lead_back_to_the_state(state):
     lab = HeadLab()

@@ -442,7 +442,7 @@ def test_the_panels_keep_their_size_in_all_states():
     assert sizes == {((184, 354), (300, 354))}
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.data())
 def test_any_state_is_drawn_within_its_panels(data):
     count, *size = data.draw(st.tuples(*map(st.integers, (1, 1, 1), (100, 40, 40))))

@@ -62,7 +62,7 @@ def test_shapes(head, batch_norm, last_pool, side):
     assert kinds.count(nn.ReLU) == 6
 
 
-@hypothesis.settings(max_examples=50, deadline=None)
+@hypothesis.settings(max_examples=50)
 @hypothesis.given(height=st.integers(2, 12), width=st.integers(2, 12), channels=st.integers(1, 3))
 def test_a_blurred_pool_is_a_maximum_and_a_convolution_with_a_stride(height, width, channels):
     """As Zhang (2019) writes it, with an edge that is repeated."""

@@ -761,7 +761,7 @@ def only_value_errors(data):
 
 
 @given(st.binary(max_size=200), st.sampled_from([b"", b"\xff\xd8\xff\xe0", b"\x89PNG\r\n\x1a\n"]))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_random_bytes_are_pictures_or_a_value_error(data, start):
     only_value_errors(start + data)
 
@@ -785,7 +785,7 @@ def mend_checksums(data):
     st.sampled_from([60, 250, 10**6]),
     st.booleans(),
 )
-@settings(max_examples=600, deadline=None, derandomize=True, phases=[Phase.generate])
+@settings(max_examples=600, derandomize=True, phases=[Phase.generate])
 def test_broken_files_are_pictures_or_a_value_error(data, changes, end, mend):
     broken = bytearray(data)
     for place, value in changes:

@@ -52,7 +52,7 @@ def torch_pool(state):
     return sign * F.max_pool2d(sign * x, *settings_)[0]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(states())
 def test_a_step_says_what_pytorch_says(state):
     step = pool_step(state)
@@ -117,7 +117,7 @@ def test_impossible_states_are_named(fields, message):
         PoolState(**fields)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     states(),
     st.integers(2, 8),
@@ -184,7 +184,7 @@ def test_the_shade_of_a_square_is_its_number():
     assert classes == ["gap-square", *["gap-edge"] * 3, "gap-mark"]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(states())
 def test_every_frame_is_drawn_alike_and_nothing_jumps(state):
     frame, again = draw_pool(state), draw_pool(state)
@@ -220,7 +220,7 @@ def test_a_square_of_the_output_leads_to_its_window_and_lights_it_up():
     assert linked == [f"window{number}" for number in squares]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(states())
 def test_each_term_lights_up_the_square_that_its_number_is_in(state):
     frame, step = draw_pool(state), pool_step(state)
@@ -304,7 +304,7 @@ def test_impossible_settings_are_not_offered_and_what_moves_is_said(lab):
     assert lab.note(lab.to_fields(state), state) == ""
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.data())
 def test_no_sequence_of_moves_breaks_the_lab(data):
     lab = PoolLab()

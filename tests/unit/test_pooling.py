@@ -76,7 +76,7 @@ def pooling_cases(draw):
     return x, kernel, stride, padding, ceil_mode
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(pooling_cases(), st.booleans())
 def test_pool_equals_pytorch(case, count_include_pad):
     x, kernel, stride, padding, ceil_mode = case
@@ -105,7 +105,7 @@ def test_pool_equals_pytorch(case, count_include_pad):
     )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(pooling_cases())
 def test_global_pools_equal_pytorch(case):
     x = case[0]
@@ -184,7 +184,7 @@ def test_numbers_of_lesson_09(x):
     assert round(by_hand, 4) == 6.7245
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(pooling_cases(), st.floats(0.01, 20))
 def test_log_sum_exp_equals_pytorch_and_lies_between_its_limits(case, sharpness):
     x = case[0].double().nan_to_num(0, 0, 0)
@@ -199,7 +199,7 @@ def test_log_sum_exp_equals_pytorch_and_lies_between_its_limits(case, sharpness)
     torch.testing.assert_close(shifted, found - 7, rtol=1e-9, atol=1e-7)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(pooling_cases(), st.floats(0.1, 20))
 def test_gem_equals_the_formula_and_lies_between_its_limits(case, p):
     x = case[0].double().nan_to_num(0, 0, 0).abs() + 0.01
@@ -298,7 +298,7 @@ def masked_cases(draw):
     return x, mask
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(masked_cases())
 def test_the_mean_over_a_mask_is_the_mean_of_what_it_leaves(case):
     x, mask = case

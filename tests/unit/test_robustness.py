@@ -27,7 +27,6 @@ from gap_utils.training import fit
 from small_data import make_dataset, make_model, make_split
 
 
-@hypothesis.settings(deadline=None)  # the first call of an operation may take long
 @hypothesis.given(
     height=st.integers(1, 6), width=st.integers(1, 6), dx=st.integers(-7, 7), dy=st.integers(-7, 7)
 )
@@ -40,7 +39,6 @@ def test_shift_is_a_roll_on_a_padded_canvas(height, width, dx, dy):
     assert torch.equal(shift(images, dx, dy), expected)
 
 
-@hypothesis.settings(deadline=None)  # the first call of an operation may take long
 @hypothesis.given(height=st.integers(1, 6), width=st.integers(1, 6), extra=st.integers(0, 5))
 def test_enlarge_canvas_is_numpys_pad(height, width, extra):
     images = torch.arange(1.0, 1 + height * width).reshape(1, height, width)
@@ -106,7 +104,7 @@ def test_no_number_is_never_right():
     assert accuracy_against_canvas(model, split, [28, 32]).accuracy.tolist() == [0, 0]
 
 
-@hypothesis.settings(max_examples=50, deadline=None)
+@hypothesis.settings(max_examples=50)
 @hypothesis.given(
     shape=st.tuples(*(st.integers(low, 5) for low in (0, 1, 1, 1))),
     pixels=st.integers(0, 7),

@@ -142,7 +142,7 @@ def test_attention_uses_a_layer_without_calling_it():
     assert trace[-1] == Layer(NOT_CALLED, "", None, 8 * 9, None)  # the output projection
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.integers(1, 3),
     st.booleans(),
@@ -177,7 +177,7 @@ def test_convolutions_and_linear_layers_against_pytorchs_counter(
     assert trace.parameters == sum(p.numel() for p in model.parameters())
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.data(), st.integers(1, 3))
 def test_adaptive_pooling_looks_at_each_window(data, axes):
     """The gradient of a sum of windows counts how often each number is looked at."""

@@ -216,7 +216,7 @@ def readings(draw):
     )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(readings())
 def test_all_that_is_drawn_is_well_formed_and_fits(reading):
     frame, again = draw_shift(reading), draw_shift(reading)
