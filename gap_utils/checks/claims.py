@@ -71,7 +71,7 @@ def check_claims(answer: Callable, claims: dict[str, Claim]) -> Feedback:
     ):
         if letters != holds:
             named = ", ".join(sorted(letters)) or "none"
-            wrong.append(f"For {what} you named {named}. A claim needs {rule}.")
+            wrong.append(f"For {what} you named {named}. Those that hold have {rule}.")
     missed = {claims[letter].missed for letter in average - said[1]}
     # the verdicts are what the exercise asks for: a wrong answer gets the numbers alone
     return say_findings(

@@ -191,6 +191,7 @@ def check_pool_any_size(answer: Callable) -> Feedback:
             (small, random_features(1, 1, 3, 3)),
             (small, random_features(1, 1, 5, 5)),
             (small, random_features(1, 1, 7, 7)),
+            (small, random_features(1, 1, 4, 6)),
             (small, random_features(4, 1, 4, 6)),
             *((large, x) for (x,) in _maps(3, 1, 7, 5)),
             (large, random_features(2, 1, 3, 2)),

@@ -40,7 +40,8 @@ def check_loss_floor(answer: Callable) -> Feedback:
         "That is the loss when all classes get the same probability. At best the right class gets "
         "the score 1 and the others 0.",
         lambda k: 0.0,
-        "0 is the floor without the sigmoid, when a logit may be any number.",
+        "0 is the loss where the right class has the probability 1. Here it has the score 1, and "
+        "the softmax inside cross_entropy makes a smaller probability of that.",
         lambda k: e / (e + k - 1),
         "That is the largest probability the right class can get. The loss is minus its logarithm.",
         lambda k: log(e / (e + k - 1)),

@@ -137,7 +137,7 @@ def check_canvas_sizes(answer: Callable) -> Feedback:
         )
     taken, named = ({*numbers.tolist()} for numbers in said)
     found = ", ".join(f"{size}×{size} {accuracies[size]:.1%}" for size in sorted(sizes))
-    lines = [f"It takes every size, since GAP leaves one number per map. It names {found}."]
+    lines = [f"It takes every size, since GAP leaves one number per map. Named correctly: {found}."]
     if taken == {28}:
         lines.append("Only 28×28 is what a flatten network takes: its weights are for one size.")
     elif taken == named:

@@ -19,7 +19,7 @@ from gap_utils.checks.grading import (
 )
 
 
-class _Doubling(nn.Module):
+class Doubling(nn.Module):  # the feedback names it
     """A network that cannot be cut into slices, with a layer that works in place."""
 
     def __init__(self):
@@ -30,13 +30,14 @@ class _Doubling(nn.Module):
             layer.register_forward_hook(lambda *_: None)  # somebody else's, which must stay
 
     def forward(self, images: Tensor) -> Tensor:
+        """Double the images on the way to the first layer."""
         return self.relu(self.conv(2 * images)).mean((2, 3))
 
 
 @exercise
 def check_maps_of(answer: Callable) -> Feedback:
     """Check exercise 1: keep what a layer gives, with a hook that does not stay."""
-    model = _Doubling()
+    model = Doubling()
     images = features([[[[1, 2], [3, 4]]]])
     feedback = grade(
         answer,

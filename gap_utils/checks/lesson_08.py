@@ -33,7 +33,7 @@ def check_gap_locations(answer: Callable) -> Feedback:
         raise AnswerError(f"Expected a dict with the keys {', '.join(LOCATIONS)}, got {value!r}.")
     said = {name: str(place).strip() for name, place in value.items()}
     lines = [
-        f"{name}: not {said[name]!r}; {why}."
+        f"{name} is not {said[name]!r}: {why}."
         for name, (place, why) in LOCATIONS.items()
         if said[name].lower() not in (place, "_forward_impl" if place == "forward" else place)
     ]

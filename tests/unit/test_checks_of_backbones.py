@@ -47,8 +47,8 @@ def test_the_places_of_the_pooling():
         for other in {*LOCATIONS.values(), "features", ""} - {place}:
             feedback = checks.check_gap_locations(lambda n=name, o=other: LOCATIONS | {n: o})
             assert not feedback.passed
-            assert f"{name}: not {other!r}; " in feedback.message
-            assert feedback.message.count(": not ") == 1
+            assert f"{name} is not {other!r}: " in feedback.message
+            assert feedback.message.count(" is not ") == 1
 
 
 @pytest.mark.slow

@@ -89,8 +89,8 @@ def test_the_claims_about_heads_of_another_study(study):
     assert checks.check_head_claims(lambda: ("C", "C")).passed
     feedback = checks.check_head_claims(lambda: ("", "AB"))
     assert not feedback.passed
-    assert "For single runs you named none. A claim needs a lead of over" in feedback.message
-    assert "For the average you named A, B. A claim needs an interval" in feedback.message
+    assert "For single runs you named none. Those that hold have a lead of over" in feedback.message
+    assert "For the average you named A, B. Those that hold have an interval" in feedback.message
 
 
 def test_the_claims_about_heads_of_the_shipped_study():
@@ -129,9 +129,11 @@ def test_the_claims(study):
         ]:
             assert line in feedback.message
         single, average = (", ".join(letters) or "none" for letters in wrong)
-        said = f"For single runs you named {single}. A claim needs a lead of over 3 times the"
+        said = (
+            f"For single runs you named {single}. Those that hold have a lead of over 3 times the"
+        )
         assert (said in feedback.message) == (wrong[0] != "D")
-        said = f"For the average you named {average}. A claim needs an interval above 0."
+        said = f"For the average you named {average}. Those that hold have an interval above 0."
         assert (said in feedback.message) == (wrong[1] != "ABD")
 
 
