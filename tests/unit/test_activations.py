@@ -394,8 +394,8 @@ def test_methods_in_other_threads_and_in_wrappers():
         (torch.compile(model, backend="eager"), "_orig_mod"),
     ):
         with capture_activations(wrapper, f"{name}.act") as maps:
-            for images in (IMAGES, IMAGES[:1]):
-                getattr(wrapper, name).forward_features(images)
+            for images in (IMAGES, IMAGES[:1]):  # DataParallel moves a model to the GPU
+                getattr(wrapper, name).forward_features(images.to(model.stem.weight.device))
                 assert (list(maps), len(maps[f"{name}.act"])) == (
                     [f"{name}.act", f"{name}.act_1"],
                     len(images),
