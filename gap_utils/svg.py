@@ -27,6 +27,7 @@ from gap_utils.figures import SCALE, Picture
 
 STYLE_SHEET = Path(__file__).with_name("widgets") / "lab.css"
 NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+SPECIAL = re.compile(f"[&<>\"']|{NOT_IN_XML.pattern}")
 # of a stored picture, in CSS pixels
 NARROWEST, WIDEST, MARGIN, LINE = 560, 800, 16, 20
 LETTER = 7.7  # how wide one is, at the usual size
@@ -252,6 +253,8 @@ def box(place: Box, class_: str, **more: object) -> str:
 def _attribute(value: object) -> str:
     if isinstance(value, float | np.floating):
         return f"{round(float(value), 2) + 0.0:.10g}"  # turns -0.0 into 0.0
+    if isinstance(value, int):
+        return str(value)
     if isinstance(value, dict):
         value = json.dumps(value, ensure_ascii=False)
     return _escape(str(value))
@@ -259,6 +262,8 @@ def _attribute(value: object) -> str:
 
 def _escape(words: str) -> str:
     """Write a text as XML has it, which has no place for control characters."""
+    if not SPECIAL.search(words):
+        return words
     return escape(NOT_IN_XML.sub("\N{REPLACEMENT CHARACTER}", words))
 
 
@@ -347,8 +352,7 @@ def picture_of(frame: Frame) -> Picture:
     for panel in sorted(frame.panels, key=lambda panel: not panel.above):
         if left and left + panel.width > WIDEST:
             left, top = 0, bottom + MARGIN
-        images = "".join(map(_image, panel.pixels))
-        drawn.append(element("g", images, panel.svg, transform=f"translate({left} {top})"))
+        drawn.append(element("g", whole_svg(panel), transform=f"translate({left} {top})"))
         width, bottom = max(width, left + panel.width), max(bottom, top + panel.height)
         left += WIDEST if panel.above else panel.width + MARGIN
     for paragraph, size in [(frame.large, 17), *((words, 13) for words in frame.words)]:
@@ -376,6 +380,11 @@ def picture_of(frame: Frame) -> Picture:
         font_family="DejaVu Sans",
     )
     return Picture(bytes(png), frame.text, width, height)
+
+
+def whole_svg(panel: Panel) -> str:
+    """Write a panel with its squares of colour, as elements for an <svg>."""
+    return "".join(map(_image, panel.pixels)) + panel.svg
 
 
 def _image(pixels: Pixels) -> str:

@@ -6,9 +6,10 @@ The maps themselves come from `gap_utils.activations`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
+from itertools import product
 from math import ceil
 from typing import Any
 
@@ -54,6 +55,7 @@ from gap_utils.widgets.lab import START_AGAIN, Choice, Lab, Slider, Toggle
 from gap_utils.widgets.one_picture import (
     NEXT_WRONG,
     NO_NUMBER,
+    PICTURES_REMEMBERED,
     Epochs,
     Strip,
     best_class,
@@ -73,7 +75,6 @@ from gap_utils.widgets.one_picture import (
 RANKS = ("top 1", "top 2", "top 3", "top 4", "top 5")
 RANK_LABELS = ("most likely", *(f"{n} most likely" for n in ("2nd", "3rd", "4th", "5th")))
 VIEWS = ("map", "overlay", "numbers")
-PICTURES_REMEMBERED = 32  # with all their maps, so that the network is not asked again
 MOST_NUMBERS = 8  # rows or columns of a map whose numbers are written out
 # CSS pixels
 SIDE, EDGE, TOP = 272, 4, 28  # of a map: how wide it may be, and where it begins
@@ -495,6 +496,9 @@ class CamLab(Lab):
         self._explain = lru_cache(PICTURES_REMEMBERED)(
             lambda n, epoch: self._explain_picture(self._images[n : n + 1], epoch)
         )
+        self._next_wrong = lru_cache(PICTURES_REMEMBERED)(
+            lambda n, epoch: next_wrong([self._epochs.at(epoch)], images, self._labels, n)
+        )
         settings.setdefault("right", RANKS[min(2, self._count) - 1])
         super().__init__(CamState(**settings), self._make_controls())
 
@@ -535,13 +539,21 @@ class CamLab(Lab):
                 )
         return replace(state, epoch=self._epochs.complete(state.epoch))
 
+    def tour(self) -> Iterator[CamState]:
+        """Every class beside the likeliest, on twenty pictures; with boxes, every tenth level."""
+        value, pictures = self.value, range(min(20, len(self._images)))
+        left, right = (value.left, *range(min(10, self._count))), RANKS[: min(3, self._count)]
+        views, smooth, levels = VIEWS, (False, True), (value.level,)
+        if self._boxes is not None:
+            views, smooth, levels, right = VIEWS[1:2], (False,), range(0, 101, 10), (value.right,)
+        options = product(pictures, left, right, views, (value.strength,), smooth, levels)
+        return (replace(CamState(*state), epoch=value.epoch) for state in options)
+
     def press(self, name: str, state: CamState) -> CamState:
         """Go to the next picture that the network gets wrong."""
         if name != NEXT_WRONG.name:
             return super().press(name, state)
-        models = [self._epochs.at(state.epoch)]
-        picture = next_wrong(models, self._images, self._labels, state.picture)
-        return replace(state, picture=picture)
+        return replace(state, picture=self._next_wrong(state.picture, state.epoch))
 
     def limits(self, state: CamState) -> dict[str, dict[str, Any]]:
         """Say how many pictures there are, and hide what does nothing in the view on hand."""

@@ -7,9 +7,10 @@ and costs come from real PyTorch layers through `gap_utils.shapes`.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import product
 from math import prod
 from types import MappingProxyType
 from typing import Any
@@ -448,6 +449,14 @@ class HeadLab(Lab):
         return f"HeadLab({shape}, {state.num_classes} classes: {counts} parameters" + (
             f", {broken} of 3 broken)" if broken else ")"
         )
+
+    def tour(self) -> Iterator[HeadState]:
+        """Small maps of about as many channels as on view, with heads kept and rebuilt."""
+        channels = self.value.channels
+        counts = [n for n in (channels - 1, channels, channels + 1, 2 * channels) if n > 0]
+        sides, kept = range(1, 7), (None, self.value.features[1:])
+        for values in product(counts, sides, sides, (10, 100), kept, BOXES):
+            yield HeadState(self.value.batch, *values)
 
     def draw(self, state: HeadState) -> Frame:
         """Draw the three heads."""

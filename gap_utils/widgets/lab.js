@@ -22,9 +22,10 @@
  *            send?: (message: Object<string, any>, buffers?: ArrayBuffer[]) => void,
  *            listen?: (onMessage: (message: any, buffers: any[]) => void,
  *                      onDoubt: () => void) => void,
- *            without?: string}} Host
- *     `send` and `listen` reach the kernel, and `send` throws where it is gone; a page without
- *     one says so in `without`.
+ *            waits?: string}} Host
+ *     `send` and `listen` reach what answers: a kernel, or on a page without one the frames that
+ *     were made beforehand (page.js). `send` throws where the kernel is gone. `waits` is said
+ *     while an answer is waited for.
  */
 
 const FRAMES_IN_STORE = 16e6; // bytes
@@ -42,8 +43,8 @@ const FEW = 12; // changed lines of text; where more change, none is made to sta
 const CALM = 250; // milliseconds since the last change; sooner, nothing is seen to move, for that costs a frame
 const GONE = "The kernel behind this lab is gone. Run its cell again to go on.";
 
-/** @type {(fields: Fields) => string} */
-const keyOf = (fields) => JSON.stringify(Object.keys(fields).sort().map((name) => [name, fields[name]]));
+/** What tells fields apart. @type {(fields: Fields) => string} */
+export const keyOf = (fields) => JSON.stringify(Object.keys(fields).sort().map((name) => [name, fields[name]]));
 
 /** @type {(value: number, low: number, high: number) => number} */
 const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
@@ -55,8 +56,18 @@ const placeOf = ({ options }, value) =>
 /** @type {(fields: Fields) => string} */
 const namesOf = (fields) => Object.keys(fields).join();
 
-/** How far a slider goes, and what else is said of a control, with the frame on view. */
-const boundsOf = (lab, control) => ({ ...control, ...lab.frame.limits[control.name] });
+/**
+ * How far a slider goes, and what else is said of a control, with the frame on view. `values` are
+ * all that it can have, where there are gaps between them.
+ */
+function boundsOf(lab, control) {
+  const bounds = { ...control, ...lab.frame.limits[control.name] };
+  const [low, high] = [bounds.values?.[0] ?? bounds.low, bounds.values?.at(-1) ?? bounds.high];
+  return control.kind === "slider" ? { ...bounds, low, high } : bounds;
+}
+
+/** Whether a control can have a value, with limits as they are. */
+const isOffered = ({ values }, value) => !values || values.includes(value);
 
 /** The place of a control's value among those that it can have. */
 const rank = (control, value) => (control.kind === "choice" ? placeOf(control, value) : Number(value));
@@ -125,6 +136,7 @@ export function createLab(host) {
     /** @type {Frame} */ frame: opening.frames[0],
     /** @type {Fields} */ wanted: opening.frames[0].fields,
     problem: "",
+    waits: host.waits ?? "Waiting for the kernel…",
     waiting: false,
     gone: false,
     progress: 0,
@@ -244,7 +256,7 @@ export function createLab(host) {
   }
 
   /** Say why something cannot be, and go back to what is on view. */
-  function goBack(problem = lab.gone ? GONE : host.without ?? "") {
+  function goBack(problem = lab.gone ? GONE : "") {
     lab.problem = problem;
     show(lab.frame);
   }
@@ -287,10 +299,11 @@ export function createLab(host) {
 
   /** The value so many steps from here; undefined where there is none. */
   function valueAfter(control, step) {
+    const { low, high, values } = boundsOf(lab, control);
+    if (values) return values[values.indexOf(lab.wanted[control.name]) + step];
     const place = rank(control, lab.wanted[control.name]) + step;
     if (control.kind === "choice") return control.options[place]?.[1];
     if (control.kind === "toggle") return place === 0 || place === 1 ? place === 1 : undefined;
-    const { low, high } = boundsOf(lab, control);
     return control.kind === "slider" && place >= low && place <= high ? place : undefined;
   }
 
@@ -463,21 +476,26 @@ const CONTROLS = {
     const track = field("input", { type: "range", step: 1 });
     const typed = field("input", { type: "number", step: 1, "aria-label": `${control.label}, as a number` });
     const row = make("div", {}, labelled(control, track), typed);
-    let { low, high } = control;
-    track.addEventListener("input", () => set(Number(track.value)));
+    let { low, high, values } = control; // with gaps between the values, the track has their places
+    track.addEventListener("input", () => set(values ? values[track.value] : Number(track.value)));
     typed.addEventListener("change", () => {
       const number = Number(typed.value);
-      if (typed.value !== "" && Number.isInteger(number) && number >= low && number <= high) set(number);
+      const isThere = Number.isInteger(number) && number >= low && number <= high && isOffered({ values }, number);
+      if (typed.value !== "" && isThere) set(number);
+      else if (values) lab.refuse(`${control.label} is one of these here: ${values.join(", ")}.`);
       else lab.refuse(`${control.label} goes from ${low} to ${high}, by whole numbers.`);
     });
-    return [row, (value, limits) => {
-      ({ low, high } = { ...control, ...limits });
-      for (const input of [track, typed]) {
-        if (input.min !== String(low) || input.max !== String(high)) {
-          Object.assign(input, { min: low, max: high, disabled: low === high }); // before the value, or it is cut
+    return [row, (value) => {
+      ({ low, high, values } = boundsOf(lab, control));
+      const ends = [[track, values ? 0 : low, values ? values.length - 1 : high], [typed, low, high]];
+      for (const [input, min, max] of ends) {
+        if (input.min !== String(min) || input.max !== String(max)) {
+          Object.assign(input, { min, max, disabled: min === max }); // before the value, or it is cut
         }
-        bring(input, value);
       }
+      bring(track, values ? values.indexOf(value) : value);
+      if (values) track.setAttribute("aria-valuetext", String(value));
+      bring(typed, value);
     }];
   },
 
@@ -487,14 +505,17 @@ const CONTROLS = {
     const list = field("select");
     list.append(...control.options.map(([label], place) => make("option", { value: place }, label)));
     list.addEventListener("change", () => set(control.options[list.value][1]));
-    return [make("div", {}, labelled(control, list)), (value) => (list.value = String(placeOf(control, value)))];
+    return [make("div", {}, labelled(control, list)), (value, limits) => {
+      [...list.options].forEach((option, place) => (option.disabled = !isOffered(limits, control.options[place][1])));
+      list.value = String(placeOf(control, value));
+    }];
   },
 
   toggle(lab, control, set) {
     const box = field("input", { type: "checkbox" });
     box.addEventListener("change", () => set(box.checked));
     const label = make("label", { class: "gap-toggle" }, box, make("span", {}, control.label));
-    return [make("div", {}, label), (value) => (box.checked = value)];
+    return [make("div", {}, label), (value, limits) => Object.assign(box, { checked: value, disabled: !isOffered(limits, !value) })];
   },
 
   button(lab, control) {
@@ -553,8 +574,11 @@ function radio(control, set) {
     fieldset.append(make("label", {}, input, make("span", {}, label)));
     return input;
   });
-  return [make("div", { class: "gap-radio" }, fieldset), (value) => {
-    inputs.forEach((input, place) => (input.checked = place === placeOf(control, value)));
+  return [make("div", { class: "gap-radio" }, fieldset), (value, limits) => {
+    inputs.forEach((input, place) => {
+      input.disabled = !isOffered(limits, control.options[place][1]);
+      input.checked = place === placeOf(control, value);
+    });
   }];
 }
 
@@ -997,7 +1021,7 @@ export function attach(el, lab) {
     for (const { control, root: grid } of grids) placeFields(grid, control.name, places);
     showPointed();
     const waits = lab.waiting && (lab.isStale() || lab.progress > 0 || lab.isPressed());
-    say(status, waits ? "Waiting for the kernel…" : frame.note ?? "");
+    say(status, waits ? lab.waits : frame.note ?? "");
     root.classList.toggle("gap-stale", lab.gone || waits);
     root.classList.toggle("gap-plain", !frame.panels.length);
     if (frame.large.length) writePieces(large, frame.large);

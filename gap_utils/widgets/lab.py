@@ -8,7 +8,7 @@ sends and what it gets is said above `Lab.answer` and `Lab.opening`.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from html import escape
 from pathlib import Path
@@ -124,10 +124,14 @@ class Lab:
     Attributes:
         value: the state on view; it can be set. `lab.set(name=new)` changes single fields.
         text: all that is on view, in words and numbers.
+        controls: as they were given.
+        needs_kernel: names of buttons that a page without a kernel does not have.
     """
 
+    needs_kernel: ClassVar[Collection[str]] = ()
+
     def __init__(self, state: Any, controls: Sequence[Any]):
-        self._controls = controls
+        self.controls = controls
         self._widget: _Widget | None = None
         self._state = self._start = self.complete(state)
         self._frame = self.draw(self._state)
@@ -171,6 +175,10 @@ class Lab:
 
     def prepared(self) -> Sequence[Any]:
         """Say which states are drawn beforehand, so that no kernel is needed for them."""
+        return ()
+
+    def tour(self) -> Iterable[Any]:
+        """Say which states a page without a kernel can show, besides the one on view."""
         return ()
 
     def as_html(self) -> str:
@@ -236,10 +244,10 @@ class Lab:
     def opening(self) -> dict[str, Any]:
         """What the page gets first: controls, palettes, the frame on view and those prepared."""
         states = [self._state, *self.prepared()]
-        frames = [self._as_data(state) for state in states]
+        frames = [self.as_data(state) for state in states]
         return {
             "name": type(self).__name__,
-            "controls": [{"kind": control.kind, **asdict(control)} for control in self._controls],
+            "controls": [{"kind": control.kind, **asdict(control)} for control in self.controls],
             "palettes": {name: table.tobytes() for name, table in PALETTES.items()}
             if self._frame.panels
             else {},
@@ -318,12 +326,12 @@ class Lab:
             self.receive(content)
 
     def _send(self, message: dict[str, Any], state: Any, have: set[str]) -> None:
-        data, found = self._as_data(state)
+        data, found = self.as_data(state)
         buffers = {pixels.digest: pixels.data for pixels in found if pixels.digest not in have}
         have.update(digest for digest, levels in buffers.items() if len(levels) > SMALL)
         self._widget.send({**message, "frame": data, "levels": [*buffers]}, [*buffers.values()])
 
-    def _as_data(self, state: Any) -> tuple[dict[str, Any], list[Pixels | Readout]]:
+    def as_data(self, state: Any) -> tuple[dict[str, Any], list[Pixels | Readout]]:
         """Turn the frame of a state into what JSON can say, and the bytes that it needs."""
         frame = self._frame if state == self._state else self.draw(state)
         data = {

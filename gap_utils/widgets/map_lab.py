@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
+from itertools import product
 from math import ceil, inf
 from typing import Any
 
@@ -44,6 +45,7 @@ from gap_utils.widgets.map_reader import MapReader, Reading, Scale, layer_name, 
 from gap_utils.widgets.one_picture import (
     NEXT_WRONG,
     NO_NUMBER,
+    PICTURES_REMEMBERED,
     Strip,
     best_class,
     draw_verdict,
@@ -534,6 +536,11 @@ class MapLab(Lab):
         self._images, self._strip = images, Strip(images)
         known = self._reader.classes
         self._labels = None if labels is None else read_labels(labels, len(images), known or inf)
+        self._next_wrong = lru_cache(PICTURES_REMEMBERED)(
+            lambda picture, epoch: next_wrong(
+                [self._reader.epochs.at(epoch)], images, self._labels, picture
+            )
+        )
         self._class_names = read_names(class_names, known or max(self._labels or [-1]) + 1)
         offered = [
             (f"{layer_name(name)}: {kind} {'×'.join(map(str, size))}", name)
@@ -594,12 +601,29 @@ class MapLab(Lab):
         check_below("place", state.place, self._count(state))
         return state
 
+    def tour(self) -> Iterator[MapState]:
+        """All maps of every layer for some pictures, those of the last layer alone too.
+
+        With a run, the maps of the layer on view after every epoch.
+        """
+        layers, last = [*self._reader.layers], self._reader.epochs.last
+        if last is not None:
+            layers = [self.value.layer]
+        pictures = range(min(8 if last is None else 3, len(self._images)))
+        sizes = {name: size[1:] for name, (_, size) in self._reader.layers.items()}
+        alone = [name for name in layers if sizes[name] > (1, 1)][-1:]
+        epochs = [None] if last is None else range(last + 1)
+        for picture, layer, sort, epoch in product(pictures, layers, ("index", "mean"), epochs):
+            for view in VIEWS if layer in alone else VIEWS[:1]:
+                state = MapState(picture, layer, view=view, sort=sort, epoch=epoch)
+                for place in range(self._count(state)):
+                    yield replace(state, place=place)
+
     def press(self, name: str, state: MapState) -> MapState:
         """Go to the next picture that the network gets wrong."""
         if name != NEXT_WRONG.name:
             return super().press(name, state)
-        models = [self._reader.epochs.at(state.epoch)]
-        picture = next_wrong(models, self._images, self._labels, state.picture)
+        picture = self._next_wrong(state.picture, state.epoch)
         return self.from_fields({**self.to_fields(state), "picture": picture})
 
     def _read(self, state: MapState) -> Reading:

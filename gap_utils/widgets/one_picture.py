@@ -24,6 +24,7 @@ from gap_utils.widgets.lab import Button, Slider
 NO_NUMBER = "no number"
 NEXT_WRONG = Button("wrong", "Next wrong one")
 TOGETHER = 20  # pictures that are looked at together for a wrong one
+PICTURES_REMEMBERED = 32  # with all that is known of them, so that the network is not asked again
 # of the row of small pictures: how many, and the size of each and of the arrows, in CSS pixels
 IN_A_ROW, THUMBNAIL, ARROW = 11, 32, 16
 ROW = 2 * ARROW + IN_A_ROW * THUMBNAIL

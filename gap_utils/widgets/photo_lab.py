@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import product
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -12,7 +14,7 @@ from torch import Tensor
 from gap_utils.activations import CamHead
 from gap_utils.backbones import Backbone
 from gap_utils.photos import read_photo
-from gap_utils.widgets.cam_lab import CamLab, CamState
+from gap_utils.widgets.cam_lab import RANKS, VIEWS, CamLab, CamState
 from gap_utils.widgets.lab import File
 from gap_utils.widgets.one_picture import Strip
 
@@ -74,6 +76,18 @@ class PhotoLab(CamLab):
         if self._labels is not None:
             self._labels.append(None)
         self.set(picture=len(self._images) - 1)
+
+    def tour(self) -> Iterator[CamState]:
+        """The five best classes of each photograph, on all of them."""
+        pictures = range(len(self._images))
+        best = {n for picture in pictures for n in self._best_classes(picture)}
+        for picture, left, right, view in product(pictures, (*RANKS, *best), RANKS, VIEWS):
+            yield CamState(picture, left, right, view, epoch=self.value.epoch)
+
+    def _best_classes(self, picture: int) -> list[int]:
+        """The numbers of the five most likely classes."""
+        logits = self._explain(picture, self.value.epoch).logits
+        return np.argsort(-logits, kind="stable")[: len(RANKS)].tolist()
 
     def receive(self, content: bytes) -> None:
         """Add the photograph in a JPEG or PNG file; raise ValueError if it cannot be shown."""

@@ -7,7 +7,7 @@ arithmetic itself is in `gap_utils.pooling`.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import product
@@ -391,6 +391,19 @@ class PoolLab(Lab):
         ]
         reason = "the kernel fits the map, the padding is at most half the kernel"
         return f"{', '.join(pulled)}: {reason}." if pulled else ""
+
+    needs_kernel = ("shuffle",)
+
+    def tour(self) -> Iterator[PoolState]:
+        """Every window of every setting, for the map on view, rolled too."""
+        size, value = self.value.size, self.value
+        sides = range(1, size + 1)
+        for roll, mode, kernel, stride in product(range(size), MODES, sides, sides):
+            rolled = np.roll(value.values, roll, axis=1)
+            for padding in range(kernel // 2 + 1):
+                windows = len(windows_along(size, kernel, stride, padding)) ** 2
+                for window in range(1, windows + 1):
+                    yield PoolState(rolled, mode, kernel, stride, padding, window)
 
     def press(self, name: str, state: PoolState) -> PoolState:
         """Roll or shuffle the numbers, or make the kernel as large as the map."""

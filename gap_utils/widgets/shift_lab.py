@@ -6,10 +6,10 @@ moving itself is `gap_utils.robustness.shift`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
-from itertools import pairwise
+from itertools import pairwise, product, starmap
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from gap_utils.svg import Box, Frame, Panel, Pixels, box, element, heading, lett
 from gap_utils.values import check_below, read_labels, read_names, read_whole_numbers
 from gap_utils.widgets.lab import START_AGAIN, Button, Lab, Slider
 from gap_utils.widgets.one_picture import (
+    IN_A_ROW,
     NEXT_WRONG,
     Strip,
     best_class,
@@ -387,6 +388,14 @@ class ShiftLab(Lab):
     def __repr__(self) -> str:
         state, names = self.value, ", ".join(self._models)
         return f"ShiftLab(picture {state.picture} moved by {state.dx}, {state.dy}: {names})"
+
+    needs_kernel = (NEXT_WRONG.name,)
+
+    def tour(self) -> Iterator[ShiftState]:
+        """A row of pictures, each moved to every place."""
+        ways = range(-FARTHEST, FARTHEST + 1)
+        pictures = range(min(IN_A_ROW, len(self._split)))
+        return starmap(ShiftState, product(pictures, ways, ways))
 
     def complete(self, state: ShiftState) -> ShiftState:
         """Refuse a picture that the split has not."""

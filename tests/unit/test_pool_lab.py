@@ -239,7 +239,7 @@ def test_each_term_lights_up_the_square_that_its_number_is_in(state):
 
 def test_buttons_that_would_change_nothing_are_idle(lab):
     def idle():
-        return {n for n, limit in lab._as_data(lab.value)[0]["limits"].items() if limit.get("idle")}
+        return {n for n, limit in lab.as_data(lab.value)[0]["limits"].items() if limit.get("idle")}
 
     assert idle() == {"reset"}
     press(lab, "global")

@@ -1,0 +1,100 @@
+// @ts-check
+/**
+ * Labs on a page without a kernel: the frames that `page.py` wrote into a file answer in its place.
+ * How it is written is said there, at `pack`.
+ */
+
+import { attach, createLab, keyOf } from "./lab.js";
+
+const FAILED = "The pictures of this lab could not be loaded. Load the page again.";
+
+/** Bytes as they were before gzip; a server may have undone it on the way. */
+async function unzip(bytes) {
+  if (bytes[0] !== 0x1f || bytes[1] !== 0x8b) return bytes;
+  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+  return new Uint8Array(await new Response(stream).arrayBuffer());
+}
+
+/** Read a file of frames: functions that find the frame of fields, and that of a button. */
+async function readFrames(address) {
+  const answer = await fetch(address);
+  if (!answer.ok) throw new Error(`${address}: ${answer.status}`);
+  const bytes = await unzip(new Uint8Array(await answer.arrayBuffer()));
+  const end = 4 + new DataView(bytes.buffer, bytes.byteOffset).getUint32(0, true);
+  const { table, frames, others, levels } = JSON.parse(new TextDecoder().decode(bytes.subarray(4, end)));
+  const made = [];
+  /** The value at a place of the table, made once, so that frames share what they have in common. */
+  const value = (place) => (made[place] ??= build(table[place]));
+  const build = (entry) => {
+    if (Array.isArray(entry)) return entry.map(value);
+    if (entry === null || typeof entry !== "object") return entry;
+    return Object.fromEntries(Object.entries(entry).map(([name, place]) => [name, value(place)]));
+  };
+  const places = new Map(frames.map((frame, n) => [keyOf(value(table[frame].fields)), { n, note: "" }]));
+  for (const [fields, n, note] of others) places.set(keyOf(value(fields)), { n, note });
+
+  const frameAt = (n, note) => {
+    const frame = { ...value(frames[n]), note };
+    const wanted = frame.panels.flatMap(({ pixels, readout }) => (readout ? [...pixels, readout] : pixels));
+    for (const panel of frame.panels) panel.svg ??= panel.parts.join("");
+    const at = (digest) => bytes.subarray(end + levels[digest][0], end + levels[digest][1]);
+    return { frame, levels: wanted.map(({ digest }) => digest), buffers: wanted.map(({ digest }) => at(digest)) };
+  };
+  return {
+    find: (fields) => {
+      const place = places.get(keyOf(fields));
+      return place && frameAt(place.n, place.note);
+    },
+    press: (name, fields) => {
+      const pressed = value(frames[places.get(keyOf(fields)).n]).presses[name];
+      return pressed === undefined ? undefined : frameAt(pressed, "");
+    },
+  };
+}
+
+/**
+ * Put a lab in the place of its first frame.
+ * @param {HTMLElement} el as `lab_on_a_page` in page.py makes it
+ */
+export function openLab(el) {
+  const opening = JSON.parse(el.querySelector("script").textContent);
+  const { frames: address, more } = el.dataset;
+  let [files, failed, onMessage] = [null, false, (message, buffers) => {}];
+  const questions = [];
+
+  const host = {
+    opening,
+    waits: "Loading…",
+    send: (message) => (files || failed ? answer(message) : questions.push(message)),
+    listen: (listener) => (onMessage = listener),
+  };
+  const lab = createLab(host);
+  const place = el.querySelector(".gap-place");
+  place.replaceChildren();
+  attach(place, lab);
+  return { lab, load };
+
+  /** Fetch the frames, for which there is time until the lab comes into view. */
+  async function load() {
+    if (!address) return;
+    files = await readFrames(address).catch(() => null);
+    failed = !files;
+    for (const message of questions.splice(0)) answer(message);
+  }
+
+  function answer({ ask, fields, missing, press, ahead }) {
+    if (!fields) return;
+    const began = performance.now();
+    const found = failed ? undefined : press === undefined ? files.find(fields) : files.press(press, fields);
+    if (missing && !found) onMessage({ ask, problem: failed ? FAILED : more }, []);
+    else if (missing) reply(found, ask, 0);
+    const next = failed ? [] : ahead.map(files.find);
+    next.forEach((one, n) => one && reply(one, ask, n + 1));
+    onMessage({ ask, done: (performance.now() - began) / (1 + next.length) }, []);
+  }
+
+  function reply({ frame, levels, buffers }, ask, place) {
+    const { note } = frame;
+    onMessage({ ask, place, note, frame, levels }, buffers);
+  }
+}
