@@ -193,12 +193,12 @@ def class_activation_map(features: Tensor, weight: Tensor) -> Tensor:
     The mean of a class's map over all positions, plus the class's bias, is its logit.
 
     Args:
-        features: the maps that are pooled, shape (N, C, *spatial).
+        features: the maps that are pooled, shape `(N, C, *spatial)`.
         weight: of the linear layer behind the pooling, shape (K, C); or of a 1×1
             convolution, shape (K, C, 1, 1).
 
     Returns:
-        A map for each class, shape (N, K, *spatial), on the device of the features.
+        A map for each class, shape `(N, K, *spatial)`, on the device of the features.
 
     Raises:
         ValueError: if the shapes do not fit.
@@ -228,13 +228,13 @@ def grad_cam(features: Tensor, score: Tensor) -> Tensor:
     """Weigh maps by the mean of the score's gradient on them, without the usual ReLU.
 
     Args:
-        features: maps of any layer, shape (N, C, *spatial), in the graph of the score: from
+        features: maps of any layer, shape `(N, C, *spatial)`, in the graph of the score: from
             `capture_activations(..., detach=False)`.
         score: what is to be explained, one number for each picture, shape (N,), such as the
             logits of one class. Its graph is kept.
 
     Returns:
-        A map for each picture, shape (N, *spatial).
+        A map for each picture, shape `(N, *spatial)`.
 
     Raises:
         ValueError: if the shapes do not fit, or the score does not depend on the features.
@@ -324,10 +324,10 @@ def _convert(old: nn.Module, kind: type[nn.Module], *sizes: int) -> nn.Module:
 class CamHead:
     """Where a network pools, and the linear map around it."""
 
-    layer: str  # gives the features; its name as `capture_activations` has it
-    weight: Tensor  # shape (K, C), on the CPU
-    bias: Tensor  # shape (K,), on the CPU
-    linear: str  # name of the linear layer or 1×1 convolution that they are of
+    layer: str  #: gives the features; its name as `capture_activations` has it
+    weight: Tensor  #: shape (K, C), on the CPU
+    bias: Tensor  #: shape (K,), on the CPU
+    linear: str  #: name of the linear layer or 1×1 convolution that they are of
 
     def of(self, model: nn.Module) -> CamHead:
         """Read the same head of the same network with other weights."""

@@ -50,13 +50,14 @@ TIMEOUT = 10  # seconds until a server counts as not reachable
 class Backbone:
     """A network for photographs and what belongs to it."""
 
-    name: str  # with its library, such as "timm/tf_efficientnet_lite0"
-    model: nn.Module  # pictures (N, 3, H, W) to logits (N, K); in eval mode, on the CPU
-    weights: str  # what they are and where they are from; "random" if they were not trained
-    # how it wants its pictures, in timm's words: `input_size` (3, H, W), `interpolation`,
-    # `crop_pct`, `crop_mode`, `mean` and `std`
+    name: str  #: with its library, such as "timm/tf_efficientnet_lite0"
+    model: nn.Module  #: pictures (N, 3, H, W) to logits (N, K); in eval mode, on the CPU
+    weights: str  #: what they are and where they are from; "random" if they were not trained
+    #: how it wants its pictures, in timm's words: `input_size` (3, H, W), `interpolation`,
+    #: `crop_pct`, `crop_mode`, `mean` and `std`
     config: dict[str, Any]
-    class_names: tuple[str, ...] | None  # None for random weights, or other classes than ImageNet's
+    #: None for random weights, or other classes than ImageNet's
+    class_names: tuple[str, ...] | None
 
     @cached_property
     def pooling(self) -> Pooling:
@@ -304,17 +305,18 @@ def _fill_with_embedded(model: nn.Module) -> None:
 class Pooling:
     """Where a network makes one vector for a picture of what it has at many positions."""
 
-    # "mean", "maximum", "class token" (one position is read) or "flatten" (nothing is pooled: a
-    # linear layer behind it, or a convolution as large as the map, has weights for each position)
+    #: "mean", "maximum", "class token" (one position is read) or "flatten" (nothing is pooled: a
+    #: linear layer behind it, or a convolution as large as the map, has weights for each position)
     kind: str
-    before: str  # the layer that gives the features
-    features: tuple[int, ...]  # their shape for one picture, such as (512, 7, 7)
-    axis: int  # of the channels in a batch: 1 for (N, C, *spatial), -1 for (N, H, W, C), (N, L, C)
-    relu: bool  # whether a ReLU comes between, which is no layer but written in the forward pass
-    prefix: int  # positions in front, such as a class token, that are no places and not pooled
-    module: str  # the layer that pools; "" if the forward pass does it without a layer
-    pooled: int  # length of the vector
-    after: tuple[str, ...]  # the layers between the vector and the network's output
+    before: str  #: the layer that gives the features
+    features: tuple[int, ...]  #: their shape for one picture, such as (512, 7, 7)
+    #: of the channels in a batch: 1 for `(N, C, *spatial)`, -1 for (N, H, W, C), (N, L, C)
+    axis: int
+    relu: bool  #: whether a ReLU comes between, which is no layer but written in the forward pass
+    prefix: int  #: positions in front, such as a class token, that are no places and not pooled
+    module: str  #: the layer that pools; "" if the forward pass does it without a layer
+    pooled: int  #: length of the vector
+    after: tuple[str, ...]  #: the layers between the vector and the network's output
 
     @property
     def positions(self) -> int:

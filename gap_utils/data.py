@@ -50,9 +50,9 @@ IN_TORCHVISION = Path("FashionMNIST", "raw")  # where torchvision keeps the file
 class Split:
     """Pictures with their classes, equally many of each."""
 
-    images: Tensor  # shape (N, 1, 28, 28), float32 in [0, 1]
-    labels: Tensor  # class numbers, shape (N,), int64
-    numbers: Tensor  # place of each picture in the official training or test file, shape (N,)
+    images: Tensor  #: shape (N, 1, 28, 28), float32 in [0, 1]
+    labels: Tensor  #: class numbers, shape (N,), int64
+    numbers: Tensor  #: place of each picture in the official training or test file, shape (N,)
 
     def __post_init__(self):
         images, labels, numbers = map(len, vars(self).values())
@@ -74,12 +74,12 @@ class Split:
 class Dataset:
     """Pictures and their classes, split in three."""
 
-    name: str  # what the pictures are
-    train: Split  # to learn from
-    validation: Split  # to choose with
-    test: Split  # for the last number only
-    source: str  # where the pictures came from
-    class_names: tuple[str, ...]  # of the class numbers, from 0 on
+    name: str  #: what the pictures are
+    train: Split  #: to learn from
+    validation: Split  #: to choose with
+    test: Split  #: for the last number only
+    source: str  #: where the pictures came from
+    class_names: tuple[str, ...]  #: of the class numbers, from 0 on
 
     def to(self, device: str | torch.device) -> Dataset:
         """Return the data on a device."""

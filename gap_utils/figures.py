@@ -25,10 +25,10 @@ class Picture:
     So a reader who cannot see the picture, and a test that cannot compare it, have its numbers.
     """
 
-    png: bytes  # the picture, PNG bytes
-    text: str  # the same in words and numbers
-    width: int  # width on the page, in CSS pixels
-    height: int  # height on the page, in CSS pixels
+    png: bytes  #: the picture, PNG bytes
+    text: str  #: the same in words and numbers
+    width: int  #: width on the page, in CSS pixels
+    height: int  #: height on the page, in CSS pixels
 
     def __repr__(self) -> str:
         return self.text

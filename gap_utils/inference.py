@@ -19,9 +19,9 @@ from gap_utils.values import read_whole_number
 class Score(NamedTuple):
     """How well a model does."""
 
-    loss: float  # mean over the pictures
-    # share of the pictures whose largest logit is that of their class, 0 to 1; one whose largest
-    # logit is no number, or infinite, has no answer and is not in it
+    loss: float  #: mean over the pictures
+    #: share of the pictures whose largest logit is that of their class, 0 to 1; one whose largest
+    #: logit is no number, or infinite, has no answer and is not in it
     accuracy: float
 
 

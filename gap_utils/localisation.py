@@ -32,8 +32,8 @@ def place_in_clutter(split: Split, seed: int) -> tuple[Split, Tensor]:
         seed: of the places and the pieces, which are the same on every device.
 
     Returns:
-        The split with pictures (N, 1, 84, 84), and the box around the clothes in each, (N, 4):
-        around its pixels brighter than 0.1, which alone cover the pieces.
+        The split with pictures (N, 1, 84, 84), and the box around the clothes in each, (N, 4). It
+        is around their pixels brighter than 0.1, which alone cover the pieces.
 
     Raises:
         ValueError: if the pictures have another shape, or one is nowhere brighter than 0.1.
@@ -197,7 +197,7 @@ def largest_position(maps: Tensor, cell: int) -> Tensor:
         cell: as for `box_from_map`.
 
     Returns:
-        The first of several largest. The middle of a square of 4 pixels is between two of them:
+        The first of several largest. The middle of a square of 4 pixels is between two of them,
         2 from its left and upper edge.
 
     Raises:

@@ -119,7 +119,7 @@ def pool(
     """Slide a window over each channel and keep one number per window.
 
     Args:
-        x: features of shape (N, C, *spatial), as `as_features` takes them.
+        x: features of shape `(N, C, *spatial)`, as `as_features` takes them.
         kernel_size: window length, one for all axes or one per spatial axis.
         stride: step between windows, likewise; the kernel size when None.
         padding: positions added at both ends of each axis, likewise. They never win a
@@ -129,7 +129,7 @@ def pool(
         count_include_pad: whether an average divides by the padded positions too.
 
     Returns:
-        Pooled features of shape (N, C, *output sizes), in the dtype of `x`.
+        Pooled features of shape `(N, C, *output sizes)`, in the dtype of `x`.
 
     Raises:
         ValueError: if the shape, the mode or a window setting cannot work.
@@ -170,7 +170,7 @@ def pool(
 
 
 def global_average_pool(x: Tensor | np.ndarray | Sequence) -> Tensor:
-    """Average each channel over all its positions: (N, C, *spatial) -> (N, C).
+    """Average each channel over all its positions: `(N, C, *spatial)` -> `(N, C)`.
 
     Args:
         x: features with one to three spatial axes, as `as_features` takes them.
@@ -189,7 +189,7 @@ def global_average_pool(x: Tensor | np.ndarray | Sequence) -> Tensor:
 
 
 def global_max_pool(x: Tensor | np.ndarray | Sequence) -> Tensor:
-    """Keep the largest number of each channel: (N, C, *spatial) -> (N, C).
+    """Keep the largest number of each channel: `(N, C, *spatial)` -> `(N, C)`.
 
     Args:
         x: features with one to three spatial axes, as `as_features` takes them.
@@ -208,7 +208,7 @@ def global_max_pool(x: Tensor | np.ndarray | Sequence) -> Tensor:
 
 
 def log_sum_exp_pool(x: Tensor | np.ndarray | Sequence, sharpness: float | Tensor = 1.0) -> Tensor:
-    """Pool each channel between its average and its maximum: (N, C, *spatial) -> (N, C).
+    """Pool each channel between its average and its maximum: `(N, C, *spatial)` -> `(N, C)`.
 
     That is log(mean(exp(sharpness * x))) / sharpness. Towards a sharpness of 0 it becomes the
     average, towards infinity the maximum. The largest number is taken out before exp, as in
@@ -249,7 +249,7 @@ def log_sum_exp_pool(x: Tensor | np.ndarray | Sequence, sharpness: float | Tenso
 def generalized_mean_pool(
     x: Tensor | np.ndarray | Sequence, p: float | Tensor = 3.0, eps: float = 1e-6
 ) -> Tensor:
-    """Pool each channel by its generalized mean (GeM): (N, C, *spatial) -> (N, C).
+    """Pool each channel by its generalized mean (GeM): `(N, C, *spatial)` -> `(N, C)`.
 
     That is mean(x ** p) ** (1 / p): with p = 1 the average, towards infinity the maximum. A
     negative number has no such power for most p, so numbers below `eps` are taken for `eps`:
@@ -282,14 +282,14 @@ def generalized_mean_pool(
 
 
 def masked_average_pool(x: Tensor | np.ndarray | Sequence, mask: Tensor) -> Tensor:
-    """Average each channel over the positions of a mask: (N, C, *spatial) -> (N, C).
+    """Average each channel over the positions of a mask: `(N, C, *spatial)` -> `(N, C)`.
 
     For a batch of pictures of several sizes, which were padded to one: the padding does not
     count. What stands there may be anything, also infinity or no number (nan).
 
     Args:
         x: features with one to three spatial axes, as `as_features` takes them.
-        mask: True at the positions that count, shape (N, *spatial), at least one a picture.
+        mask: True at the positions that count, shape `(N, *spatial)`, at least one a picture.
 
     Returns:
         Averages in the dtype of `x`; they are added up in float32 at least.
@@ -318,7 +318,7 @@ def masked_average_pool(x: Tensor | np.ndarray | Sequence, mask: Tensor) -> Tens
 
 
 def as_features(x: Tensor | np.ndarray | Sequence) -> Tensor:
-    """Return `x` as floating-point features of shape (N, C, *spatial).
+    """Return `x` as floating-point features of shape `(N, C, *spatial)`.
 
     A floating-point tensor comes back as it is. NumPy floats keep their precision; lists
     and integers take PyTorch's default float type. A ValueError is raised for what is no array

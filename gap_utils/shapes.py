@@ -60,18 +60,18 @@ NO_NUMBERS = re.compile(r"\bmeta\b|not allocated", re.IGNORECASE)
 class Layer(NamedTuple):
     """One row of a trace."""
 
-    name: str  # the dotted name of the module, as `model.get_submodule` takes it
-    kind: str  # its class
-    output_shape: Any  # a list of shapes for several tensors, None for what is no tensor
-    parameters: int  # how many numbers it learns that no earlier row has counted
-    multiply_adds: int | None  # as `trace_shapes` counts them, for the whole batch; or None
-    uncounted: tuple[str, ...] = ()  # names of operations whose multiply-adds are not known
+    name: str  #: the dotted name of the module, as `model.get_submodule` takes it
+    kind: str  #: its class
+    output_shape: Any  #: a list of shapes for several tensors, None for what is no tensor
+    parameters: int  #: how many numbers it learns that no earlier row has counted
+    multiply_adds: int | None  #: as `trace_shapes` counts them, for the whole batch; or None
+    uncounted: tuple[str, ...] = ()  #: names of operations whose multiply-adds are not known
 
 
 class ShapeTrace(tuple):
     """The rows of a trace in the order of the calls; prints as a table, and so does a slice."""
 
-    with_numbers: bool  # whether a copy with numbers was called, on which the shapes may depend
+    with_numbers: bool  #: whether a copy with numbers was called, on which the shapes may depend
 
     def __new__(cls, layers: Iterable[Layer] = (), with_numbers: bool = False):  # noqa: D102
         trace = super().__new__(cls, layers)

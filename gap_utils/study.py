@@ -25,10 +25,10 @@ def load_study() -> pandas.DataFrame:
     """Load the study that the lessons read, made by `tools/run_study.py`.
 
     Returns:
-        A row for each number of each run: experiment, data, pictures (to train), recipe,
-        epochs, model, seed; measure, at (an epoch, a shift or a canvas in pixels, the level
-        of a box in percent, or 0) and value; and of the run its seconds of training, torch
-        (the version), device and threads.
+        A row for each number of each run, with the columns experiment, data, pictures (to
+        train), recipe, epochs, model, seed; measure, at (an epoch, a shift or a canvas in
+        pixels, the level of a box in percent, or 0) and value; and of the run its seconds of
+        training, torch (the version), device and threads.
 
     Example:
         >>> study = load_study()
@@ -128,15 +128,15 @@ def train_and_test(study: pandas.DataFrame) -> pandas.DataFrame:
 class Comparison:
     """One model beside another over the same seeds, and what it tells; printed, in points."""
 
-    one: str  # the model that may be ahead
+    one: str  #: the model that may be ahead
     other: str
-    differences: tuple[float, ...]  # the first minus the second, seed by seed
-    lead: float  # the mean of the differences
-    # the 95 % interval of the lead, by Student's t, which takes the differences for a sample of
-    # normally distributed ones
+    differences: tuple[float, ...]  #: the first minus the second, seed by seed
+    lead: float  #: the mean of the differences
+    #: the 95 % interval of the lead, by Student's t, which takes the differences for a sample of
+    #: normally distributed ones
     low: float
     high: float
-    spread: float  # the standard deviation of the model's own runs, the larger of the two
+    spread: float  #: the standard deviation of the model's own runs, the larger of the two
 
     @property
     def is_clear(self) -> bool:

@@ -50,7 +50,7 @@ def signed_colours(values: np.ndarray) -> np.ndarray:
         values: any shape.
 
     Returns:
-        Red, green and blue, 0 to 255 as floats, shape (*values.shape, 3).
+        Red, green and blue, 0 to 255 as floats, shape `(*values.shape, 3)`.
     """
     colours = np.array([*BELOW_ZERO, (255, 255, 255), *ABOVE_ZERO])
     places = np.linspace(-1, 1, len(colours))
@@ -136,12 +136,12 @@ def _digest(data: bytes, of: np.ndarray) -> str:
 class Pixels:
     """Squares of colour at a place in a panel, under what is drawn there."""
 
-    # uint8, shape (rows, columns), places in a palette; or (rows, columns, 3), red, green and blue
+    #: uint8, shape (rows, columns), places in a palette; or (rows, columns, 3), red, green and blue
     levels: np.ndarray
-    box: Box  # where it is, in the panel's units
-    palette: str = "signed"  # name of one of `PALETTES`; without meaning for red, green and blue
-    opacity: float = 1.0  # from 0 to 1
-    smooth: bool = False  # whether colours pass into each other, instead of squares with edges
+    box: Box  #: where it is, in the panel's units
+    palette: str = "signed"  #: name of one of `PALETTES`; without meaning for red, green and blue
+    opacity: float = 1.0  #: from 0 to 1
+    smooth: bool = False  #: whether colours pass into each other, instead of squares with edges
 
     @cached_property
     def data(self) -> bytes:
@@ -164,9 +164,9 @@ class Pixels:
 class Readout:
     """Numbers that are read out where one points at a panel."""
 
-    numbers: np.ndarray  # shape (n, rows, columns)
-    box: Box  # where they are, in the panel's units
-    names: Sequence[str] = ("",)  # what each of the n is
+    numbers: np.ndarray  #: shape (n, rows, columns)
+    box: Box  #: where they are, in the panel's units
+    names: Sequence[str] = ("",)  #: what each of the n is
 
     @cached_property
     def data(self) -> bytes:
@@ -184,27 +184,27 @@ class Readout:
 class Panel:
     """A part of a frame that stays whole where a narrow page breaks the frame."""
 
-    width: int  # at which letters have their size, in CSS pixels; on a wide page it grows
-    height: int  # in CSS pixels
-    svg: str  # elements, as `element` and `text` write them
-    pixels: Sequence[Pixels] = ()  # drawn below them, the first at the bottom
+    width: int  #: at which letters have their size, in CSS pixels; on a wide page it grows
+    height: int  #: in CSS pixels
+    svg: str  #: elements, as `element` and `text` write them
+    pixels: Sequence[Pixels] = ()  #: drawn below them, the first at the bottom
     readout: Readout | None = None
-    above: bool = False  # whether it stands above the others, in a row of its own
+    above: bool = False  #: whether it stands above the others, in a row of its own
 
 
 @dataclass(frozen=True, eq=False)
 class Frame:
     """What a lab shows of a state."""
 
-    panels: Sequence[Panel]  # side by side, or below each other where the page is narrow
-    words: Sequence[str]  # sentences below the panels, a paragraph each
-    text: str  # all that the panels show, in words and numbers
-    # of a line in large letters above the words: the words of each, and its link, as for `element`
+    panels: Sequence[Panel]  #: side by side, or below each other where the page is narrow
+    words: Sequence[str]  #: sentences below the panels, a paragraph each
+    text: str  #: all that the panels show, in words and numbers
+    #: of a line in large letters above the words: the words of each, and its link, as for `element`
     pieces: Sequence[tuple[str, str]] = ()
-    # the longest of `large` and `words` that are to be expected; they keep the place, so that
-    # nothing jumps
+    #: the longest of `large` and `words` that are to be expected; they keep the place, so that
+    #: nothing jumps
     room: Sequence[str] = ()
-    verdict: str = ""  # "right" or "wrong", which marks the words; else empty
+    verdict: str = ""  #: "right" or "wrong", which marks the words; else empty
 
     @property
     def large(self) -> str:

@@ -42,12 +42,12 @@ COLUMNS = ("epoch", "train_loss", "validation_loss", "validation_accuracy", "sec
 class Recipe:
     """How to train; Adam does the steps."""
 
-    learning_rate: float = 0.02  # the highest one where `one_cycle`
-    batch_size: int = 128  # pictures in a step
-    one_cycle: bool = True  # let the learning rate rise and fall once over the run, or keep it
-    shuffle: bool = True  # draw a new order of the pictures in every epoch, or keep theirs
-    xavier: bool = False  # begin with Xavier weights and biases of 0.01, but for what is frozen
-    sigmoid: bool = False  # put a sigmoid between the logits and the cross-entropy
+    learning_rate: float = 0.02  #: the highest one where `one_cycle`
+    batch_size: int = 128  #: pictures in a step
+    one_cycle: bool = True  #: let the learning rate rise and fall once over the run, or keep it
+    shuffle: bool = True  #: draw a new order of the pictures in every epoch, or keep theirs
+    xavier: bool = False  #: begin with Xavier weights and biases of 0.01, but for what is frozen
+    sigmoid: bool = False  #: put a sigmoid between the logits and the cross-entropy
 
     def __post_init__(self):
         try:
@@ -68,8 +68,9 @@ class Recipe:
         return F.cross_entropy(torch.sigmoid(logits) if self.sigmoid else logits, labels)
 
 
+#: what `fit` takes where none is given
 DEFAULT_RECIPE = Recipe()
-# of the best-known comparison of GAP and GMP on Fashion-MNIST, with its sigmoid
+#: of the best-known comparison of GAP and GMP on Fashion-MNIST, with its sigmoid
 ARTICLE_RECIPE = Recipe(3e-4, 64, one_cycle=False, shuffle=False, xavier=True, sigmoid=True)
 
 
@@ -174,7 +175,7 @@ def fit(
             checkpoint with such weights keeps them in any case.
 
     Returns:
-        A row for each whole epoch: epoch, train_loss (mean while training), validation_loss,
+        A row for each whole epoch, with epoch, train_loss (mean while training), validation_loss,
         validation_accuracy (0 to 1) and seconds. With `keep_epochs`, `attrs["weights"]` of the
         table has a state dict for each: `model.load_state_dict(history.attrs["weights"][0])`
         brings back the start, as Xavier drew it where the recipe says so; place 3 is that

@@ -4,7 +4,8 @@
 
 The address goes to the project URLs in pyproject.toml and to the setup cell of every
 lesson, which installs gap_utils from there on Colab. README and lessons get badges that
-open them in Colab and Binder. Run it again with another address to move house.
+open them in Colab and Binder, and the README a link to the site on GitHub Pages. Run it again
+with another address to move house.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ import nbformat
 
 ROOT = Path(__file__).parent.parent
 BADGES = re.compile(r"\[!\[Open in Colab\].*\n\n")
+SITE_LINK = re.compile(r"\*\*\[Open the site\].*\n\n")
+ABOVE_SITE_LINK = "\n## Look first\n\n"  # in the README
 
 
 def badges(home: str, path: str) -> str:
@@ -30,6 +33,12 @@ def badges(home: str, path: str) -> str:
     )
 
 
+def site_link(home: str) -> str:
+    """Return the Markdown line that opens the site, where GitHub Pages has it."""
+    owner, repository = home.removeprefix("https://github.com/").split("/")
+    return f"**[Open the site](https://{owner.lower()}.github.io/{repository}/)**\n\n"
+
+
 def write_pyproject(path: Path, home: str) -> None:
     """Put the address into the table of project URLs."""
     text = re.sub(r'\n\[project\.urls\]\nHomepage = ".*"\n', "", path.read_text(encoding="utf-8"))
@@ -40,9 +49,14 @@ def write_pyproject(path: Path, home: str) -> None:
 
 
 def write_readme(path: Path, home: str, first_lesson: str) -> None:
-    """Put the badges under the title."""
-    title, rest = BADGES.sub("", path.read_text(encoding="utf-8")).split("\n\n", 1)
-    path.write_text(f"{title}\n\n{badges(home, first_lesson)}{rest}", encoding="utf-8")
+    """Put the badges under the title, and the link to the site under its heading."""
+    text = SITE_LINK.sub("", BADGES.sub("", path.read_text(encoding="utf-8")))
+    title, rest = text.split("\n\n", 1)
+    above, below = rest.split(ABOVE_SITE_LINK)
+    path.write_text(
+        f"{title}\n\n{badges(home, first_lesson)}{above}{ABOVE_SITE_LINK}{site_link(home)}{below}",
+        encoding="utf-8",
+    )
 
 
 def write_lesson(path: Path, home: str) -> None:

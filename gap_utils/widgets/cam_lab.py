@@ -92,20 +92,20 @@ class CamState:
         ValueError: if a value is out of its range.
     """
 
-    picture: int = 0  # which of the pictures
-    # class of the left map, its number, or "top 1" to "top 5" for the one that is 1st to 5th most
-    # likely for the picture on view
+    picture: int = 0  #: which of the pictures
+    #: class of the left map, its number, or "top 1" to "top 5" for the one that is 1st to 5th most
+    #: likely for the picture on view
     left: int | str = "top 1"
-    right: int | str = "top 2"  # class of the right map, in the same way
-    # "map", "overlay" (the map over the picture) or "numbers" (the map with its values
-    # written on it)
+    right: int | str = "top 2"  #: class of the right map, in the same way
+    #: "map", "overlay" (the map over the picture) or "numbers" (the map with its values
+    #: written on it)
     view: str = "overlay"
-    strength: int = 80  # of the map's colours in the overlay, in percent
-    # pass from position to position smoothly in map and overlay, instead of drawing the squares
-    # that the network has
+    strength: int = 80  #: of the map's colours in the overlay, in percent
+    #: pass from position to position smoothly in map and overlay, instead of drawing the squares
+    #: that the network has
     smooth: bool = False
-    level: int = 40  # of `box_from_map`, in percent, where the lab has boxes
-    # how many epochs of the lab's run the network has behind it; None for all, or without a run
+    level: int = 40  #: of `box_from_map`, in percent, where the lab has boxes
+    #: how many epochs of the lab's run the network has behind it; None for all, or without a run
     epoch: int | None = None
 
     def __post_init__(self):

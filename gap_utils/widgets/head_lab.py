@@ -57,15 +57,14 @@ class HeadState:
         ValueError: if a number is out of its range.
     """
 
-    # batch, channels, height, width: shape (N, C, H, W) of the features
-    batch: int = 1
-    channels: int = 64
-    height: int = 7
-    width: int = 7
-    num_classes: int = 10  # how many numbers a head puts out for a picture
-    # (C, H, W) that the heads were built for; None builds them for the features on view
+    batch: int = 1  #: N of the features, whose shape is (N, C, H, W)
+    channels: int = 64  #: C of the features
+    height: int = 7  #: H of the features
+    width: int = 7  #: W of the features
+    num_classes: int = 10  #: how many numbers a head puts out for a picture
+    #: (C, H, W) that the heads were built for; None builds them for the features on view
     built_for: tuple[int, int, int] | None = None
-    explained: str = "linear after flatten"  # the box whose numbers are explained, of `BOXES`
+    explained: str = "linear after flatten"  #: the box whose numbers are explained, of `BOXES`
 
     def __post_init__(self):
         read_whole_numbers(self, **LIMITS)

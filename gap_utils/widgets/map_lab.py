@@ -95,14 +95,15 @@ class MapState:
         ValueError: if a setting is not one of these.
     """
 
-    picture: int = 0  # which of the pictures
-    layer: str | None = None  # name of the layer; None is the first layer with maps larger than 1×1
-    place: int = 0  # which map is marked, or shown alone: its place in the order of `sort`
-    view: str = VIEWS[0]  # "all maps", 64 at a time, or "one map"
-    scale: str = SCALES[0]  # of the colours, "one for all maps" or "each map its own"
-    pool: str = POOLS[0]  # what the bar beside a map shows, its "mean" or its "max"
-    sort: str = ORDERS[0]  # order of the maps: "index", or largest "mean" or "max" first
-    # how many epochs of the lab's run the network has behind it; None for all, or without a run
+    picture: int = 0  #: which of the pictures
+    #: name of the layer; None is the first layer with maps larger than 1×1
+    layer: str | None = None
+    place: int = 0  #: which map is marked, or shown alone: its place in the order of `sort`
+    view: str = VIEWS[0]  #: "all maps", 64 at a time, or "one map"
+    scale: str = SCALES[0]  #: of the colours, "one for all maps" or "each map its own"
+    pool: str = POOLS[0]  #: what the bar beside a map shows, its "mean" or its "max"
+    sort: str = ORDERS[0]  #: order of the maps: "index", or largest "mean" or "max" first
+    #: how many epochs of the lab's run the network has behind it; None for all, or without a run
     epoch: int | None = None
 
     def __post_init__(self):

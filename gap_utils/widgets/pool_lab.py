@@ -46,13 +46,13 @@ class PoolState:
         ValueError: if a value is out of its range.
     """
 
-    # the map, square, 2 to 8 rows of numbers from -999 to 999
+    #: the map, square, 2 to 8 rows of numbers from -999 to 999
     values: tuple[tuple[float, ...], ...] = tuple(row[:4] for row in NUMBERS[:4])
-    mode: str = "max"  # "max", "avg" or "min"
-    kernel_size: int = 2  # side of the window, at most the side of the map
-    stride: int = 2  # step from one window to the next, at most the side of the map
-    padding: int = 0  # positions added on every side, at most half the kernel size
-    window: int = 1  # number of the window on view, counted from 1, row by row
+    mode: str = "max"  #: "max", "avg" or "min"
+    kernel_size: int = 2  #: side of the window, at most the side of the map
+    stride: int = 2  #: step from one window to the next, at most the side of the map
+    padding: int = 0  #: positions added on every side, at most half the kernel size
+    window: int = 1  #: number of the window on view, counted from 1, row by row
 
     def __post_init__(self):
         try:

@@ -60,9 +60,9 @@ class ShiftState:
         ValueError: if a number is out of its range.
     """
 
-    picture: int = 0  # which picture of the split
-    dx: int = 0  # pixels that it is moved to the right; to the left where negative
-    dy: int = 0  # pixels that it is moved down; up where negative
+    picture: int = 0  #: which picture of the split
+    dx: int = 0  #: pixels that it is moved to the right; to the left where negative
+    dy: int = 0  #: pixels that it is moved down; up where negative
 
     def __post_init__(self):
         far = -FARTHEST, FARTHEST

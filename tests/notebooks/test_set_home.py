@@ -25,6 +25,15 @@ def lessons(project):
     return {p.name: nbformat.read(p, as_version=4) for p in (project / "notebooks").glob("*.ipynb")}
 
 
+def lines_of(path):
+    return path.read_text(encoding="utf-8").splitlines()
+
+
+def is_kept(line):
+    """No line that set_home writes, and no empty one."""
+    return line and not line.startswith(("[![Open in Colab]", "**[Open the site]"))
+
+
 def everything(project):
     return {path: path.read_bytes() for path in sorted(project.rglob("*")) if path.is_file()}
 
@@ -33,9 +42,12 @@ def test_the_address_goes_everywhere(project):
     before = lessons(project)
     set_home.main([HOME], project)
     assert f'\n[project.urls]\nHomepage = "{HOME}"\n' in (project / "pyproject.toml").read_text()
-    readme = (project / "README.md").read_text().splitlines()
+    readme = lines_of(project / "README.md")
     assert readme[0].startswith("# ")
     assert "blob/HEAD/notebooks/00_start_here.ipynb" in readme[2]
+    site = readme.index("**[Open the site](https://someone.github.io/gap-lessons/)**")
+    assert readme[site - 2 : site] == ["## Look first", ""] and readme[site + 1] == ""
+    assert [*filter(is_kept, readme)] == [*filter(is_kept, lines_of(ROOT / "README.md"))]
     for name, lesson in lessons(project).items():
         title, badges, goals = lesson.cells[0].source.split("\n\n")[:3]
         assert title.startswith("# ")
@@ -55,8 +67,11 @@ def test_a_second_run_changes_nothing_and_a_new_address_replaces_the_old(project
     once = everything(project)
     set_home.main([f"{HOME}.git"], project)
     assert everything(project) == once
-    set_home.main(["https://github.com/other/place/"], project)
-    assert not any(b"someone/gap-lessons" in content for content in everything(project).values())
+    set_home.main(["https://github.com/Other/place/"], project)
+    everywhere = b"".join(everything(project).values())
+    assert b"someone/gap-lessons" not in everywhere
+    assert b"someone.github.io" not in everywhere
+    assert everywhere.count(b"https://other.github.io/place/") == 1
     set_home.main([HOME], project)
     assert everything(project) == once
 

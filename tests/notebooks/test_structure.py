@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
 import re
 import subprocess
@@ -24,6 +25,9 @@ NO_TERMS = """
 """
 LESSONS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 lessons = pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
+DOCS = ROOT / "docs"
+START = DOCS / "index.md"  # of the site, where the lessons and their pictures stand beside it
+PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md")), *sorted(DOCS.glob("api/*.md"))]
 
 
 FOLDED = re.compile(
@@ -244,17 +248,71 @@ def test_cells_are_short(path):
             assert len(cell.source.splitlines()) <= 14, cell.source
 
 
-@pytest.mark.parametrize("path", [*LESSONS, ROOT / "README.md"], ids=lambda path: path.stem)
-def test_links_to_local_files_lead_somewhere(path):
+def markdown_of(path: Path) -> str:
     if path.suffix == ".ipynb":
-        text = "\n".join(c.source for c in read(path).cells if c.cell_type == "markdown")
-    else:
-        text = path.read_text()
-    links = re.findall(r"\]\(([^)#\s]+)[^)]*\)", text)
-    assert links
+        return "\n".join(c.source for c in read(path).cells if c.cell_type == "markdown")
+    return path.read_text(encoding="utf-8")
+
+
+def target_of(path: Path, link: str) -> Path:
+    """The file that a link of a page or a lesson is for."""
+    beside = ROOT if path == START and link.startswith("notebooks/") else path.parent
+    return beside / link
+
+
+def anchors_in(path: Path) -> set[str]:
+    """What GitHub and the site call the headings of a page."""
+    text = re.sub(r"^```.*?^```", "", markdown_of(path), flags=re.M | re.S)
+    headings = re.findall(r"^#+ (.+)$", text, re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize(
+    "path", [*LESSONS, *PAGES], ids=lambda path: path.relative_to(ROOT).as_posix()
+)
+def test_links_to_local_files_lead_somewhere(path):
+    links = re.findall(r"\]\(([^)#\s]+)[^)]*\)", markdown_of(path))
+    assert links or path.parent.name == "api"  # whose pages come from the docstrings
     for link in links:
-        if not re.match(r"https?:|mailto:", link):
-            assert (path.parent / link).exists(), f"{path.name} links to {link}"
+        made = path == START and link.startswith("pictures/")  # when the site is built
+        if not made and not re.match(r"https?:|mailto:", link):
+            assert target_of(path, link).exists(), f"{path.name} links to {link}"
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_links_to_headings_lead_to_one(path):
+    for link, anchor in re.findall(r"\]\(((?!https?:)[^)#\s]*)#([^)\s]+)\)", markdown_of(path)):
+        target = target_of(path, link) if link else path
+        assert anchor in anchors_in(target), f"{path.name} links to {link}#{anchor}"
+
+
+def test_headings_have_the_anchors_that_github_gives_them():
+    assert {"which-head-when", "choose-a-head"} < anchors_in(LESSONS[9])
+    assert "pool-a-44-map" in anchors_in(LESSONS[1])  # a × is no letter
+    assert "how-do-i-add-gap-to-this-model" in anchors_in(DOCS / "engineers.md")
+
+
+def test_the_start_page_shows_every_lesson_with_its_title():
+    titles = [re.match("# (.+)", read(path).cells[0].source)[1] for path in LESSONS]
+    expected = [
+        (f"{path.name[:2]} {title}", f"notebooks/{path.stem}")
+        for path, title in zip(LESSONS, titles, strict=True)
+    ]
+    start = markdown_of(START)
+    assert re.findall(r"\[(\d\d .+?)\]\((.+?)\.ipynb\)", start) == expected
+    assert re.findall(r"^(\d\d .+) <(.+)>$", start, re.M) == expected  # in the contents
+
+
+def test_the_start_page_shows_a_stored_picture_of_every_lesson():
+    """That gives away no answer to a question."""
+    chosen = json.loads((DOCS / "pictures.json").read_text(encoding="utf-8"))
+    assert [*chosen] == [path.name[:2] for path in LESSONS]
+    shown = re.findall(r"\[!\[(.+?)\]\(pictures/(\d\d)\.png\)\]\((.+?)\)", markdown_of(START))
+    for (alt, number, link), path in zip(shown, LESSONS, strict=True):
+        assert (alt, link) == (chosen[number]["alt"], f"notebooks/{path.name}")
+        (cell,) = (cell for cell in read(path).cells if cell.id == chosen[number]["cell"])
+        assert any("image/png" in output.get("data", {}) for output in cell.outputs)
+        assert "reveal" not in cell.metadata.get("tags", [])
 
 
 def text_for(path: Path, kind: str) -> str:
