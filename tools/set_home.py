@@ -22,11 +22,22 @@ SITE_LINK = re.compile(r"\*\*\[Open the site\].*\n\n")
 ABOVE_SITE_LINK = "\n## Look first\n\n"  # in the README
 
 
+def addresses(home: str, path: str) -> dict[str, str]:
+    """Say where one lesson runs with a click, by service; empty where there is no home."""
+    repository = home.removeprefix("https://github.com/")
+    return (
+        {
+            "Colab": f"https://colab.research.google.com/github/{repository}/blob/HEAD/{path}",
+            "Binder": f"https://mybinder.org/v2/gh/{repository}/HEAD?urlpath=lab/tree/{path}",
+        }
+        if home
+        else {}
+    )
+
+
 def badges(home: str, path: str) -> str:
     """Return the Markdown line of badges for one lesson."""
-    repository = home.removeprefix("https://github.com/")
-    colab = f"https://colab.research.google.com/github/{repository}/blob/HEAD/{path}"
-    binder = f"https://mybinder.org/v2/gh/{repository}/HEAD?urlpath=lab/tree/{path}"
+    colab, binder = addresses(home, path).values()
     return (
         f"[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]({colab}) "
         f"[![Open in Binder](https://mybinder.org/badge_logo.svg)]({binder})\n\n"

@@ -539,6 +539,11 @@ class CamLab(Lab):
                 )
         return replace(state, epoch=self._epochs.complete(state.epoch))
 
+    with_a_kernel = (
+        "With a kernel you compare any two classes, in all views, on every picture, and bring your "
+        "own network."
+    )
+
     def tour(self) -> Iterator[CamState]:
         """Every class beside the likeliest, on twenty pictures; with boxes, every tenth level."""
         value, pictures = self.value, range(min(20, len(self._images)))

@@ -449,6 +449,8 @@ class HeadLab(Lab):
             f", {broken} of 3 broken)" if broken else ")"
         )
 
+    with_a_kernel = "With a kernel all sizes go further, and the batch has a slider too."
+
     def tour(self) -> Iterator[HeadState]:
         """Small maps of about as many channels as on view, with heads kept and rebuilt."""
         channels = self.value.channels

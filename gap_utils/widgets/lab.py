@@ -126,9 +126,11 @@ class Lab:
         text: all that is on view, in words and numbers.
         controls: as they were given.
         needs_kernel: names of buttons that a page without a kernel does not have.
+        with_a_kernel: what is not on such a page, in a sentence.
     """
 
     needs_kernel: ClassVar[Collection[str]] = ()
+    with_a_kernel: ClassVar[str] = ""
 
     def __init__(self, state: Any, controls: Sequence[Any]):
         self.controls = controls

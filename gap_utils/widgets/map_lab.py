@@ -602,6 +602,11 @@ class MapLab(Lab):
         check_below("place", state.place, self._count(state))
         return state
 
+    with_a_kernel = (
+        "With a kernel there are all pictures and layers, more orders and scales, every map alone, "
+        "and your own networks."
+    )
+
     def tour(self) -> Iterator[MapState]:
         """All maps of every layer for some pictures, those of the last layer alone too.
 

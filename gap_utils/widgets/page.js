@@ -58,7 +58,8 @@ async function readFrames(address) {
  */
 export function openLab(el) {
   const opening = JSON.parse(el.querySelector("script").textContent);
-  const { frames: address, more } = el.dataset;
+  const { frames: address } = el.dataset;
+  const more = el.querySelector(".gap-kernel span")?.textContent ?? "";
   let [files, failed, onMessage] = [null, false, (message, buffers) => {}];
   const questions = [];
 

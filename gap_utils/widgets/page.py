@@ -166,14 +166,14 @@ def pack(tour: Tour) -> bytes:
     return gzip.compress(b"".join(parts), mtime=0)  # the same bytes from the same frames
 
 
-def lab_as_html(lab: Lab, tour: Tour | None = None, address: str = "", more: str = "") -> str:
+def lab_as_html(lab: Lab, tour: Tour | None = None, address: str = "", launch: str = "") -> str:
     """Write what stands on a page until `page.js` puts the lab in its place, and without it.
 
     Args:
         lab: with the frame that is shown first.
         tour: of the lab; None for one whose frames are all prepared, such as a question.
         address: of the file that `pack` made, from the page.
-        more: HTML that says what a kernel would add.
+        launch: address of a page where the lab gets a kernel.
     """
     opening = lab.opening()
     if tour:
@@ -187,10 +187,12 @@ def lab_as_html(lab: Lab, tour: Tour | None = None, address: str = "", more: str
         f'<div class="gap-on-page" data-lab="{type(lab).__name__}" data-frames="{address}">',
         f'<script type="application/json">{data}</script>',
         f'<div class="gap-place">{first}</div>',
-        f'<p class="gap-more-with-a-kernel">{more}</p>' if more else "",
-        "</div>",
     ]
-    return "\n".join(filter(None, parts))
+    if tour:
+        words = escape(lab.with_a_kernel, quote=False)
+        link = f'<a href="{escape(launch)}">Get one.</a>'
+        parts.append(f'<p class="gap-kernel"><span>{words}</span> {link}</p>')
+    return "\n".join([*parts, "</div>"])
 
 
 def _as_letters(data: bytes) -> str:

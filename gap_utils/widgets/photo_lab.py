@@ -77,6 +77,10 @@ class PhotoLab(CamLab):
             self._labels.append(None)
         self.set(picture=len(self._images) - 1)
 
+    with_a_kernel = (
+        "With a kernel you choose among all classes, and look at photographs of your own."
+    )
+
     def tour(self) -> Iterator[CamState]:
         """The five best classes of each photograph, on all of them."""
         pictures = range(len(self._images))

@@ -393,6 +393,9 @@ class PoolLab(Lab):
         return f"{', '.join(pulled)}: {reason}." if pulled else ""
 
     needs_kernel = ("shuffle",)
+    with_a_kernel = (
+        "With a kernel you also type your own numbers, shuffle them and change the size of the map."
+    )
 
     def tour(self) -> Iterator[PoolState]:
         """Every window of every setting, for the map on view, rolled too."""

@@ -390,6 +390,10 @@ class ShiftLab(Lab):
         return f"ShiftLab(picture {state.picture} moved by {state.dx}, {state.dy}: {names})"
 
     needs_kernel = (NEXT_WRONG.name,)
+    with_a_kernel = (
+        "With a kernel you move every test picture, look for the next wrong one, and bring your "
+        "own networks."
+    )
 
     def tour(self) -> Iterator[ShiftState]:
         """A row of pictures, each moved to every place."""

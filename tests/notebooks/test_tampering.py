@@ -18,8 +18,8 @@ import pytest
 import test_structure
 from PIL import Image
 
-from lesson_cells import cells_needed
 from nbval_pictures import ROOT
+from tools.lesson_cells import cells_needed
 
 LESSONS = {path.name[:2]: path for path in test_structure.LESSONS}
 

@@ -12,8 +12,8 @@ import torch
 
 from docs import wrong_answers
 from gap_utils.checks.calling import Feedback
-from lesson_cells import cells_needed
 from nbval_pictures import ROOT
+from tools.lesson_cells import cells_needed
 
 LESSONS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 SAID = {  # of what each check says, a part that names the mistake

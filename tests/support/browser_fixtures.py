@@ -12,8 +12,8 @@ import shutil
 import nbformat
 import pytest
 
-from lesson_cells import keep_what_a_learner_touches
 from nbval_pictures import ROOT
+from tools.lesson_cells import keep_what_a_learner_touches
 
 
 @pytest.fixture(scope="session")
