@@ -31,10 +31,13 @@ html_css_files = ["lab.css", "pages.css"]
 html_js_files = [("site.js", {"type": "module"})]
 html_copy_source = False
 html_show_sphinx = False
+html_favicon = "favicon.svg"
+html_context = {"default_mode": "auto"}  # light or dark, as the reader's system
 html_theme_options = {
     "use_download_button": False,  # each lesson has its own link to the notebook
     "use_fullscreen_button": False,
     "home_page_in_toc": True,
+    "navbar_persistent": [],  # the search is in the sidebar
     "show_navbar_depth": 1,
     "show_toc_level": 2,
 }

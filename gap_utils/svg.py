@@ -306,10 +306,12 @@ def text(
     )
 
 
-def heading(y: float, words: str, hint: str, width: float, x: float = 0) -> str:
+def heading(
+    y: float, words: str, hint: str, width: float, x: float = 0, class_: str = "gap-live"
+) -> str:
     """Write a title of a panel, cut to its width, and what can be done there if there is room.
 
-    The hint is shown on a live page only.
+    The hint is shown on a live page only, and what else its class says.
 
     Example:
         >>> heading(9, "map", "type into it", 280).count("<tspan")
@@ -320,7 +322,7 @@ def heading(y: float, words: str, hint: str, width: float, x: float = 0) -> str:
     title = text(x, y, words, 14, letters=letters_in(width, 14))
     if shorten(words, letters_in(width - 12 * len(hint) * 0.62, 14)) != words:
         return title
-    more = element("tspan", f" {_escape(hint)}", font_size=12, class_="gap-live", dx=8)
+    more = element("tspan", f" {_escape(hint)}", font_size=12, class_=class_, dx=8)
     return title.replace("</text>", f"{more}</text>")
 
 

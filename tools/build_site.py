@@ -140,6 +140,12 @@ class Lesson:
         stubs, checks = (self.tagged(tag) for tag in ("exercise", "check"))
         return {check.id: stub for stub, check in zip(stubs, checks, strict=True)}
 
+    @cached_property
+    def imports(self) -> Any:
+        """The cell behind the setup."""
+        (setup,) = self.tagged("setup")
+        return self.notebook.cells[self.notebook.cells.index(setup) + 1]
+
     def tagged(self, tag: str) -> list[Any]:
         """The cells with a tag."""
         return [cell for cell in self.notebook.cells if tag in tags_of(cell)]
@@ -179,6 +185,8 @@ class Lesson:
             fold(new, "hide-cell", "Show the solution")
         elif "reveal" in tags:
             fold(new, "hide-output", "Show what comes out")
+        elif cell is self.imports:
+            fold(new, "hide-input", "Show the imports")
         elif len(cell.source.splitlines()) > LONG:
             fold(new, "hide-input", "Show the code")
         return new

@@ -238,7 +238,7 @@ def _map_panel(state: PoolState, step: PoolStep) -> Panel:
         window = grid.box(rows[0] + padding, columns[0] + padding, state.kernel_size)
         drawn.append(box(window, "gap-unseen", data_link=f"window{number}"))
     mark = grid.box(step.rows[0] + padding, step.columns[0] + padding, state.kernel_size)
-    return grid.panel(title, "type into it", "".join(drawn), mark)
+    return grid.panel(title, "type into it", "".join(drawn), mark, "gap-live gap-typing")
 
 
 def _output_panel(state: PoolState, step: PoolStep) -> Panel:
@@ -300,9 +300,11 @@ class _Grid:
                 drawn.append(text(x + cell / 2, y + cell / 2, written, size, "middle"))
         return "".join(drawn)
 
-    def panel(self, title: str, hint: str, drawn: str, mark: Box) -> Panel:
+    def panel(
+        self, title: str, hint: str, drawn: str, mark: Box, class_: str = "gap-live"
+    ) -> Panel:
         """Put a title above, say what can be done, and frame what is on view."""
-        svg = heading(14, title, hint, SIDE, 4) + drawn + box(mark, "gap-mark")
+        svg = heading(14, title, hint, SIDE, 4, class_) + drawn + box(mark, "gap-mark")
         return Panel(SIDE + 8, SIDE + TOP + 8, svg)
 
 
