@@ -30,6 +30,7 @@ html_static_path = ["_static"]
 html_css_files = ["lab.css", "pages.css"]
 html_js_files = [("site.js", {"type": "module"})]
 html_copy_source = False
+html_use_index = html_domain_indices = False  # the search finds more
 html_show_sphinx = False
 html_favicon = "favicon.svg"
 html_context = {"default_mode": "auto"}  # light or dark, as the reader's system

@@ -40,6 +40,7 @@ from tools.set_home import BADGES, addresses
 ROOT = Path(__file__).parent.parent
 DOCS, LESSONS, WIDGETS = ROOT / "docs", ROOT / "notebooks", ROOT / "gap_utils" / "widgets"
 LONG = 10  # lines of code; longer ones are folded
+FILM = re.compile(r'(<img src=")data:image/gif;base64,([^"]*)("[^>]*>)')
 LAB = re.compile(r"(Pool|Head|Shift|Map|Cam|Photo)Lab\(")
 LINK = re.compile(r"\[([^][]*)\]\((?!https?:|mailto:|#)([^)#\s]+)(#[^)\s]*)?\)")
 DATA = ROOT / "gap_utils" / "assets" / "README.md"
@@ -183,25 +184,37 @@ class Lesson:
         new.outputs = [*self.convert_outputs(cell)]
         if "solution" in tags:
             fold(new, "hide-cell", "Show the solution")
+        elif "reveal" in tags and is_long(cell):
+            fold(new, "hide-cell", "Show the code and what comes out")
         elif "reveal" in tags:
             fold(new, "hide-output", "Show what comes out")
         elif cell is self.imports:
             fold(new, "hide-input", "Show the imports")
-        elif len(cell.source.splitlines()) > LONG:
+        elif is_long(cell):
             fold(new, "hide-input", "Show the code")
         return new
 
     def convert_text(self, cell: Any) -> Any:
         """Let a text link to pages, and its pictures be files."""
         without_badges = BADGES.sub("", cell.source)  # which are pictures of another host
-        source = re.sub(
-            r'src="data:image/gif;base64,([^"]*)"',
-            lambda found: f'src="{self.picture(cell.id, b64decode(found[1]), "gif")}"',
-            self.site.with_links(without_badges, LESSONS),
-        )
+        source = self.site.with_links(without_badges, LESSONS)
+        source = FILM.sub(lambda film: self.film(cell.id, film), source)
         if cell is self.notebook.cells[0]:
             source += f"\n\n{self.explain_page()}"
         return nbformat.v4.new_markdown_cell(source, id=cell.id)
+
+    def film(self, name: str, film: re.Match) -> str:
+        """Let a moving picture be a file, and stand still for those who want that."""
+        gif = b64decode(film[2])
+        last = BytesIO()
+        with Image.open(BytesIO(gif)) as image:
+            image.seek(image.n_frames - 1)
+            image.convert("RGB").save(last, "PNG")
+        still = self.picture(name, last.getvalue(), "png")
+        return (
+            f'<picture><source media="(prefers-reduced-motion: reduce)" srcset="{still}">'
+            f"{film[1]}{self.picture(name, gif, 'gif')}{film[3]}</picture>"
+        )
 
     def explain_page(self) -> str:
         """Say what works on this page, and where the rest works."""
@@ -233,8 +246,12 @@ class Lesson:
     def html_of_check(self, check: Any, wrong: Any) -> str:
         """What a check says to a wrong answer, and to the right one."""
         said = [
-            ("What it says to a typical wrong answer", wrong_answer(self.stubs[check.id]), wrong),
-            ("What it says to a right one", "", self.solved(check)),
+            (
+                "What the check says to a typical wrong answer",
+                wrong_answer(self.stubs[check.id]),
+                wrong,
+            ),
+            ("What it says to a right answer", "", self.solved(check)),
         ]
         return "\n".join(
             f"<details><summary>{summary}</summary>\n"
@@ -286,6 +303,11 @@ class Lesson:
 def tags_of(cell: Any) -> list[str]:
     """The tags of a cell."""
     return cell.metadata.get("tags", [])
+
+
+def is_long(cell: Any) -> bool:
+    """Whether a cell has so much code that a page folds it."""
+    return len(cell.source.splitlines()) > LONG
 
 
 def is_shown(cell: Any) -> bool:

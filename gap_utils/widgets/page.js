@@ -20,7 +20,7 @@ async function readFrames(address) {
   const answer = await fetch(address);
   if (!answer.ok) throw new Error(`${address}: ${answer.status}`);
   const bytes = await unzip(new Uint8Array(await answer.arrayBuffer()));
-  const end = 4 + new DataView(bytes.buffer, bytes.byteOffset).getUint32(0, true);
+  const end = 4 + new DataView(bytes.buffer, bytes.byteOffset).getUint32(0);
   const { table, frames, others, levels } = JSON.parse(new TextDecoder().decode(bytes.subarray(4, end)));
   const made = [];
   /** The value at a place of the table, made once, so that frames share what they have in common. */
@@ -78,8 +78,12 @@ export function openLab(el) {
   /** Fetch the frames, for which there is time until the lab comes into view. */
   async function load() {
     if (!address) return;
-    files = await readFrames(address).catch(() => null);
-    failed = !files;
+    try {
+      files = await readFrames(address);
+    } catch (error) {
+      failed = true;
+      console.error(error); // for who looks into it; the reader gets a sentence
+    }
     for (const message of questions.splice(0)) answer(message);
   }
 
