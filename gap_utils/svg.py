@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from hashlib import blake2b
@@ -232,9 +232,7 @@ def element(name: str, *inside: str, **attributes: object) -> str:
         '<rect x="0.33" width="2" class="gap-bar"/>'
     """
     written = "".join(
-        f' {key.rstrip("_").replace("_", "-")}="{_attribute(value)}"'
-        for key, value in attributes.items()
-        if value is not None
+        [_attribute(key, value) for key, value in attributes.items() if value is not None]
     )
     return f"<{name}{written}>{''.join(inside)}</{name}>" if inside else f"<{name}{written}/>"
 
@@ -250,14 +248,17 @@ def box(place: Box, class_: str, **more: object) -> str:
     return element("rect", x=x, y=y, width=width, height=height, class_=class_, **more)
 
 
-def _attribute(value: object) -> str:
-    if isinstance(value, float | np.floating):
-        return f"{round(float(value), 2) + 0.0:.10g}"  # turns -0.0 into 0.0
-    if isinstance(value, int):
-        return str(value)
+def _attribute(key: str, value: object) -> str:
     if isinstance(value, dict):
         value = json.dumps(value, ensure_ascii=False)
-    return _escape(str(value))
+    return _plain_attribute(key, value)
+
+
+@lru_cache(4096, typed=True)  # most frames of a lab have the same ones
+def _plain_attribute(key: str, value: Hashable) -> str:
+    if isinstance(value, float | np.floating):
+        value = f"{round(float(value), 2) + 0.0:.10g}"  # turns -0.0 into 0.0
+    return f' {key.rstrip("_").replace("_", "-")}="{_escape(str(value))}"'
 
 
 def _escape(words: str) -> str:

@@ -124,7 +124,6 @@ class Lesson:
         self.path, self.site = path, site
         self.notebook = nbformat.read(path, as_version=4)
         self.shown = {}  # what a cell shows when it is run, by its id
-        self.answers = {}  # what a check says to a wrong answer
 
     def build(self) -> None:
         """Run what has to be run, and write the page's source."""

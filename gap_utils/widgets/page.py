@@ -11,6 +11,7 @@ import re
 from base64 import b64encode
 from collections.abc import Hashable, Sequence
 from dataclasses import asdict, replace
+from functools import lru_cache
 from html import escape
 from typing import Any
 
@@ -111,12 +112,13 @@ def _narrow(control: Any, values: Sequence[Any]) -> Any:
     return control
 
 
-def cut(svg: str) -> list[str]:
+@lru_cache(16)  # many frames share a panel
+def cut(svg: str) -> tuple[str, ...]:
     """Cut SVG into the elements that it holds.
 
     Example:
         >>> cut("<g><rect/></g><rect/>")
-        ['<g><rect/></g>', '<rect/>']
+        ('<g><rect/></g>', '<rect/>')
     """
     parts, depth, start = [], 0, 0
     for tag in TAG.finditer(svg):
@@ -125,7 +127,7 @@ def cut(svg: str) -> list[str]:
         if depth == 0:
             parts.append(svg[start : tag.end()])
             start = tag.end()
-    return parts
+    return tuple(parts)
 
 
 def pack(tour: Tour) -> bytes:
