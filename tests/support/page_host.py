@@ -45,8 +45,8 @@ const toView = (given) => { // as Jupyter gives them: a part of something larger
   return new DataView(bytes.buffer, 3);
 };
 window.hosts = [];
-window.openLab = (opening, hasKernel, without) => {
-  const host = { opening, without, asked: [], gone: false, pieces: [], detach: [] };
+window.openLab = (opening, hasKernel) => {
+  const host = { opening, asked: [], gone: false, pieces: [], detach: [] };
   if (hasKernel) {
     host.send = (message, buffers) => {
       if (host.gone) throw new Error("no kernel");
@@ -132,12 +132,12 @@ class PageHost:
         frame_takes: how many milliseconds of work a frame is said to be.
     """
 
-    def __init__(self, page: Page, lab: Lab, kernel: bool = True, without: str = ""):
+    def __init__(self, page: Page, lab: Lab, kernel: bool = True):
         self.page, self.lab = page, lab
         self._widget = lab._widget = _Widget()
         self._number = page.evaluate(
-            "([opening, kernel, without]) => openLab(opening, kernel, without)",
-            [as_json(lab.opening()), kernel, without],
+            "([opening, kernel]) => openLab(opening, kernel)",
+            [as_json(lab.opening()), kernel],
         )
         self.root: Locator = page.locator(f"[data-lab='{self._number}'] .gap-lab")
         self._answered = 0
