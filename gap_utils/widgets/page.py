@@ -193,8 +193,9 @@ def lab_as_html(lab: Lab, tour: Tour | None = None, address: str = "", launch: s
         }
     data = _as_json(opening).replace("<", r"\u003c")  # no text in it can end the script
     first = _first_frame(lab) if lab.frame.panels else lab.as_html()
+    name, file = type(lab).__name__, escape(address)
     parts = [
-        f'<div class="gap-on-page" data-lab="{type(lab).__name__}" data-frames="{escape(address)}">',
+        f'<div class="gap-on-page" data-lab="{name}" data-frames="{file}">',
         f'<script type="application/json">{data}</script>',
         f'<div class="gap-place">{first}</div>',
     ]
