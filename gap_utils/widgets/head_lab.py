@@ -454,7 +454,10 @@ class HeadLab(Lab):
     def tour(self) -> Iterator[HeadState]:
         """Small maps of about as many channels as on view, with heads kept and rebuilt."""
         channels = self.value.channels
-        counts = [n for n in (channels - 1, channels, channels + 1, 2 * channels) if n > 0]
+        low, high = LIMITS["channels"]
+        counts = sorted(
+            {channels - 1, channels, channels + 1, 2 * channels} & {*range(low, high + 1)}
+        )
         sides, kept = range(1, 7), (None, self.value.features[1:])
         for values in product(counts, sides, sides, (10, 100), kept, BOXES):
             yield HeadState(self.value.batch, *values)

@@ -495,6 +495,7 @@ const CONTROLS = {
       }
       bring(track, values ? values.indexOf(value) : value);
       if (values) track.setAttribute("aria-valuetext", String(value));
+      else track.removeAttribute("aria-valuetext");
       bring(typed, value);
     }];
   },
@@ -506,7 +507,7 @@ const CONTROLS = {
     list.append(...control.options.map(([label], place) => make("option", { value: place }, label)));
     list.addEventListener("change", () => set(control.options[list.value][1]));
     return [make("div", {}, labelled(control, list)), (value, limits) => {
-      [...list.options].forEach((option, place) => (option.disabled = !isOffered(limits, control.options[place][1])));
+      offer([...list.options], control, limits);
       list.value = String(placeOf(control, value));
     }];
   },
@@ -564,6 +565,10 @@ const CONTROLS = {
   },
 };
 
+/** Let only those options of a choice be taken that it can have. */
+const offer = (made, { options }, limits) =>
+  made.forEach((option, place) => (option.disabled = !isOffered(limits, options[place][1])));
+
 /** All answers in view, of which one is chosen. */
 function radio(control, set) {
   const fieldset = make("fieldset", {}, make("legend", {}, control.label));
@@ -575,10 +580,8 @@ function radio(control, set) {
     return input;
   });
   return [make("div", { class: "gap-radio" }, fieldset), (value, limits) => {
-    inputs.forEach((input, place) => {
-      input.disabled = !isOffered(limits, control.options[place][1]);
-      input.checked = place === placeOf(control, value);
-    });
+    offer(inputs, control, limits);
+    inputs.forEach((input, place) => (input.checked = place === placeOf(control, value)));
   }];
 }
 
@@ -588,7 +591,7 @@ function search(lab, control, set) {
   const list = field("select");
   const options = control.options.map(([label], place) => make("option", { value: place }, label));
   const typed = () => part.value.trim().toLowerCase();
-  const matches = () => options.filter(({ label }) => label.toLowerCase().includes(typed()));
+  const matches = () => options.filter(({ label, disabled }) => !disabled && label.toLowerCase().includes(typed()));
   const narrow = (chosen) => { // which stays in the list
     const found = new Set([...matches(), options[chosen]]);
     list.replaceChildren(...options.filter((option) => found.has(option)));
@@ -603,7 +606,8 @@ function search(lab, control, set) {
     else lab.refuse(`${control.label}: no name holds “${part.value}”.`);
   });
   list.addEventListener("change", () => set(control.options[list.value][1]));
-  return [make("div", { class: "gap-search" }, labelled(control, list), part), (value) => {
+  return [make("div", { class: "gap-search" }, labelled(control, list), part), (value, limits) => {
+    offer(options, control, limits);
     const place = String(placeOf(control, value));
     if (list.value !== place || !list.length) narrow(place);
   }];

@@ -33,47 +33,46 @@ async function readFrames(address) {
   const places = new Map(frames.map((frame, n) => [keyOf(value(table[frame].fields)), { n, note: "" }]));
   for (const [fields, n, note] of others) places.set(keyOf(value(fields)), { n, note });
 
-  const frameAt = (n, note) => {
-    const frame = { ...value(frames[n]), note };
-    const wanted = frame.panels.flatMap(({ pixels, readout }) => (readout ? [...pixels, readout] : pixels));
+  /** What a kernel would send of a frame. */
+  const answerWith = (n, note = "") => {
+    const frame = value(frames[n]);
     for (const panel of frame.panels) panel.svg ??= panel.parts.join("");
-    const at = (digest) => bytes.subarray(end + levels[digest][0], end + levels[digest][1]);
-    return { frame, levels: wanted.map(({ digest }) => digest), buffers: wanted.map(({ digest }) => at(digest)) };
+    const wanted = frame.panels.flatMap(({ pixels, readout }) => (readout ? [...pixels, readout] : pixels));
+    const digests = wanted.map(({ digest }) => digest);
+    const buffers = digests.map((digest) => bytes.subarray(end + levels[digest][0], end + levels[digest][1]));
+    return [{ note, frame, levels: digests }, buffers];
   };
   return {
     find: (fields) => {
       const place = places.get(keyOf(fields));
-      return place && frameAt(place.n, place.note);
+      return place && answerWith(place.n, place.note);
     },
     press: (name, fields) => {
-      const pressed = value(frames[places.get(keyOf(fields)).n]).presses[name];
-      return pressed === undefined ? undefined : frameAt(pressed, "");
+      const place = places.get(keyOf(fields)); // none where a control was moved beyond them meanwhile
+      const pressed = place && value(frames[place.n]).presses[name];
+      return pressed === undefined ? undefined : answerWith(pressed);
     },
   };
 }
 
 /**
  * Put a lab in the place of its first frame.
- * @param {HTMLElement} el as `lab_on_a_page` in page.py makes it
+ * @param {HTMLElement} el as `lab_as_html` in page.py makes it
  */
 export function openLab(el) {
   const opening = JSON.parse(el.querySelector("script").textContent);
   const { frames: address } = el.dataset;
   const more = el.querySelector(".gap-kernel span")?.textContent ?? "";
-  let [files, failed, onMessage] = [null, false, (message, buffers) => {}];
+  let [files, failed, loading, onMessage] = [null, false, null, (message, buffers) => {}];
   const questions = [];
 
-  const host = {
-    opening,
-    waits: "Loading…",
-    send: (message) => (files || failed ? answer(message) : questions.push(message)),
-    listen: (listener) => (onMessage = listener),
-  };
-  const lab = createLab(host);
+  const send = (message) => (files || failed ? answer(message) : questions.push(message));
+  const listen = (listener) => (onMessage = listener);
+  const lab = createLab(address ? { opening, waits: "Loading…", send, listen } : { opening });
   const place = el.querySelector(".gap-place");
   place.replaceChildren();
   attach(place, lab);
-  return { lab, load };
+  return { lab, load: () => (loading ??= load()) };
 
   /** Fetch the frames, for which there is time until the lab comes into view. */
   async function load() {
@@ -87,19 +86,14 @@ export function openLab(el) {
     for (const message of questions.splice(0)) answer(message);
   }
 
-  function answer({ ask, fields, missing, press, ahead }) {
-    if (!fields) return;
+  function answer({ ask, fields, press, missing, ahead }) {
+    if (!fields) return; // whether there is a kernel still, or a piece of a file
     const began = performance.now();
-    const found = failed ? undefined : press === undefined ? files.find(fields) : files.press(press, fields);
+    const find = (wanted) => (failed ? undefined : files.find(wanted));
+    const found = press === undefined || failed ? find(fields) : files.press(press, fields);
     if (missing && !found) onMessage({ ask, problem: failed ? FAILED : more }, []);
-    else if (missing) reply(found, ask, 0);
-    const next = failed ? [] : ahead.map(files.find);
-    next.forEach((one, n) => one && reply(one, ask, n + 1));
+    const next = ahead.map(find);
+    [missing && found, ...next].forEach((one, place) => one && onMessage({ ask, place, ...one[0] }, one[1]));
     onMessage({ ask, done: (performance.now() - began) / (1 + next.length) }, []);
-  }
-
-  function reply({ frame, levels, buffers }, ask, place) {
-    const { note } = frame;
-    onMessage({ ask, place, note, frame, levels }, buffers);
   }
 }

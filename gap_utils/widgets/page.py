@@ -24,6 +24,8 @@ TAG = re.compile(r"<(/?)[^>]*?(/?)>")
 class Tour:
     """What a page can show of a lab: the state on view, those of its `tour`, and the ways between.
 
+    States, and what their fields show, are hashable.
+
     Attributes:
         frames: the frame of each state, the one on view first. Their `limits` say which values a
             control can have there, their `presses` to which frame a button leads, by number.
@@ -35,7 +37,7 @@ class Tour:
 
     def __init__(self, lab: Lab):
         self._lab = lab
-        states = [*dict.fromkeys([lab.value, *lab.tour()])]
+        states = [*dict.fromkeys(map(lab.complete, [lab.value, *lab.tour()]))]
         self._numbers = {state: n for n, state in enumerate(states)}
         self._fields = [lab.to_fields(state) for state in states]
         self._known = {_key(fields): n for n, fields in enumerate(self._fields)}
@@ -65,13 +67,18 @@ class Tour:
         for panel in data["panels"]:
             panel["parts"] = cut(panel.pop("svg"))
         for control in self._moved:
-            wanted = [{**data["fields"], control.name: value} for value in values[control.name]]
+            limits = data["limits"].get(control.name, {})
+            possible = values[control.name]
+            if isinstance(control, Slider):  # what is beyond leads to one of these again
+                low, high = limits.get("low", control.low), limits.get("high", control.high)
+                possible = [value for value in possible if low <= value <= high]
+            wanted = [{**data["fields"], control.name: value} for value in possible]
             offered = [fields[control.name] for fields in wanted if self._leads(fields)]
-            limits = {**data["limits"].get(control.name, {}), "values": offered}
             if isinstance(control, Slider) and len(offered) == offered[-1] - offered[0] + 1:
-                limits |= {"low": offered[0], "high": offered[-1]}  # without gaps
-                del limits["values"]
-            data["limits"][control.name] = limits
+                found = {"low": offered[0], "high": offered[-1]}  # without gaps
+            else:
+                found = {"values": offered}
+            data["limits"][control.name] = limits | found
         return {**data, "presses": self._presses(state)}
 
     def _leads(self, fields: dict[str, Any]) -> bool:
@@ -93,11 +100,11 @@ class Tour:
         for button in self._lab.controls:
             if isinstance(button, Button) and button.name not in self._lab.needs_kernel:
                 try:
-                    number = self._numbers.get(self._lab.press(button.name, state))
+                    pressed = self._lab.complete(self._lab.press(button.name, state))
                 except ValueError:  # there is no other picture, say
                     continue
-                if number is not None:
-                    found[button.name] = number
+                if pressed in self._numbers:
+                    found[button.name] = self._numbers[pressed]
         return found
 
 
@@ -138,6 +145,9 @@ def pack(tour: Tour) -> bytes:
         In the JSON, `table` holds each value once: a list or dict of places in the table, or what
         is neither. `frames` are places in the table, `others` have one for their fields, and
         `levels` say where those of a digest begin and end.
+
+    Raises:
+        ValueError: if a number is infinite or none, which JSON cannot say.
     """
     table: list[Any] = []
     places: dict[Any, int] = {}
@@ -163,7 +173,7 @@ def pack(tour: Tour) -> bytes:
         ends[digest] = at, at + len(data)
         at += len(data)
     content = {"table": table, "frames": frames, "others": others, "levels": ends}
-    written = json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
+    written = _as_json(content).encode()
     parts = len(written).to_bytes(4, "big"), written, *tour.levels.values()
     return gzip.compress(b"".join(parts), mtime=0)  # the same bytes from the same frames
 
@@ -183,10 +193,11 @@ def lab_as_html(lab: Lab, tour: Tour | None = None, address: str = "", launch: s
             "controls": [{"kind": one.kind, **asdict(one)} for one in tour.controls],
             "frames": [{**opening["frames"][0], "limits": tour.frames[0]["limits"]}],
         }
-    data = json.dumps(opening, ensure_ascii=False, default=_as_letters).replace("</", r"<\/")
+    data = _as_json(opening).replace("<", r"\u003c")  # no text in it can end the script
     first = _first_frame(lab) if lab.frame.panels else lab.as_html()
+    name, file = type(lab).__name__, escape(address)
     parts = [
-        f'<div class="gap-on-page" data-lab="{type(lab).__name__}" data-frames="{address}">',
+        f'<div class="gap-on-page" data-lab="{name}" data-frames="{file}">',
         f'<script type="application/json">{data}</script>',
         f'<div class="gap-place">{first}</div>',
     ]
@@ -197,8 +208,15 @@ def lab_as_html(lab: Lab, tour: Tour | None = None, address: str = "", launch: s
     return "\n".join([*parts, "</div>"])
 
 
-def _as_letters(data: bytes) -> str:
-    return b64encode(data).decode()
+def _as_json(data: Any) -> str:
+    """Write JSON as a browser reads it, bytes in base64."""
+    return json.dumps(
+        data,
+        ensure_ascii=False,
+        allow_nan=False,
+        separators=(",", ":"),
+        default=lambda found: b64encode(found).decode(),
+    )
 
 
 def _first_frame(lab: Lab) -> str:
@@ -208,13 +226,13 @@ def _first_frame(lab: Lab) -> str:
         "".join(_panel(panel) for panel in frame.panels if panel.above is above)
         for above in (True, False)
     ]
-    large = [f"<p>{escape(frame.large, quote=False)}</p>"] * bool(frame.large)
-    words = large + [f"<p>{escape(line, quote=False)}</p>" for line in frame.words]
+    words = [f"<p>{escape(line, quote=False)}</p>" for line in [frame.large, *frame.words] if line]
+    classes = "gap-large " * bool(frame.large) + f"gap-{frame.verdict}" * bool(frame.verdict)
     return "\n".join(
         [
             '<div class="gap-lab" role="group"><div class="gap-body"><div class="gap-view">',
             *(f'<div class="gap-panels">{row}</div>' for row in rows),
-            f'<div class="gap-words"><div></div><div class="{"gap-large" * len(large)}">',
+            f'<div class="gap-words"><div></div><div class="{classes.strip()}">',
             f"{''.join(words)}</div></div></div></div>",
             f'<p class="gap-hidden">{escape(frame.text, quote=False)}</p></div>',
         ]

@@ -38,10 +38,12 @@ class Everything(Lab):
         prepared: states whose frames need no kernel.
         hidden: names of controls that are not in view.
         readouts: place -> numbers to read out in both panels, None for none.
+        offered: name of a control -> all values that it can have, where the place is under 10.
     """
 
-    def __init__(self, prepared=(), hidden=(), readouts=None, **fields):
+    def __init__(self, prepared=(), hidden=(), readouts=None, offered=None, **fields):
         self._prepared, self._hidden, self._readouts = prepared, hidden, readouts or {}
+        self._offered = offered or {}
         self.received = []
         controls = [
             Slider("place", "Place", 0, 20, main=True),
@@ -74,6 +76,8 @@ class Everything(Lab):
 
     def limits(self, state):
         limits = {"step": {"high": state.step}, "double": {"idle": state.count > 99}}
+        if state.place < 10:
+            limits |= {name: {"values": values} for name, values in self._offered.items()}
         return limits | {name: {"hidden": True} for name in self._hidden}
 
     def press(self, name, state):

@@ -1,4 +1,8 @@
-"""Labs on a page without Jupyter: the test is their kernel, and answers when it likes."""
+"""Labs on a page without Jupyter.
+
+Of a `PageHost` the test is the kernel, and answers when it likes. A `LabOnPage` has none: what
+`page.js` fetches is answered by the test.
+"""
 
 from __future__ import annotations
 
@@ -37,6 +41,7 @@ window.stopClock = () => { // time moves when the test says so
 if (location.search === "?still") stopClock();
 </script><script type="module">
 import { attach, createLab } from "./lab.js";
+import { openLab as openLabOnPage } from "./page.js";
 const toView = (given) => { // as Jupyter gives them: a part of something larger
   const letters = atob(given.byte ?? given);
   const bytes = new Uint8Array((given.times ?? letters.length) + 3);
@@ -45,8 +50,8 @@ const toView = (given) => { // as Jupyter gives them: a part of something larger
   return new DataView(bytes.buffer, 3);
 };
 window.hosts = [];
-window.openLab = (opening, hasKernel, without) => {
-  const host = { opening, without, asked: [], gone: false, pieces: [], detach: [] };
+window.openLab = (opening, hasKernel) => {
+  const host = { opening, asked: [], gone: false, pieces: [], detach: [] };
   if (hasKernel) {
     host.send = (message, buffers) => {
       if (host.gone) throw new Error("no kernel");
@@ -72,6 +77,14 @@ window.openLab = (opening, hasKernel, without) => {
     reader.readAsDataURL(new Blob([buffer]));
   });
   return window.hosts.push(host) - 1;
+};
+window.onPage = [];
+window.openOnPage = (html) => {
+  const made = document.createElement("template");
+  made.innerHTML = html;
+  const el = document.querySelector("main").appendChild(made.content.firstChild);
+  el.dataset.number = window.onPage.length;
+  return window.onPage.push({ el, ...openLabOnPage(el) }) - 1;
 };
 </script></body></html>"""
 
@@ -108,7 +121,7 @@ def open_page(page: Page, still: bool = True) -> None:
 def serve(route) -> None:
     """Answer a request of the page."""
     name = route.request.url.removeprefix(ADDRESS).partition("?")[0]
-    if name in ("lab.js", "lab.css"):
+    if name in ("lab.js", "lab.css", "page.js"):
         route.fulfill(path=Path(lab_module.__file__).with_name(name))
     elif not name:
         route.fulfill(body=PAGE, content_type="text/html")
@@ -132,12 +145,12 @@ class PageHost:
         frame_takes: how many milliseconds of work a frame is said to be.
     """
 
-    def __init__(self, page: Page, lab: Lab, kernel: bool = True, without: str = ""):
+    def __init__(self, page: Page, lab: Lab, kernel: bool = True):
         self.page, self.lab = page, lab
         self._widget = lab._widget = _Widget()
         self._number = page.evaluate(
-            "([opening, kernel, without]) => openLab(opening, kernel, without)",
-            [as_json(lab.opening()), kernel, without],
+            "([opening, kernel]) => openLab(opening, kernel)",
+            [as_json(lab.opening()), kernel],
         )
         self.root: Locator = page.locator(f"[data-lab='{self._number}'] .gap-lab")
         self._answered = 0
@@ -216,3 +229,37 @@ class PageHost:
     def __getitem__(self, name: str) -> Any:
         """A property of the lab on the page."""
         return self.run("(host, name) => host.lab[name]", name)
+
+
+class LabOnPage:
+    """One lab on the page, as `lab_as_html` writes it.
+
+    Attributes:
+        root: the lab on the page.
+    """
+
+    def __init__(self, page: Page, html: str):
+        self.page = page
+        self._number = page.evaluate("html => openOnPage(html)", html)
+        self.root: Locator = page.locator(f"[data-number='{self._number}'] .gap-lab")
+
+    def run(self, script: str) -> Any:
+        """Run a function of its element, its lab and how it is loaded."""
+        return self.page.evaluate(f"n => ({script})(onPage[n])", self._number)
+
+    def load(self) -> None:
+        """Fetch its file, and wait until that is done."""
+        self.run("({ load }) => load()")
+
+    def begin_to_load(self) -> None:
+        """Fetch its file, and wait for nothing."""
+        self.run("({ load }) => void load()")
+
+    @property
+    def shown(self) -> dict[str, Any]:
+        """The fields of the frame on view."""
+        return self.run("({ lab }) => lab.frame.fields")
+
+    def wait(self, milliseconds: float) -> None:
+        """Let time pass on the page."""
+        self.page.evaluate("milliseconds => pass(milliseconds)", milliseconds)
