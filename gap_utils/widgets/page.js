@@ -78,7 +78,11 @@ export function openLab(el) {
   /** Fetch the frames, for which there is time until the lab comes into view. */
   async function load() {
     if (!address) return;
-    files = await readFrames(address).catch(() => ((problem = FAILED), NO_FRAMES));
+    files = await readFrames(address).catch((error) => {
+      console.error(error); // for who looks into it; the reader gets a sentence
+      problem = FAILED;
+      return NO_FRAMES;
+    });
     for (const message of questions.splice(0)) answer(message);
   }
 
