@@ -7,6 +7,7 @@
 import { attach, createLab, keyOf } from "./lab.js";
 
 const FAILED = "The pictures of this lab could not be loaded. Load the page again.";
+const NO_FRAMES = { find: () => undefined, press: () => undefined };
 
 /** Bytes as they were before gzip; a server may have undone it on the way. */
 async function unzip(bytes) {
@@ -62,11 +63,11 @@ async function readFrames(address) {
 export function openLab(el) {
   const opening = JSON.parse(el.querySelector("script").textContent);
   const { frames: address } = el.dataset;
-  const more = el.querySelector(".gap-kernel span")?.textContent ?? "";
-  let [files, failed, loading, onMessage] = [null, false, null, (message, buffers) => {}];
+  let problem = el.querySelector(".gap-kernel span")?.textContent; // of what is not in the file
+  let [files, loading, onMessage] = [null, null, (message, buffers) => {}];
   const questions = [];
 
-  const send = (message) => (files || failed ? answer(message) : questions.push(message));
+  const send = (message) => (files ? answer(message) : questions.push(message));
   const listen = (listener) => (onMessage = listener);
   const lab = createLab(address ? { opening, waits: "Loading…", send, listen } : { opening });
   const place = el.querySelector(".gap-place");
@@ -77,22 +78,20 @@ export function openLab(el) {
   /** Fetch the frames, for which there is time until the lab comes into view. */
   async function load() {
     if (!address) return;
-    try {
-      files = await readFrames(address);
-    } catch (error) {
-      failed = true;
+    files = await readFrames(address).catch((error) => {
       console.error(error); // for who looks into it; the reader gets a sentence
-    }
+      problem = FAILED;
+      return NO_FRAMES;
+    });
     for (const message of questions.splice(0)) answer(message);
   }
 
   function answer({ ask, fields, press, missing, ahead }) {
     if (!fields) return; // whether there is a kernel still, or a piece of a file
     const began = performance.now();
-    const find = (wanted) => (failed ? undefined : files.find(wanted));
-    const found = press === undefined || failed ? find(fields) : files.press(press, fields);
-    if (missing && !found) onMessage({ ask, problem: failed ? FAILED : more }, []);
-    const next = ahead.map(find);
+    const found = press === undefined ? files.find(fields) : files.press(press, fields);
+    if (missing && !found) onMessage({ ask, problem }, []);
+    const next = ahead.map(files.find);
     [missing && found, ...next].forEach((one, place) => one && onMessage({ ask, place, ...one[0] }, one[1]));
     onMessage({ ask, done: (performance.now() - began) / (1 + next.length) }, []);
   }

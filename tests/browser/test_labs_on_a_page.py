@@ -5,14 +5,15 @@ from __future__ import annotations
 import gzip
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
 from every_control import Everything, control, focus, press, problem, words
 from gap_utils.svg import PALETTES
-from gap_utils.widgets import Question
+from gap_utils.widgets import PoolLab, Question
 from gap_utils.widgets.page import Tour, lab_as_html, pack
 from ladder import SPECIAL, WITH_A_KERNEL, Ladder
-from page_host import ADDRESS, LabOnPage, PageHost
+from page_host import ADDRESS, LabOnPage, PageHost, open_page
 
 FAILED = "The pictures of this lab could not be loaded. Load the page again."
 GAPS = {
@@ -139,7 +140,7 @@ class Files:
         if body == "slow":
             self.waiting.append(route)
         elif body is None:
-            route.fulfill(status=404, body="Not found")
+            route.fulfill(status=404, body=FILE)  # whatever comes with an error
         else:
             route.fulfill(body=body)
 
@@ -180,6 +181,21 @@ def test_the_lab_takes_the_place_of_its_first_frame(page):
     expect(page.get_by_role("link", name="Get one.")).to_have_attribute(
         "href", "https://kernel.test/"
     )
+
+
+def test_there_is_no_barrier_before_and_after_the_lab_is_there(page):
+    open_page(page, still=False)  # what looks for barriers waits itself
+    lab = Ladder(wet=True, word="b")
+    page.evaluate(
+        "html => document.querySelector('main').insertAdjacentHTML('beforeend', html)", html_of(lab)
+    )
+    expect(page.locator(".gap-lab")).to_contain_text("wet as rain")
+    results = Axe().run(page)
+    assert results.response["violations"] == [], results.generate_report()
+    open_ladder(page, lab=lab)
+    press(LabOnPage(page, html_of()), "Rung", "slider", "ArrowRight")
+    results = Axe().run(page)
+    assert results.response["violations"] == [], results.generate_report()
 
 
 def colour_of(host, n):
@@ -276,6 +292,26 @@ def test_play_goes_to_the_end_and_stops(host):
     expect(button.locator(".gap-play-label")).to_have_text("▶︎ Play Rung")
     host.wait(800)
     said(host, 4)
+
+
+def test_a_lab_of_the_lessons_plays_through_its_windows_and_no_further(page):
+    lab = PoolLab(((1, 2, 3), (4, 5, 6), (7, 8, 9)), mode="avg", stride=1)
+    host, _ = open_ladder(page, pack(Tour(lab)), lab)
+    host.load()
+    label = host.root.locator(".gap-play-label")
+    press(host, "▶︎ Play Window", "button", "Enter")
+    for window, result in [(2, 4), (3, 6), (4, 7)]:
+        expect(words(host)).to_contain_text(f"= {result}")
+        assert host.shown["window"] == window
+        host.wait(800)
+    expect(label).to_have_text("▶︎ Play Window")
+    expect(control(host, "Window")).to_have_attribute("max", "4")
+    press(host, "Global: kernel = whole map", "button", "Enter")
+    expect(control(host, "Window")).to_be_disabled()  # one is left
+    expect(control(host, "Map size")).to_have_count(0)
+    # no field to type into is there, and nothing says that one is
+    expect(host.root.get_by_role("spinbutton", name="row 0, column 0")).to_have_count(0)
+    expect(host.root.locator(".gap-typing")).not_to_be_visible()
 
 
 def test_a_question_waits_for_the_file(page):
@@ -403,4 +439,5 @@ def test_a_question_needs_no_file(page):
     host.wait(5000)
     expect(status(host)).to_have_text("")
     expect(problem(host)).to_have_text("")
+    is_quiet(host)
     assert files.asked == []
