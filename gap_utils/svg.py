@@ -27,6 +27,7 @@ from gap_utils.figures import SCALE, Picture
 
 STYLE_SHEET = Path(__file__).with_name("widgets") / "lab.css"
 NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+TAG = re.compile(r"<(/?)[^>]*?(/?)>")
 SPECIAL = re.compile(f"[&<>\"']|{NOT_IN_XML.pattern}")
 # of a stored picture, in CSS pixels
 NARROWEST, WIDEST, MARGIN, LINE = 560, 800, 16, 20
@@ -235,6 +236,24 @@ def element(name: str, *inside: str, **attributes: object) -> str:
         [_attribute(key, value) for key, value in attributes.items() if value is not None]
     )
     return f"<{name}{written}>{''.join(inside)}</{name}>" if inside else f"<{name}{written}/>"
+
+
+@lru_cache(16)  # many frames share a panel
+def cut(svg: str) -> tuple[str, ...]:
+    """Cut SVG into the elements that it holds.
+
+    Example:
+        >>> cut("<g><rect/></g><rect/>")
+        ('<g><rect/></g>', '<rect/>')
+    """
+    parts, depth, start = [], 0, 0
+    for tag in TAG.finditer(svg):
+        closes, is_whole = tag.groups()
+        depth += -1 if closes else 0 if is_whole else 1
+        if depth == 0:
+            parts.append(svg[start : tag.end()])
+            start = tag.end()
+    return tuple(parts)
 
 
 def box(place: Box, class_: str, **more: object) -> str:

@@ -11,8 +11,8 @@
  *            smooth: boolean, levels?: Uint8Array}} Pixels
  * @typedef {{digest: string, shape: number[], box: number[], names: string[],
  *            levels?: Uint8Array}} Readout
- * @typedef {{width: number, height: number, svg: string, pixels: Pixels[], readout?: Readout,
- *            above: boolean, parts?: string[]}} Panel
+ * @typedef {{width: number, height: number, parts: string[], pixels: Pixels[],
+ *            readout?: Readout, above: boolean}} Panel
  * @typedef {{fields: Fields, limits: Object<string, any>, panels: Panel[], words: string[],
  *            large: string[][], room: string[], verdict: string, text: string, note?: string,
  *            levels?: Object<string, any>}} Frame
@@ -267,8 +267,7 @@ export function createLab(host) {
     for (const [digest, bytes] of Object.entries(fresh)) levels.put(digest, bytes, bytes.length);
     let size = 2 * (frame.text.length + 400);
     for (const panel of frame.panels) {
-      size += 2 * panel.svg.length;
-      panel.parts ??= cut(panel.svg);
+      for (const element of panel.parts) size += 2 * element.length;
       for (const part of panel.readout ? [...panel.pixels, panel.readout] : panel.pixels) {
         part.levels = fresh[part.digest] ?? levels.get(part.digest); // the store may be too small
         if (!part.levels) return null;
@@ -652,19 +651,6 @@ const placeOn = ({ width, height }, [x, y, wide, high]) => ({
   width: `${(100 * wide) / width}%`,
   height: `${(100 * high) / height}%`,
 });
-
-/** Cut SVG into the elements that it holds, so that those that stay need not be read again. */
-function cut(svg) {
-  const parts = [];
-  let [depth, start] = [0, 0];
-  for (const { 0: tag, 1: closes, 2: isWhole, index } of svg.matchAll(/<(\/?)[^>]*?(\/?)>/g)) {
-    depth += closes ? -1 : isWhole ? 0 : 1;
-    if (depth) continue;
-    parts.push(svg.slice(start, index + tag.length));
-    start = index + tag.length;
-  }
-  return parts;
-}
 
 /** Change what differs, and leave the rest: what moves can be seen moving, and letters are laid out once. */
 function change(place, after, isCalm) {

@@ -20,7 +20,7 @@ import traitlets
 from IPython import get_ipython
 from IPython.display import display
 
-from gap_utils.svg import PALETTES, Frame, Panel, Pixels, Readout, picture_of
+from gap_utils.svg import PALETTES, Frame, Panel, Pixels, Readout, cut, picture_of
 
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 SMALL = 4096  # bytes of levels that travel each time, since asking for them is no shorter
@@ -374,7 +374,7 @@ def _panel_as_data(panel: Panel) -> dict[str, Any]:
     return {
         "width": panel.width,
         "height": panel.height,
-        "svg": panel.svg,
+        "parts": cut(panel.svg),  # those that stay need not be read again
         "pixels": pixels,
         "readout": readout,
         "above": panel.above,

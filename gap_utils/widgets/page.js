@@ -37,7 +37,6 @@ async function readFrames(address) {
   /** What a kernel would send of a frame. */
   const answerWith = (n, note = "") => {
     const frame = value(frames[n]);
-    for (const panel of frame.panels) panel.svg ??= panel.parts.join("");
     const wanted = frame.panels.flatMap(({ pixels, readout }) => (readout ? [...pixels, readout] : pixels));
     const digests = wanted.map(({ digest }) => digest);
     const buffers = digests.map((digest) => bytes.subarray(end + levels[digest][0], end + levels[digest][1]));

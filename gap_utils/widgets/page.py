@@ -7,18 +7,14 @@ from __future__ import annotations
 
 import gzip
 import json
-import re
 from base64 import b64encode
 from collections.abc import Hashable, Sequence
 from dataclasses import asdict, replace
-from functools import lru_cache
 from html import escape
 from typing import Any
 
 from gap_utils.svg import Panel, whole_svg
 from gap_utils.widgets.lab import Button, Choice, Lab, Slider, Toggle
-
-TAG = re.compile(r"<(/?)[^>]*?(/?)>")
 
 
 class Tour:
@@ -64,8 +60,6 @@ class Tour:
     def _frame(self, state: Any, values: dict[str, list[Any]]) -> dict[str, Any]:
         data, needed = self._lab.as_data(state)
         self.levels |= {one.digest: one.data for one in needed}
-        for panel in data["panels"]:
-            panel["parts"] = cut(panel.pop("svg"))
         for control in self._moved:
             limits = data["limits"].get(control.name, {})
             possible = values[control.name]
@@ -117,24 +111,6 @@ def _narrow(control: Any, values: Sequence[Any]) -> Any:
     if isinstance(control, Choice):
         return replace(control, options=[one for one in control.options if one[1] in values])
     return control
-
-
-@lru_cache(16)  # many frames share a panel
-def cut(svg: str) -> tuple[str, ...]:
-    """Cut SVG into the elements that it holds.
-
-    Example:
-        >>> cut("<g><rect/></g><rect/>")
-        ('<g><rect/></g>', '<rect/>')
-    """
-    parts, depth, start = [], 0, 0
-    for tag in TAG.finditer(svg):
-        closes, is_whole = tag.groups()
-        depth += -1 if closes else 0 if is_whole else 1
-        if depth == 0:
-            parts.append(svg[start : tag.end()])
-            start = tag.end()
-    return tuple(parts)
 
 
 def pack(tour: Tour) -> bytes:
