@@ -26,6 +26,7 @@ napoleon_numpy_docstring = False
 
 html_theme = "sphinx_book_theme"
 html_title = "Global average pooling"
+templates_path = ["_templates"]
 html_static_path = ["_static"]
 html_css_files = ["lab.css", "pages.css"]
 html_js_files = [("site.js", {"type": "module"})]

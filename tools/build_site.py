@@ -40,6 +40,9 @@ from tools.set_home import BADGES, addresses
 ROOT = Path(__file__).parent.parent
 DOCS, LESSONS, WIDGETS = ROOT / "docs", ROOT / "notebooks", ROOT / "gap_utils" / "widgets"
 LONG = 10  # lines of code; longer ones are folded
+WIDE = 760  # pixels; a wider picture is not squeezed into a phone
+COLUMNS = re.compile(r"\S {2,}\S|^ ", re.MULTILINE)
+FORMULA = re.compile(r"\$\$.*?\$\$", re.DOTALL)
 FILM = re.compile(r'(<img src=")data:image/gif;base64,([^"]*)("[^>]*>)')
 LAB = re.compile(r"(Pool|Head|Shift|Map|Cam|Photo)Lab\(")
 LINK = re.compile(r"\[([^][]*)\]\((?!https?:|mailto:|#)([^)#\s]+)(#[^)\s]*)?\)")
@@ -124,6 +127,7 @@ class Lesson:
         self.path, self.site = path, site
         self.notebook = nbformat.read(path, as_version=4)
         self.shown = {}  # what a cell shows when it is run, by its id
+        self.more = read_more(self.notebook)
 
     def build(self) -> None:
         """Run what has to be run, and write the page's source."""
@@ -181,8 +185,10 @@ class Lesson:
                 new.metadata.tags.append("remove-input")
             return new
         new.outputs = [*self.convert_outputs(cell)]
+        if is_prose(new):
+            new.metadata.tags.append("prose")  # its lines may break
         if "solution" in tags:
-            fold(new, "hide-cell", "Show the solution")
+            fold(new, "hide-cell", f"Show the {name_of(cell)}")
         elif "reveal" in tags and is_long(cell):
             fold(new, "hide-cell", "Show the code and what comes out")
         elif "reveal" in tags:
@@ -198,8 +204,12 @@ class Lesson:
         without_badges = BADGES.sub("", cell.source)  # which are pictures of another host
         source = self.site.with_links(without_badges, LESSONS)
         source = FILM.sub(lambda film: self.film(cell.id, film), source)
+        more = self.more.get(cell.id, {})
+        source = FORMULA.sub(lambda found: more.get("formula") or no_formula(found[0]), source)
         if cell is self.notebook.cells[0]:
-            source += f"\n\n{self.explain_page()}"
+            source += f"\n\n{as_note(self.explain_page())}"
+        if "note" in more:
+            source += f"\n\n{as_note(more['note'])}"
         return nbformat.v4.new_markdown_cell(source, id=cell.id)
 
     def film(self, name: str, film: re.Match) -> str:
@@ -224,9 +234,10 @@ class Lesson:
         ]
         where = addresses(self.site.home, f"notebooks/{self.path.name}")
         ways = [f"[open it in {name}]({address})" for name, address in where.items()] + ways
+        labs = "the labs move and " * any(map(is_lab, self.notebook.cells))
         return (
-            ":::{container} gap-note\n**On this page** the labs move and the questions answer. To "
-            f"run the code and do the exercises: {', '.join(ways)}.\n:::"
+            f"**On this page** {labs}the questions answer, and below the code stands what came out "
+            "when we ran it. To run it yourself and do the exercises: " + ", ".join(ways) + "."
         )
 
     def html_of(self, cell: Any) -> str:
@@ -280,13 +291,15 @@ class Lesson:
                 size = more.get("width", image.width), more.get("height", image.height)
             alt = (
                 more.get("alt")
+                or self.more.get(cell.id, {}).get("alt")
                 or f"{self.section_of(cell)}: a figure; its numbers are printed here"
             )
             address = self.picture(f"{cell.id}-{n}", png, "png")
-            yield as_output(
+            html = (
                 f'<img src="{address}" alt="{escape(alt)}" width="{size[0]}" height="{size[1]}" '
                 'loading="lazy">'
             )
+            yield as_output(f'<div class="gap-wide">{html}</div>' if size[0] > WIDE else html)
 
     def picture(self, name: str, content: bytes, kind: str) -> str:
         """Write a picture; return its address from the page."""
@@ -313,11 +326,59 @@ def is_shown(cell: Any) -> bool:
     """Whether a page shows another thing than the stored output: a lab, a question, a check."""
     if cell.cell_type != "code":
         return False
-    if {"question", "quiz", "check"} & {*tags_of(cell)} or cell.source == "quiz":
-        return True
-    return any(
-        LAB.match("".join(output.get("data", {}).get("text/plain", ""))) for output in cell.outputs
+    return (
+        bool({"question", "quiz", "check"} & {*tags_of(cell)})
+        or cell.source == "quiz"
+        or is_lab(cell)
     )
+
+
+def is_lab(cell: Any) -> bool:
+    """Whether a cell shows a lab."""
+    return any(
+        LAB.match("".join(output.get("data", {}).get("text/plain", "")))
+        for output in cell.get("outputs", [])
+    )
+
+
+def is_prose(cell: Any) -> bool:
+    """Whether a cell prints sentences, and nothing in columns."""
+    return not any(
+        COLUMNS.search("".join(output.get("text") or output.get("data", {}).get("text/plain", "")))
+        for output in cell.outputs
+    )
+
+
+def name_of(solution: Any) -> str:
+    """Which solution it is, as the comment at its beginning says."""
+    found = re.match(r"# (Solution of exercise \d+)", solution.source)
+    if not found:
+        raise ValueError(f"expected '# Solution of exercise 1', got {solution.source[:40]!r}")
+    return found[1].lower()
+
+
+def read_more(notebook: Any) -> dict[str, dict[str, str]]:
+    """What only the page has of the cells of a lesson, by their ids.
+
+    It may be a note below a text, the MathML of its formula, or the words for a picture.
+    """
+    every = json.loads((DOCS / "cells.json").read_text(encoding="utf-8"))
+    ids = [cell.id for cell in notebook.cells]
+    lesson = ids[0].split("-")[0]
+    mine = {name: more for name, more in every.items() if name.split("-")[0] == lesson}
+    if unknown := [name for name in mine if name not in ids]:
+        raise ValueError(f"expected cells of lesson {lesson} in docs/cells.json, got {unknown}")
+    return mine
+
+
+def no_formula(found: str) -> str:
+    """Refuse a formula that the page cannot show."""
+    raise ValueError(f"expected its MathML in docs/cells.json, as of all formulas, got {found}")
+
+
+def as_note(text: str) -> str:
+    """A note on a page, in Markdown."""
+    return f":::{{container}} gap-note\n{text}\n:::"
 
 
 def wrong_answer(stub: Any) -> str:
@@ -402,10 +463,12 @@ def main(target: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "source"
         write_sources(source, home := read_home())
+        made = Path(folder) / "made"  # MyST-NB leaves notebooks beside it
         command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-j", "auto"]
         environment = {**os.environ, "GAP_HOME": home, "PYTHONPATH": str(ROOT)}
+        subprocess.run([*command, source, made], check=True, env=environment)
         shutil.rmtree(target, ignore_errors=True)
-        subprocess.run([*command, source, target], check=True, env=environment)
+        shutil.move(made, target)
     for unneeded in (".doctrees", ".buildinfo", "_sources", "objects.inv"):
         path = target / unneeded
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
