@@ -45,7 +45,7 @@ COLUMNS = re.compile(r"\S {2,}\S|^ ", re.MULTILINE)
 FORMULA = re.compile(r"\$\$.*?\$\$", re.DOTALL)
 FILM = re.compile(r'(<img src=")data:image/gif;base64,([^"]*)("[^>]*>)')
 LAB = re.compile(r"(Pool|Head|Shift|Map|Cam|Photo)Lab\(")
-LINK = re.compile(r"\[([^][]*)\]\((?!https?:|mailto:|#)([^)#\s]+)(#[^)\s]*)?\)")
+LINK = re.compile(r"(?<!!)\[([^][]*)\]\((?!https?:|mailto:|#)([^)#\s]+)(#[^)\s]*)?\)")
 DATA = ROOT / "gap_utils" / "assets" / "README.md"
 STARTS_WITH = {"mode": "avg", "stride": 1}  # the PoolLab of the first page
 
