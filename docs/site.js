@@ -1,7 +1,7 @@
 // @ts-check
 /**
  * What a page of the site does by itself: it brings labs and questions to life, opens what a
- * question hides when it is answered, and counts the last quiz.
+ * question hides when it is answered, counts the last quiz, and is printed in its light theme.
  */
 
 import { openLab } from "./page.js";
@@ -33,15 +33,29 @@ if (start && !isCalm) start.load().then(() => start.lab.play());
 const score = document.querySelector(".gap-score");
 if (score) countQuiz(opened.filter(({ el }) => el.dataset.lesson), score);
 
-/** The folded outputs of the cells that answer a question: those right behind it. */
+/** The folded outputs of the cells that answer a question: up to where its answer can be read. */
 function hiddenBehind(el) {
   const found = [];
-  let cell = el.closest(".cell")?.nextElementSibling;
-  for (; cell?.matches(".tag_reveal"); cell = cell.nextElementSibling) {
-    found.push(...cell.querySelectorAll("details"));
+  const isPast = (next) =>
+    next.matches("section, details, .tag_question, .tag_exercise") || next.querySelector(".gap-on-page");
+  let next = el.closest(".cell")?.nextElementSibling;
+  for (; next && !isPast(next); next = next.nextElementSibling) {
+    if (next.matches(".tag_reveal")) found.push(...next.querySelectorAll("details"));
   }
   return found;
 }
+
+for (const summary of document.querySelectorAll("details.hide > summary")) {
+  summary.removeAttribute("aria-label"); // "Toggle hidden content", in place of its own words
+}
+
+const page = document.documentElement.dataset;
+let theme = page.theme;
+addEventListener("beforeprint", () => {
+  theme = page.theme;
+  page.theme = "light";
+});
+addEventListener("afterprint", () => (page.theme = theme));
 
 /** Count the first tries, as `Quiz` in quiz.py does: of each question, the answer that stays. */
 function countQuiz(questions, place) {
@@ -69,19 +83,32 @@ function countQuiz(questions, place) {
       const { lesson } = questions[n].el.dataset;
       if (verdict === "wrong") wrong.set(lesson, [...(wrong.get(lesson) ?? []), n + 1]);
     });
-    const again = [...wrong].sort().map(([lesson, numbers]) =>
-      `lesson ${lesson} (question${numbers.length > 1 ? "s" : ""} ${join(numbers)})`);
-    const said = again.length ? `Look again at ${join(again)}.` : "Only the first try counts.";
+    const again = [...wrong].sort().map(([lesson, numbers]) => [
+      linkTo(lesson),
+      ` (question${numbers.length > 1 ? "s" : ""} `,
+      ...join(numbers),
+      ")",
+    ]);
+    const said = again.length ? ["Look again at ", ...join(again), "."] : ["Only the first try counts."];
     const line = `${tries.length} of ${questions.length} answered, ${right} right at the first try.`;
-    place.replaceChildren(paragraph(line), paragraph(said));
+    place.replaceChildren(paragraph(line), paragraph(...said));
   }
 }
 
-function paragraph(words) {
-  return Object.assign(document.createElement("p"), { textContent: words });
+/** A lesson, as the list of pages links to it. */
+function linkTo(lesson) {
+  const { href } = document.querySelector(`nav a[href^="${lesson}_"]`) ?? location;
+  return Object.assign(document.createElement("a"), { href, textContent: `lesson ${lesson}` });
 }
 
+function paragraph(...parts) {
+  const made = document.createElement("p");
+  made.append(...parts);
+  return made;
+}
+
+/** Parts, each of them one thing or a list, with commas and an "and" between. */
 function join(parts) {
-  const last = parts.at(-1);
-  return parts.length > 1 ? `${parts.slice(0, -1).join(", ")} and ${last}` : String(last);
+  const between = (n) => (n === 0 ? [] : [n === parts.length - 1 ? " and " : ", "]);
+  return parts.flatMap((part, n) => [...between(n), ...[part].flat()]);
 }

@@ -40,12 +40,12 @@ from tools.set_home import BADGES, addresses
 ROOT = Path(__file__).parent.parent
 DOCS, LESSONS, WIDGETS = ROOT / "docs", ROOT / "notebooks", ROOT / "gap_utils" / "widgets"
 LONG = 10  # lines of code; longer ones are folded
-WIDE = 760  # pixels; a wider picture is not squeezed into a phone
+WIDE = 680  # pixels; a wider picture is not squeezed into a phone
 COLUMNS = re.compile(r"\S {2,}\S|^ ", re.MULTILINE)
 FORMULA = re.compile(r"\$\$.*?\$\$", re.DOTALL)
 FILM = re.compile(r'(<img src=")data:image/gif;base64,([^"]*)("[^>]*>)')
 LAB = re.compile(r"(Pool|Head|Shift|Map|Cam|Photo)Lab\(")
-LINK = re.compile(r"\[([^][]*)\]\((?!https?:|mailto:|#)([^)#\s]+)(#[^)\s]*)?\)")
+LINK = re.compile(r"(?<!!)\[([^][]*)\]\((?!https?:|mailto:|#)([^)#\s]+)(#[^)\s]*)?\)")
 DATA = ROOT / "gap_utils" / "assets" / "README.md"
 STARTS_WITH = {"mode": "avg", "stride": 1}  # the PoolLab of the first page
 

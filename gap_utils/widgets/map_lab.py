@@ -608,7 +608,7 @@ class MapLab(Lab):
     )
 
     def tour(self) -> Iterator[MapState]:
-        """All maps of every layer for some pictures, those of the last layer alone too.
+        """All maps of every layer for some pictures; alone, those of the last and that on view.
 
         With a run, the maps of the layer on view after every epoch.
         """
@@ -617,7 +617,7 @@ class MapLab(Lab):
             layers = [self.value.layer]
         pictures = range(min(8 if last is None else 3, len(self._images)))
         sizes = {name: size[1:] for name, (_, size) in self._reader.layers.items()}
-        alone = [name for name in layers if sizes[name] > (1, 1)][-1:]
+        alone = {self.value.layer, *[name for name in layers if sizes[name] > (1, 1)][-1:]}
         epochs = [None] if last is None else range(last + 1)
         for picture, layer, sort, epoch in product(pictures, layers, ("index", "mean"), epochs):
             for view in VIEWS if layer in alone else VIEWS[:1]:
