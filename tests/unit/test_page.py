@@ -509,8 +509,8 @@ LABS = {
     "head of 1": (lambda: HeadLab(channels=1, height=2, width=2), 2016, 31),
     "head of many": (lambda: HeadLab(channels=8192, height=2, width=2), 2016, 31),
     "shift": (lambda: ShiftLab({"a": make_model(), "b": make_model()}, SPLIT), 5 * 169, 5),
-    # for 2 pictures in 2 orders: 4 maps of 3 layers, 4 and 3 of 1×1 maps, 4 of one layer alone
-    "map": (lambda: MapLab(make_model(), *FEW), 2 * 2 * (3 * 4 + 4 + 4), 1),
+    # for 2 pictures in 2 orders: 4 maps of 3 layers, 4 and 3 of 1×1 maps, 4 of two layers alone
+    "map": (lambda: MapLab(make_model(), *FEW), 2 * 2 * (3 * 4 + 4 + 4 + 4), 1),
     "map and run": (lambda: MapLab(make_model(), *FEW, run=small_run(3)), 128, 1),
     "cam": (lambda: CamLab(body_and_head(), *FEW), 2 * 4 * 3 * 3 * 2, 1),
     "cam and boxes": (lambda: CamLab(body_and_head(8), SPLIT.images, SPLIT.labels, NAMES,
