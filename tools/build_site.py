@@ -289,11 +289,11 @@ class Lesson:
             more = output.metadata.get("image/png", {})
             with Image.open(BytesIO(png)) as image:
                 size = more.get("width", image.width), more.get("height", image.height)
-            alt = (
-                more.get("alt")
-                or self.more.get(cell.id, {}).get("alt")
-                or f"{self.section_of(cell)}: a figure; its numbers are printed here"
-            )
+            alt = more.get("alt") or self.more.get(cell.id, {}).get("alt")
+            if not alt:
+                raise ValueError(
+                    f"expected words for the picture of cell {cell.id} in docs/cells.json, got none"
+                )
             address = self.picture(f"{cell.id}-{n}", png, "png")
             html = (
                 f'<img src="{address}" alt="{escape(alt)}" width="{size[0]}" height="{size[1]}" '
@@ -304,12 +304,6 @@ class Lesson:
     def picture(self, name: str, content: bytes, kind: str) -> str:
         """Write a picture; return its address from the page."""
         return "../" + self.site.write(f"figures/{name}.{kind}", content)
-
-    def section_of(self, cell: Any) -> str:
-        """The last heading before a cell."""
-        before = self.notebook.cells[: self.notebook.cells.index(cell)]
-        text = "\n".join(one.source for one in before if one.cell_type == "markdown")
-        return re.findall(r"^#+ (.*)", text, re.MULTILINE)[-1]
 
 
 def tags_of(cell: Any) -> list[str]:
