@@ -3,14 +3,15 @@ PIP_OPTIONS ?=
 LAB_OPTIONS ?=
 WORKERS ?= 2
 READY := .venv/.ready
+SITE_READY := .venv/.site
 BIN := .venv/bin
 # a thread each, since more threads than cores wait for each other
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
-.PHONY: help lab style check test notebooks bench clean
+.PHONY: help lab style check test notebooks bench site test-site python-of-site clean
 
 help:  ## list these commands
-	@sed -n 's/^\([a-z]*\):.*## /make \1: /p' Makefile
+	@sed -n 's/^\([a-z-]*\):.*## /make \1: /p' Makefile
 
 lab: $(READY)  ## open the lessons in JupyterLab
 	$(BIN)/jupyter lab --config=tools/jupyter_lab_config.py $(LAB_OPTIONS) notebooks/00_start_here.ipynb
@@ -33,6 +34,12 @@ notebooks: $(READY)  ## run every lesson and store its outputs
 bench: $(READY)  ## measure how fast the labs answer and the networks train
 	$(BIN)/python -m pytest tests/benchmarks -s -o python_files='bench_*.py'
 
+site: python-of-site $(SITE_READY)  ## build the web site, in site/
+	$(BIN)/python -m tools.build_site site
+
+test-site: site  ## build the web site, then test it
+	GAP_SITE=site $(PYTEST) tests/site
+
 clean:  ## remove the environment
 	rm -rf .venv
 
@@ -42,3 +49,12 @@ $(READY): requirements.txt
 	$(PYTHON) -m venv --clear .venv
 	$(BIN)/python -m pip install --disable-pip-version-check $(PIP_OPTIONS) -r requirements.txt
 	touch $@
+
+# added to the same environment
+$(SITE_READY): $(READY) requirements-site.txt
+	$(BIN)/python -m pip install --disable-pip-version-check $(PIP_OPTIONS) -r requirements-site.txt -c requirements.txt
+	touch $@
+
+# asked of the environment where there is one, and before one is made
+python-of-site:
+	@python=$(BIN)/python; [ -x $$python ] || python=$(PYTHON); $$python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11) and "expected Python 3.11 for the web site, got " + sys.version.split()[0] + "; run: make clean site PYTHON=python3.11")'

@@ -141,10 +141,17 @@ def test_requirements_are_exact_pins_inside_the_ranges_of_pyproject():
         assert pins[wanted.name] in wanted.specifier
 
 
-def test_every_requirement_is_one_exact_pin_and_says_why():
-    for line in (ROOT / "requirements.txt").read_text().splitlines():
+@pytest.mark.parametrize("name", ["requirements.txt", "requirements-site.txt"])
+def test_every_requirement_is_one_exact_pin_and_says_why(name):
+    for line in (ROOT / name).read_text().splitlines():
         if line and not line.startswith("#"):
             assert re.match(r"[\w-]+==[\d.]+(; python_version [<>=]+ \"3\.\d+\")?(  # \S|$)", line)
+
+
+def test_no_package_is_pinned_twice():
+    site = re.findall(r"^([\w-]+)==", (ROOT / "requirements-site.txt").read_text(), re.M)
+    assert "sphinx" in site
+    assert pinned_versions().keys().isdisjoint(site)
 
 
 def test_environment_yml_takes_its_versions_from_requirements():
