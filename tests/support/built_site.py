@@ -57,6 +57,14 @@ class LabOnPage:
         return self.frames or f"{Path(self.page).stem[:2]}-question-{self.number}"
 
 
+@dataclass
+class Cell:
+    """A cell with code as a page has it: the classes that say its tags, and its code."""
+
+    tags: list[str]
+    source: str = ""
+
+
 class Html(HTMLParser):
     """What a page is made of.
 
@@ -64,6 +72,7 @@ class Html(HTMLParser):
         ids: that an anchor can name.
         addresses: (tag, attribute, value) of all that leads or loads.
         labs: with the questions.
+        cells: with code.
         code: what stands in `style` and `script`, and in attributes of style.
     """
 
@@ -73,6 +82,7 @@ class Html(HTMLParser):
         self.ids: set[str] = set()
         self.addresses: list[tuple[str, str, str]] = []
         self.labs: list[LabOnPage] = []
+        self.cells: list[Cell] = []
         self.code: list[str] = []
         self._open: list[tuple[str, dict[str, str]]] = []
         self.feed(path.read_text(encoding="utf-8"))
@@ -86,6 +96,8 @@ class Html(HTMLParser):
         for name in ("href", "src", "srcset", "data", "action", "poster", "xlink:href"):
             if name in given:
                 self.addresses.append((tag, name, given[name]))
+        if (classes := given.get("class", "").split())[:1] == ["cell"]:
+            self.cells.append(Cell(classes[1:]))
         if given.get("class") == "gap-on-page":
             frames = Path(given["data-frames"]).stem
             self.labs.append(LabOnPage(self.page, given["data-lab"], len(self.labs), frames))
@@ -103,6 +115,8 @@ class Html(HTMLParser):
             self.code.append(data)
         elif outer.get("class") == "gap-kernel" and tag == "span":
             self.labs[-1].kernel += data
+        if any("cell_input" in given.get("class", "") for _, given in self._open):
+            self.cells[-1].source += data
 
 
 @cache
@@ -163,6 +177,11 @@ class Frames:
         """The frame of fields; None where there is none."""
         number = self.numbers.get(key_of(fields))
         return None if number is None else self.frames[number]
+
+
+def frames_of(site: Path, name: str) -> Frames:
+    """The frames of a lab."""
+    return Frames(site / "_static" / "labs" / f"{name}.frames")
 
 
 def offered(control: dict[str, Any], limits: dict[str, Any]) -> list[Any]:
@@ -386,7 +405,10 @@ WORK = """(root, { kind, label, place, click }) => {
             groups.find((e) => e.querySelector("legend").innerText === label)
                 .querySelectorAll("input")[place].click();
         },
-        toggle: () => named("input[type=checkbox]").click(),
+        toggle: () => {
+            const box = named("input[type=checkbox]");
+            if (box.checked !== place) box.click();
+        },
         button: () => all(".gap-button button").find((e) => e.innerText === label).click(),
         click: () => all("[data-set]").find((e) => e.dataset.set === click)
             .dispatchEvent(new MouseEvent("click", { bubbles: true })),
@@ -433,6 +455,7 @@ class Walker:
         self.root, self.told, self.frames, self.kernel = root, told, frames, kernel
         self.controls = [c for c in told.opening["controls"] if c["kind"] != "numbers"]
         self.state, self.done = kernel.start, []
+        self._seen = self._see()
 
     @property
     def limits(self) -> dict[str, Any]:
@@ -465,9 +488,11 @@ class Walker:
     def press(self, button: dict[str, Any]) -> None:
         """Press a button; where its frame is not there, the page says what a kernel is for."""
         self.done.append(button["label"])
-        idle = self.limits.get(button["name"], {}).get("idle")
         self._work(kind="button", label=button["label"])
-        self._follow(lambda: (self.state if idle else self._press(button), ""))
+        if self.limits.get(button["name"], {}).get("idle"):  # it does nothing
+            self._expect(self.state, self._seen["note"], self._seen["refused"])
+        else:
+            self._follow(lambda: (self.kernel.press(self.state, button["name"]), ""))
 
     def click(self, told: str) -> None:
         """Click on what sets fields in the picture."""
@@ -475,11 +500,18 @@ class Walker:
         self._work(kind="click", click=told)
         self._follow(lambda: self.kernel.move(self.state, json.loads(told)))
 
-    def _press(self, button: dict[str, Any]) -> Any:
-        return self.kernel.press(self.state, button["name"])
+    def leads(self, told: str) -> bool:
+        """Whether a click leads to another frame, and not to words of a kernel."""
+        fields = self.kernel.fields(self.state)
+        wanted = {**fields, **json.loads(told)}
+        return wanted != fields and self.frames.at(wanted) is not None
+
+    def expect_at(self, changes: dict[str, Any]) -> None:
+        """Wait until the page shows what some gesture asked for."""
+        self.done.append(changes)
+        self._expect(*self.kernel.move(self.state, changes))
 
     def _work(self, **what) -> None:
-        self._note = self._see()["note"]
         self.root.evaluate(WORK, what)
 
     def _see(self) -> dict[str, Any]:
@@ -492,7 +524,7 @@ class Walker:
             state = None
         if state is None or self.frames.at(self.kernel.fields(state)) is None:
             assert self.told.kernel
-            self._expect(self.state, self._note, self.told.kernel)
+            self._expect(self.state, self._seen["note"], self.told.kernel)
         else:
             self._expect(state, note)
 
@@ -505,7 +537,7 @@ class Walker:
             self.root.page.wait_for_timeout(50)
         wrong = {name: (seen[name], wanted[name]) for name in wanted if seen[name] != wanted[name]}
         assert not wrong, f"{self.done}: {wrong}"
-        self.state = state
+        self.state, self._seen = state, seen
 
     def _fields(self, state: Any) -> dict[str, Any]:
         """What the controls have; of a choice, the place among its options."""
