@@ -33,6 +33,10 @@ if (start && !isCalm) start.load().then(() => start.lab.play());
 const score = document.querySelector(".gap-score");
 if (score) countQuiz(opened.filter(({ el }) => el.dataset.lesson), score);
 
+for (const summary of document.querySelectorAll("nav summary")) { // the theme gives them no name
+  summary.ariaLabel = `Pages of ${summary.parentElement.previousElementSibling.textContent}`;
+}
+
 /** The folded outputs of the cells that answer a question: up to where its answer can be read. */
 function hiddenBehind(el) {
   const found = [];

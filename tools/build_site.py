@@ -47,6 +47,15 @@ FILM = re.compile(r'(<img src=")data:image/gif;base64,([^"]*)("[^>]*>)')
 LAB = re.compile(r"(Pool|Head|Shift|Map|Cam|Photo)Lab\(")
 LINK = re.compile(r"(?<!!)\[([^][]*)\]\((?!https?:|mailto:|#)([^)#\s]+)(#[^)\s]*)?\)")
 DATA = ROOT / "gap_utils" / "assets" / "README.md"
+# what Sphinx and the theme leave beside the pages; the last two are for who makes the theme
+UNNEEDED = (
+    ".doctrees",
+    ".buildinfo",
+    "_sources",
+    "objects.inv",
+    "_static/*-macros.html",
+    "_static/scripts/*.map",
+)
 STARTS_WITH = {"mode": "avg", "stride": 1}  # the PoolLab of the first page
 
 
@@ -463,9 +472,9 @@ def main(target: Path) -> None:
         subprocess.run([*command, source, made], check=True, env=environment)
         shutil.rmtree(target, ignore_errors=True)
         shutil.move(made, target)
-    for unneeded in (".doctrees", ".buildinfo", "_sources", "objects.inv"):
-        path = target / unneeded
-        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    for unneeded in UNNEEDED:
+        for path in [*target.glob(unneeded)]:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
     print(f"{target}: to look at it, run python -m http.server --directory {target}")
 
 

@@ -73,6 +73,7 @@ class Html(HTMLParser):
         addresses: (tag, attribute, value) of all that leads or loads.
         labs: with the questions.
         cells: with code.
+        headings: level and words of each.
         code: what stands in `style` and `script`, and in attributes of style.
     """
 
@@ -83,6 +84,7 @@ class Html(HTMLParser):
         self.addresses: list[tuple[str, str, str]] = []
         self.labs: list[LabOnPage] = []
         self.cells: list[Cell] = []
+        self.headings: list[tuple[int, str]] = []
         self.code: list[str] = []
         self._open: list[tuple[str, dict[str, str]]] = []
         self.feed(path.read_text(encoding="utf-8"))
@@ -96,6 +98,8 @@ class Html(HTMLParser):
         for name in ("href", "src", "srcset", "data", "action", "poster", "xlink:href"):
             if name in given:
                 self.addresses.append((tag, name, given[name]))
+        if re.fullmatch("h[1-6]", tag):
+            self.headings.append((int(tag[1]), ""))
         if (classes := given.get("class", "").split())[:1] == ["cell"]:
             self.cells.append(Cell(classes[1:]))
         if given.get("class") == "gap-on-page":
@@ -115,6 +119,9 @@ class Html(HTMLParser):
             self.code.append(data)
         elif outer.get("class") == "gap-kernel" and tag == "span":
             self.labs[-1].kernel += data
+        if any(re.fullmatch("h[1-6]", tag) for tag, _ in self._open) and data != "#":
+            level, words = self.headings[-1]
+            self.headings[-1] = level, words + data
         if any("cell_input" in given.get("class", "") for _, given in self._open):
             self.cells[-1].source += data
 
