@@ -208,19 +208,22 @@ def offered(control: dict[str, Any], limits: dict[str, Any]) -> list[Any]:
     return [False, True] if control["kind"] == "toggle" else []
 
 
+class Handler(SimpleHTTPRequestHandler):
+    """Answers without a word in the log."""
+
+    def log_message(self, *_):
+        pass
+
+
 @contextmanager
-def served(site: Path):
+def served(site: Path, handler: type[Handler] = Handler):
     """Serve a site from a folder deep in its server; yields its address."""
     with TemporaryDirectory() as folder:
         place = Path(folder, PLACE)
         place.parent.mkdir(parents=True)
         place.symlink_to(site, target_is_directory=True)
 
-        class Handler(SimpleHTTPRequestHandler):
-            def log_message(self, *_):
-                pass
-
-        server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=folder))
+        server = ThreadingHTTPServer(("127.0.0.1", 0), partial(handler, directory=folder))
         Thread(target=server.serve_forever, daemon=True).start()
         try:
             yield f"http://127.0.0.1:{server.server_port}/{PLACE}/"
