@@ -9,7 +9,7 @@ from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 import pytest
 import yaml
 
-from built_site import Frames, frames_of, lab_cells, read_pages
+from built_site import frames_of, lab_cells, read_pages
 from nbval_pictures import ROOT
 
 ELSEWHERE = re.compile(r"^\s*(?:[a-z][a-z+.-]*:)?//", re.I)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
-
 from playwright.sync_api import expect
 
 from built_site import frames_of, lab_cells, lab_in_python, labs_of, offered

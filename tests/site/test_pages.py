@@ -8,7 +8,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
-from built_site import LESSONS, in_python, labs_of, lab_in_python, read_pages, TRAINED
+from built_site import LESSONS, TRAINED, in_python, lab_in_python, labs_of
 from gap_utils.widgets import PoolLab
 from tools.build_site import STARTS_WITH
 
@@ -44,6 +44,7 @@ SMALLEST = """() => {
 TOO_WIDE = """() => [...document.querySelectorAll("body *")]
     .filter((e) => e.checkVisibility() && e.getBoundingClientRect().right > innerWidth + 1)
     .map((e) => `${e.tagName} ${e.className} ${e.textContent.trim().slice(0, 40)}`).slice(0, 5)"""
+
 
 @pytest.fixture(scope="module", params=PAGES)
 def name(request):

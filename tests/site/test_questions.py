@@ -89,9 +89,7 @@ def python_quiz(monkeypatch):
     monkeypatch.setattr(quiz, "monotonic", lambda: clock[0])
     asked = [q for q in in_python("09_choose_a_head").questions if hasattr(q, "lesson")]
     made = Quiz(len(asked))
-    return made, [
-        made.ask(q.question, plain_answers(q), q.right, q.lesson) for q in asked
-    ], clock
+    return made, [made.ask(q.question, plain_answers(q), q.right, q.lesson) for q in asked], clock
 
 
 def plain_answers(question):
