@@ -348,6 +348,10 @@ class Kernel:
         state = self.lab.complete(self.lab.from_fields(wanted))
         return state, self.lab.note(wanted, state)
 
+    def limits(self, state: Any) -> dict[str, Any]:
+        """How far the controls go."""
+        return self.lab.limits(state)
+
     def press(self, state: Any, name: str) -> Any:
         """Do what a button says. ValueError where it cannot be."""
         return self.lab.complete(self.lab.press(name, state))
@@ -374,6 +378,9 @@ class Packed:
         if key not in self._frames.numbers:
             raise ValueError(key)
         return self._frames.numbers[key], self._frames.notes.get(key, "")
+
+    def limits(self, state: int) -> dict[str, Any]:
+        return self._frames.frames[state]["limits"]
 
     def press(self, state: int, name: str) -> int:
         presses = self._frames.frames[state]["presses"]
@@ -548,6 +555,17 @@ class Walker:
         wrong = {name: (seen[name], wanted[name]) for name in wanted if seen[name] != wanted[name]}
         assert not wrong, f"{self.done}: {wrong}"
         self.state, self._seen = state, seen
+        self._expect_no_farther()
+
+    def _expect_no_farther(self) -> None:
+        """A slider goes no farther than with a kernel, and what is on view is on its track."""
+        own = self.kernel.limits(self.state)
+        for control in self.controls:
+            if control["kind"] == "slider":
+                values = self.offered(control)
+                bounds = {**control, **own.get(control["name"], {})}
+                assert bounds["low"] <= values[0] and values[-1] <= bounds["high"], control["name"]
+                assert self.kernel.fields(self.state)[control["name"]] in values, control["name"]
 
     def _fields(self, state: Any) -> dict[str, Any]:
         """What the controls have; of a choice, the place among its options."""
