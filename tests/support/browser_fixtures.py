@@ -1,7 +1,7 @@
 """A learner's JupyterLab, for the browser tests and the benchmarks.
 
-The driver is imported where it is used: `pytest --nbval notebooks` loads these fixtures
-too, and must not need Playwright.
+The driver and the tools are imported where they are used: `pytest --nbval notebooks` loads these
+fixtures too, and must need neither them nor Playwright.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import nbformat
 import pytest
 
 from nbval_pictures import ROOT
-from tools.lesson_cells import keep_what_a_learner_touches
 
 
 @pytest.fixture(scope="session")
@@ -111,6 +110,7 @@ def lesson(project, server, request):
     And those that they need; nbval runs all cells. Once for the tests of the module.
     """
     from driver import LabPage, open_browser
+    from tools.lesson_cells import keep_what_a_learner_touches
 
     name = request.module.LESSON
     notebook = nbformat.read(ROOT / "notebooks" / name, as_version=4)
