@@ -29,6 +29,7 @@ from typing import Any
 
 import nbformat
 import tomllib
+import torch
 from PIL import Image
 
 from docs import wrong_answers
@@ -449,7 +450,8 @@ def write_sources(folder: Path, home: str) -> None:
         shutil.move(folder / name, site.static / name)
     tasks = [partial(write_start_page, site)]
     tasks += [Lesson(path, site).build for path in sorted(LESSONS.glob("*.ipynb"))]
-    with ProcessPoolExecutor(os.cpu_count()) as pool:
+    # a thread each, since more threads than cores wait for each other
+    with ProcessPoolExecutor(initializer=torch.set_num_threads, initargs=(1,)) as pool:
         for done in [pool.submit(task) for task in tasks]:
             done.result()
 
