@@ -28,7 +28,6 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
-import tomllib
 import torch
 from PIL import Image
 
@@ -457,9 +456,10 @@ def write_sources(folder: Path, home: str) -> None:
 
 
 def read_home() -> str:
-    """Where the project is published, or empty."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    return project.get("urls", {}).get("Homepage", "")
+    """Where the project is published, as `tools/set_home.py` has written it, or empty."""
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    found = re.search(r'^Homepage = "(.*)"$', project, re.MULTILINE)
+    return found[1] if found else ""
 
 
 def main(target: Path) -> None:
