@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from dataclasses import replace
 
 from playwright.sync_api import expect
@@ -11,6 +12,7 @@ from built_site import frames_of, lab_cells, lab_in_python, labs_of, offered
 from driver import expect_said, focus_slider
 
 MOVED = ("slider", "choice", "toggle")
+WALKS, STEPS = 12, 4
 
 
 def test_the_site_has_the_labs_of_the_lessons(site):
@@ -45,6 +47,21 @@ def test_buttons(walk):
         if button["kind"] == "button":
             walker.press(button)
             walker.press(button)
+
+
+def test_random_walks_show_what_python_shows(walk, name):
+    chance = random.Random(name)
+    for _ in range(WALKS):
+        walker = walk()
+        for _ in range(STEPS):
+            controls = [c for c in walker.controls if walker.is_there(c)]
+            control, clicks = chance.choice(controls), walker.clicks()
+            if clicks and chance.random() < 0.2:
+                walker.click(chance.choice(clicks))
+            elif control["kind"] == "button":
+                walker.press(control)
+            else:
+                walker.move(control, chance.choice(walker.offered(control)))
 
 
 def test_frames_lead_to_frames(site, name):
