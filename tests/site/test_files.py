@@ -94,7 +94,7 @@ def test_a_file_of_frames_is_small(site, name):
     assert len(frames_of(site, name).frames) > 40
 
 
-def test_the_site_is_made_with_the_versions_that_are_pinned():
+def test_the_site_is_made_with_the_versions_that_are_pinned(site):
     pins = re.findall(r"^([\w-]+)==([\d.]+)  #", (ROOT / "requirements-site.txt").read_text(), re.M)
     assert {name: version(name) for name, _ in pins} == dict(pins)
     assert len(pins) >= 6
