@@ -37,18 +37,6 @@ for (const summary of document.querySelectorAll("nav summary")) { // the theme g
   summary.ariaLabel = `Pages of ${summary.parentElement.previousElementSibling.textContent}`;
 }
 
-/** The folded outputs of the cells that answer a question: up to where its answer can be read. */
-function hiddenBehind(el) {
-  const found = [];
-  const isPast = (next) =>
-    next.matches("section, details, .tag_question, .tag_exercise") || next.querySelector(".gap-on-page");
-  let next = el.closest(".cell")?.nextElementSibling;
-  for (; next && !isPast(next); next = next.nextElementSibling) {
-    if (next.matches(".tag_reveal")) found.push(...next.querySelectorAll("details"));
-  }
-  return found;
-}
-
 for (const summary of document.querySelectorAll("details.hide > summary")) {
   summary.removeAttribute("aria-label"); // "Toggle hidden content", in place of its own words
 }
@@ -60,6 +48,18 @@ addEventListener("beforeprint", () => {
   page.theme = "light";
 });
 addEventListener("afterprint", () => (page.theme = theme));
+
+/** The folded outputs of the cells that answer a question: up to where its answer can be read. */
+function hiddenBehind(el) {
+  const found = [];
+  const isPast = (next) =>
+    next.matches("section, details, .tag_question, .tag_exercise") || next.querySelector(".gap-on-page");
+  let next = el.closest(".cell")?.nextElementSibling;
+  for (; next && !isPast(next); next = next.nextElementSibling) {
+    if (next.matches(".tag_reveal")) found.push(...next.querySelectorAll("details"));
+  }
+  return found;
+}
 
 /** Count the first tries, as `Quiz` in quiz.py does: of each question, the answer that stays. */
 function countQuiz(questions, place) {

@@ -264,19 +264,12 @@ class Lesson:
 
     def html_of_check(self, check: Any, wrong: Any) -> str:
         """What a check says to a wrong answer, and to the right one."""
-        said = [
-            (
-                "What the check says to a typical wrong answer",
-                wrong_answer(self.stubs[check.id]),
-                wrong,
-            ),
-            ("What it says to a right answer", "", self.solved(check)),
-        ]
-        return "\n".join(
-            f"<details><summary>{summary}</summary>\n"
-            + (f"<pre>{escape(code, quote=False).strip()}</pre>\n" if code else "")
-            + f"{verdict if isinstance(verdict, str) else verdict._repr_html_()}</details>"
-            for summary, code, verdict in said
+        code = escape(wrong_answer(self.stubs[check.id]), quote=False).strip()
+        return (
+            "<details><summary>What the check says to a typical wrong answer</summary>\n"
+            f"<pre>{code}</pre>\n{wrong._repr_html_()}</details>\n"
+            "<details><summary>What it says to a right answer</summary>\n"
+            f"{self.solved(check)}</details>"
         )
 
     def solved(self, check: Any) -> str:

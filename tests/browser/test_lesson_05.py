@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from playwright.sync_api import expect
 
-from driver import expect_said, make_moves, names_of, press_button, step_slider
+from driver import drag_picture, expect_said, make_moves, names_of, press_button, step_slider
 
 LESSON = "05_move_and_enlarge_the_picture.ipynb"
 
@@ -52,13 +52,7 @@ def every_slider_moves_and_nothing_jumps(lab):
 
 
 def the_picture_can_be_dragged(lab):
-    mouse, canvas = lab.page.mouse, lab.locator("[data-drag]").bounding_box()
-    pixel = canvas["width"] / (28 + 2 * 6)
-    x, y = canvas["x"] + canvas["width"] / 2, canvas["y"] + canvas["height"] / 2
-    mouse.move(x, y)
-    mouse.down()
-    mouse.move(x + 3 * pixel, y - 2 * pixel, steps=10)
-    mouse.up()
+    drag_picture(lab, 3, -2)
     expect(lab.locator(".gap-hidden").first).to_contain_text("moved 3 px right and -2 px down")
     press_button(lab, "Next wrong one")
     expect_said(lab, ", wrong")

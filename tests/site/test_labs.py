@@ -9,7 +9,7 @@ from dataclasses import replace
 from playwright.sync_api import expect
 
 from built_site import frames_of, lab_cells, lab_in_python, labs_of, offered
-from driver import expect_said, focus_slider
+from driver import drag_picture, expect_said, focus_slider
 
 MOVED = ("slider", "choice", "toggle")
 WALKS, STEPS = 12, 4
@@ -103,13 +103,7 @@ def test_the_picture_of_shift_lab_is_dragged(site, visitor):
     visitor.open(labs_of(site)[name].page)
     lab = visitor.page.get_by_role("group", name="ShiftLab", exact=True)
     lab.scroll_into_view_if_needed()
-    mouse, canvas = visitor.page.mouse, lab.locator("[data-drag]").bounding_box()
-    pixel = canvas["width"] / (28 + 2 * 6)
-    x, y = canvas["x"] + canvas["width"] / 2, canvas["y"] + canvas["height"] / 2
-    mouse.move(x, y)
-    mouse.down()
-    mouse.move(x + 3 * pixel, y - 2 * pixel, steps=10)
-    mouse.up()
+    drag_picture(lab, 3, -2)
     python = lab_in_python(labs_of(site)[name])
     frame = python.draw(replace(python.value, dx=3, dy=-2))
     assert "moved 3 px right and -2 px down" in frame.text

@@ -293,6 +293,17 @@ def point_at(grid: Locator, row: int, column: int, size: int) -> list[str]:
     return grid.page.locator(".gap-bubble > div").all_inner_texts()
 
 
+def drag_picture(lab: Locator, right: int, down: int) -> None:
+    """Pull the picture of ShiftLab by so many of its pixels."""
+    mouse, canvas = lab.page.mouse, lab.locator("[data-drag]").bounding_box()
+    pixel = canvas["width"] / (28 + 2 * 6)
+    x, y = canvas["x"] + canvas["width"] / 2, canvas["y"] + canvas["height"] / 2
+    mouse.move(x, y)
+    mouse.down()
+    mouse.move(x + right * pixel, y + down * pixel, steps=10)
+    mouse.up()
+
+
 def make_moves(lab: Locator, moves: Iterable[tuple[Callable, str, str]]) -> None:
     """Make moves, each by its control's label; each shows its words, and nothing jumps."""
     before = place_in_lab(lab)
