@@ -24,15 +24,13 @@ ABOVE_SITE_LINK = "\n## Look first\n\n"  # in the README
 
 def addresses(home: str, path: str) -> dict[str, str]:
     """Say where one lesson runs with a click, by service; empty where there is no home."""
+    if not home:
+        return {}
     repository = home.removeprefix("https://github.com/")
-    return (
-        {
-            "Colab": f"https://colab.research.google.com/github/{repository}/blob/HEAD/{path}",
-            "Binder": f"https://mybinder.org/v2/gh/{repository}/HEAD?urlpath=lab/tree/{path}",
-        }
-        if home
-        else {}
-    )
+    return {
+        "Colab": f"https://colab.research.google.com/github/{repository}/blob/HEAD/{path}",
+        "Binder": f"https://mybinder.org/v2/gh/{repository}/HEAD?urlpath=lab/tree/{path}",
+    }
 
 
 def badges(home: str, path: str) -> str:
