@@ -20,6 +20,8 @@ from pathlib import Path
 
 from gap_utils.checks.marking import Mark, mark
 
+LONGEST = 200  # letters of a message in a line; the table has all of it
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Mark what the command line names; return the exit status."""
@@ -33,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
             for notebook in notebooks_in(path):
                 try:
                     lesson, marks = mark(notebook, given.limit)
-                except (ValueError, OSError) as error:
+                except ValueError as error:
                     print(error, file=sys.stderr, flush=True)
                     unread += 1
                     continue
@@ -51,7 +53,9 @@ def main(arguments: list[str] | None = None) -> int:
 def read_arguments(arguments: list[str] | None) -> argparse.Namespace:
     """Read the command line."""
     start, usage, more = __doc__.split("\n\n")
-    parser = argparse.ArgumentParser(usage=usage.strip(), description=start, epilog=more)
+    parser = argparse.ArgumentParser(
+        "python -m gap_utils.checks", usage.strip(), description=start, epilog=more
+    )
     parser.add_argument("lessons", nargs="+", type=Path, help="notebooks, or folders of them")
     limit = "for each exercise; what takes longer is stopped (default 60)"
     parser.add_argument("--limit", type=seconds, default=60, metavar="SECONDS", help=limit)
@@ -89,11 +93,11 @@ def notebooks_in(path: Path) -> Iterator[Path]:
 
 
 def line_of(mark: Mark) -> str:
-    """Write the mark with the mistake by its name, in signs that can be printed."""
-    # first stands what came out for which input, then what a known mistake is
-    words = ": ".join(filter(None, [mark.result, *mark.message.split("\n")[:2][-1:]]))
+    """Write the mark with the last line of its message, which names a mistake that is known."""
+    words = ": ".join(filter(None, [mark.result, mark.message.rpartition("\n")[2][:LONGEST]]))
     note = "; its check was changed, which counts for nothing" if mark.check_changed else ""
     line = f"  {mark.number} {mark.name:20} {words}{note}"
+    # an error of the learner's code could hold signs that a terminal obeys
     return "".join(sign if sign.isprintable() else "?" for sign in line)
 
 

@@ -93,6 +93,7 @@ EXERCISES = {
         "squeeze_and_excite": "check_squeeze_excitation",
     },
 }
+LONGEST = 2000  # letters of a message, which may hold what a learner's code says
 SETUP_SECONDS = 120  # for a kernel to start and load PyTorch, on a busy machine
 
 
@@ -115,9 +116,10 @@ def read_answers(path: Path) -> list[str]:
     """Read the code of a lesson, cell by cell, without its solutions.
 
     Raises:
-        ValueError: if the file is no notebook.
-        OSError: if it cannot be read.
+        ValueError: if the file is no notebook, or cannot be read.
     """
+    if path.is_dir():
+        raise ValueError(f"{path}: expected a notebook, or a folder of them, got a folder of none")
     try:
         cells = [
             (cell["cell_type"], "".join(cell["source"]), cell["metadata"].get("tags", []))
@@ -125,6 +127,8 @@ def read_answers(path: Path) -> list[str]:
         ]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise ValueError(f"{path}: expected a notebook of format 4, got another file") from None
+    except OSError as error:
+        raise ValueError(f"{path}: expected a notebook, got: {error.strerror}") from None
     code, behind = [], False
     for kind, source, tags in cells:
         behind = behind or (kind == "markdown" and "## Solutions" in source)
@@ -151,10 +155,19 @@ def lesson_of(cells: list[str]) -> str | None:
 
 
 def original_check(name: str) -> Any:
-    """Load a check anew, past what a learner's code may have put in its place."""
-    for module in [each for each in sys.modules if each.partition(".")[0] == "gap_utils"]:
-        del sys.modules[module]
-    return getattr(importlib.import_module("gap_utils.checks"), name)
+    """Load a check anew, past what a learner's code may have put in its place.
+
+    An import in the learner's code gets another copy, so it cannot change this one either.
+    """
+
+    def forget() -> None:
+        for module in [each for each in sys.modules if each.partition(".")[0] == "gap_utils"]:
+            del sys.modules[module]
+
+    forget()
+    check = getattr(importlib.import_module("gap_utils.checks"), name)
+    forget()
+    return check
 
 
 def mark(path: Path, seconds: float = 60) -> tuple[str, Iterator[Mark]]:
@@ -165,8 +178,7 @@ def mark(path: Path, seconds: float = 60) -> tuple[str, Iterator[Mark]]:
         seconds: for the cells and the check of one exercise; what takes longer is killed.
 
     Raises:
-        ValueError: if the file is no notebook, or none of the lessons.
-        OSError: if it cannot be read.
+        ValueError: if the file is no notebook, or none of the lessons, or cannot be read.
     """
     cells = read_answers(path)
     lesson = lesson_of(cells)
@@ -224,7 +236,7 @@ from typing import Any
 sys.path[:] = {sys.path!r}
 {getsource(original_check)}
 feedback = original_check({check!r})(answer)
-said = json.dumps([feedback.passed, feedback.message])
+said = json.dumps([feedback.passed, feedback.message[:{LONGEST}]])
 """
     return f"(lambda names: (exec({code!r}, names), names['said'])[1])({{'answer': {name}}})"
 
