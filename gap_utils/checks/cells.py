@@ -66,6 +66,8 @@ def _names_in(statements: list[ast.stmt]) -> Names:
         symbols = table.get_symbols()
         loads = {one.get_name() for one in symbols if one.is_referenced()}
         bound = {one.get_name() for one in symbols if one.is_assigned() or one.is_imported()}
+        of_comprehensions = _variables_of_comprehensions(statement)
+        loads, bound = loads - of_comprehensions, bound - of_comprehensions
         if isinstance(statement, ast.For | ast.AsyncFor | ast.With | ast.AsyncWith):
             loads -= bound  # such as the variable of a loop
         inner, declared = _globals_of(table)
@@ -74,6 +76,15 @@ def _names_in(statements: list[ast.stmt]) -> Names:
         names.changes |= maybe | declared | _changed_by(statement)
         names.sets |= bound - maybe
     return names
+
+
+def _variables_of_comprehensions(statement: ast.stmt) -> set[str]:
+    """The variables that comprehensions alone set: from Python 3.12 on a table has them too."""
+    nodes = [*ast.walk(statement)]
+    found = [node.target for node in nodes if isinstance(node, ast.comprehension)]
+    inside = {node for target in found for node in ast.walk(target) if isinstance(node, ast.Name)}
+    stored = {n for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+    return {node.id for node in inside} - {node.id for node in stored - inside}
 
 
 def _globals_of(table: SymbolTable) -> tuple[set[str], set[str]]:
