@@ -147,7 +147,8 @@ def test_installs_what_is_missing(
     python = python_without_anywidget
     colab = "import sys; sys.modules['google.colab'] = sys"
     where = {"at an address": address, "in a folder": str(source)}[found]
-    environment = {"GAP_UTILS_SOURCE": where, "PIP_FIND_LINKS": str(tmp_path / "wheels" / "anywidget")}
+    wheels = tmp_path / "wheels" / "anywidget"
+    environment = {"GAP_UTILS_SOURCE": where, "PIP_FIND_LINKS": str(wheels)}
     before = colab if place == "Colab" else ""
     result = run_setup_cell(python, folder, before, **environment)
     assert result.returncode == 0, result.stderr
