@@ -71,6 +71,7 @@ def test_the_package_has_examples():
 def test_imports_run_one_way():
     allowed = {
         "values": set(),
+        "requirements": set(),
         "verdict": set(),
         "device": set(),
         "shapes": {"device"},
