@@ -11,8 +11,43 @@ PIP = $(BIN)/python -m pip install --disable-pip-version-check $(PIP_OPTIONS)
 # a thread each, since more threads than cores wait for each other
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
+.PHONY: help lab style check test notebooks bench site test-site test-colab python-of-site student clean
+
+help:  ## list these commands
+	@sed -n 's/^\([a-z-]*\):.*## /make \1: /p' Makefile
+
+lab: $(READY)  ## open the lessons in JupyterLab
+	$(BIN)/jupyter lab --config=tools/jupyter_lab_config.py $(LAB_OPTIONS) notebooks/00_start_here.ipynb
+
+style: .venv/.tests  ## check style
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+check: style  ## check style, then run the unit tests but the slow ones: for every save
+	$(PYTEST) tests/unit -m "not slow"
+
+test: style  ## check style, then run all tests and every lesson
+	$(PYTEST) --no-loadscope-reorder --nbval
+
+notebooks: .venv/.tests  ## run every lesson and store its outputs
+	$(BIN)/ruff format notebooks
+	$(BIN)/python -m tools.make_pictures
+	$(BIN)/python tools/refresh_notebooks.py
+
+bench: .venv/.tests  ## measure how fast the labs answer and the networks train
+	$(BIN)/python -m pytest tests/benchmarks -s -o python_files='bench_*.py'
+
+site: python-of-site .venv/.site  ## build the web site, in site/
+	$(BIN)/python -m tools.build_site site
+
+test-site: .venv/.tests site  ## build the web site, then test it
+	GAP_SITE=site $(PYTEST) tests/site
+
 test-colab: .venv/.tests  ## run every lesson among packages as Colab has them
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/colab
+
+student: $(READY)  ## copy the lessons without their solutions, to student/
+	$(BIN)/python -m tools.make_student student
 
 clean:  ## remove the environment
 	rm -rf .venv

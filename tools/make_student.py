@@ -25,6 +25,7 @@ ROOT = Path(__file__).parent.parent
 HEADING = "\n\n## Solutions"
 # the one sentence about them, in lesson 00
 SENTENCE = " Each lesson ends with its solutions, folded away."
+NEEDED = ("pyproject.toml", "requirements.txt", "environment.yml")
 UNNEEDED = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints")
 START = """\
 # Lessons on global average pooling
@@ -119,7 +120,7 @@ def make_class(folder: Path) -> None:
             (folder / name).parent.mkdir(exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
     shutil.copytree(ROOT / "gap_utils", folder / "gap_utils", ignore=UNNEEDED)
-    for path in [ROOT / "requirements.txt", ROOT / "environment.yml", *ROOT.glob("LICENSE*")]:
+    for path in [*(ROOT / name for name in NEEDED), *ROOT.glob("LICENSE*")]:
         shutil.copy(path, folder)
     (folder / "README.md").write_text(START, encoding="utf-8")
     print(f"{folder}: zip it, or put it on a hub; learners begin with its README.md")
