@@ -51,7 +51,6 @@ c.ClearOutput.enabled = False  # the pictures stay, and what a lesson folds away
 c.Execute.timeout = 300  # seconds for a cell: some of them train a network
 """
 HIDDEN = """
-
 ### BEGIN HIDDEN TESTS
 from gap_utils.checks.marking import original_check
 
