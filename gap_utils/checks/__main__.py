@@ -102,4 +102,5 @@ def line_of(mark: Mark) -> str:
 
 
 if __name__ == "__main__":
+    sys.stdout.reconfigure(errors="replace")  # a file on Windows takes no ✓
     sys.exit(main())

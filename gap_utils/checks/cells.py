@@ -1,4 +1,7 @@
-"""Which cells of a notebook does a name need? So that no others have to run."""
+"""Which cells of a notebook does a name need? So that no others have to run.
+
+What a method or a function does to a thing is not seen: `numbers.append(1)` sets no name.
+"""
 
 from __future__ import annotations
 

@@ -14,6 +14,7 @@ import ast
 import importlib
 import json
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -212,7 +213,8 @@ def _judge(
         if reply["status"] != "ok" and failed is None:
             names = names_in(cells[place])
             which = "its cell" if name in names.sets | names.changes else "a cell before it"
-            failed = f"{which} failed", f"{reply['ename']}: {reply['evalue']}"
+            what = re.sub(r"\(\d+\.py, ", "(", reply["evalue"])  # what IPython calls a cell
+            failed = f"{which} failed", f"{reply['ename']}: {what}"
     if kernel.run("", asked=f"({name}, 0)[1]")["status"] != "ok":
         return failed or ("not attempted", f"there is no {name}")
     said = kernel.run("", asked=_question(name, check))
