@@ -136,7 +136,7 @@ def make_course(folder: Path) -> None:
                 cell.source = re.sub(r"\]\((\d\d_\w+)\.ipynb", r"](../\1/\1.ipynb", cell.source)
         nbformat.write(notebook, assignment / path.name)
     (folder / "nbgrader_config.py").write_text(CONFIG, encoding="utf-8")
-    print(f"{folder}: go on there with nbgrader generate_assignment {path.stem}")
+    print(f"{folder}: go on there with nbgrader generate_assignment {lessons()[0].stem}")
 
 
 def lessons() -> list[Path]:
@@ -146,7 +146,8 @@ def lessons() -> list[Path]:
 
 def main(arguments: list[str] | None = None) -> None:
     """Make what the command line asks for, in a new folder."""
-    parser = argparse.ArgumentParser("python -m tools.make_student", description=__doc__)
+    start, usage, more = __doc__.split("\n\n")
+    parser = argparse.ArgumentParser(usage=usage.strip(), description=start, epilog=more)
     parser.add_argument("folder", type=Path, help="a new or empty one")
     parser.add_argument("--nbgrader", action="store_true", help="make a course of nbgrader")
     given = parser.parse_args(arguments)
