@@ -1,0 +1,86 @@
+"""What pip builds of the project is whole, and works in an environment with nothing else in it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import venv
+from pathlib import Path
+from zipfile import ZipFile
+
+import pytest
+
+from nbval_pictures import ROOT
+
+BUILD = "import setuptools.build_meta as backend; backend.build_{}('dist')"
+
+
+def files_of(package: Path) -> set[str]:
+    """All files of the package but what a running Python or an editor left there."""
+    left = {"__pycache__", ".ipynb_checkpoints"}
+    found = (path.relative_to(package) for path in package.rglob("*") if path.is_file())
+    return {path.as_posix() for path in found if left.isdisjoint(path.parts)}
+
+
+def build(kind: str, folder: Path) -> Path:
+    """Let the packages that are here build it, as pip does in an environment of its own."""
+    command = [sys.executable, "-c", BUILD.format(kind)]
+    result = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    (built,) = (folder / "dist").iterdir()
+    return built
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory) -> Path:
+    """The wheel that is made of the source archive, as pip makes it of one from an index."""
+    project, unpacked = tmp_path_factory.mktemp("project"), tmp_path_factory.mktemp("unpacked")
+    shutil.copytree(ROOT / "gap_utils", project / "gap_utils")
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, project)
+    with tarfile.open(build("sdist", project)) as archive:
+        archive.extractall(unpacked, filter="data")
+    (folder,) = unpacked.iterdir()
+    return build("wheel", folder)
+
+
+def test_every_file_and_the_licences_are_in_the_wheel(wheel):
+    about = f"{'-'.join(wheel.name.split('-')[:2])}.dist-info"
+    with ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+        ours = {name for name in names if name.startswith("gap_utils/")}
+        assert ours == {f"gap_utils/{name}" for name in files_of(ROOT / "gap_utils")}
+        licences = f"{about}/licenses/"
+        assert {name.removeprefix(licences) for name in names if name.startswith(licences)} == {
+            "LICENSE",
+            "gap_utils/assets/README.md",
+        }
+        assert archive.read(f"{licences}LICENSE") == (ROOT / "LICENSE").read_bytes()
+        metadata = archive.read(f"{about}/METADATA").decode()
+    assert "\nLicense-Expression: MIT AND CC0-1.0\n" in metadata
+    assert "\nAuthor: the GAP lessons' authors\n" in metadata
+    assert "\n# Global average pooling, in interactive lessons\n" in metadata
+
+
+def test_it_is_imported_where_nothing_else_is_installed(wheel, tmp_path):
+    empty = tmp_path / "empty"
+    venv.create(empty, with_pip=False)
+    python = empty / ("Scripts" if os.name == "nt" else "bin") / "python"
+    clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+
+    def run(*command) -> subprocess.CompletedProcess:
+        return subprocess.run(command, cwd=tmp_path, env=clean, capture_output=True, text=True)
+
+    pip = [sys.executable, "-m", "pip", "--python", python, "install", "--no-deps", "--no-index"]
+    installed = run(*pip, "--disable-pip-version-check", wheel)
+    assert installed.returncode == 0, installed.stderr
+    says = run(python, "-c", "import gap_utils; print(gap_utils.__file__)")
+    assert says.returncode == 0, says.stderr
+    package = Path(says.stdout.strip()).parent
+    assert package.is_relative_to(empty)
+    for name in ("assets/fashion_mnist_small.npz", "assets/gap.safetensors", "widgets/lab.js"):
+        assert (package / name).read_bytes() == (ROOT / "gap_utils" / name).read_bytes()
+    assert run(python, "-c", "import torch").returncode == 1  # it is empty
