@@ -2,9 +2,12 @@ PYTHON ?= python3
 PIP_OPTIONS ?=
 LAB_OPTIONS ?=
 WORKERS ?= 2
+# a build of PyTorch, such as cpu or cu126; otherwise the usual one
+TORCH ?=
+TORCH_INDEX ?= https://download.pytorch.org/whl
 READY := .venv/.ready
-SITE_READY := .venv/.site
 BIN := .venv/bin
+PIP = $(BIN)/python -m pip install --disable-pip-version-check $(PIP_OPTIONS)
 # a thread each, since more threads than cores wait for each other
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
@@ -16,7 +19,7 @@ help:  ## list these commands
 lab: $(READY)  ## open the lessons in JupyterLab
 	$(BIN)/jupyter lab --config=tools/jupyter_lab_config.py $(LAB_OPTIONS) notebooks/00_start_here.ipynb
 
-style: $(READY)  ## check style
+style: .venv/.tests  ## check style
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
@@ -26,18 +29,18 @@ check: style  ## check style, then run the unit tests but the slow ones: for eve
 test: style  ## check style, then run all tests and every lesson
 	$(PYTEST) --no-loadscope-reorder --nbval
 
-notebooks: $(READY)  ## run every lesson and store its outputs
+notebooks: .venv/.tests  ## run every lesson and store its outputs
 	$(BIN)/ruff format notebooks
 	$(BIN)/python -m tools.make_pictures
 	$(BIN)/python tools/refresh_notebooks.py
 
-bench: $(READY)  ## measure how fast the labs answer and the networks train
+bench: .venv/.tests  ## measure how fast the labs answer and the networks train
 	$(BIN)/python -m pytest tests/benchmarks -s -o python_files='bench_*.py'
 
-site: python-of-site $(SITE_READY)  ## build the web site, in site/
+site: python-of-site .venv/.site  ## build the web site, in site/
 	$(BIN)/python -m tools.build_site site
 
-test-site: site  ## build the web site, then test it
+test-site: .venv/.tests site  ## build the web site, then test it
 	GAP_SITE=site $(PYTEST) tests/site
 
 clean:  ## remove the environment
@@ -47,12 +50,16 @@ clean:  ## remove the environment
 $(READY): requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "expected Python 3.10 or newer, got " + sys.version.split()[0] + "; name another with: make lab PYTHON=python3.12")'
 	$(PYTHON) -m venv --clear .venv
-	$(BIN)/python -m pip install --disable-pip-version-check $(PIP_OPTIONS) -r requirements.txt
+ifneq ($(TORCH),)
+	$(PIP) $(shell grep -o '^torch[a-z]*==[0-9.]*' requirements.txt) --index-url $(TORCH_INDEX)/$(TORCH) || \
+		{ echo 'expected PyTorch at $(TORCH_INDEX)/$(TORCH), and pip got none; is there a network? Without TORCH=$(TORCH) the usual build is taken' >&2; exit 1; }
+endif
+	$(PIP) -r requirements.txt
 	touch $@
 
-# added to the same environment
-$(SITE_READY): $(READY) requirements-site.txt
-	$(BIN)/python -m pip install --disable-pip-version-check $(PIP_OPTIONS) -r requirements-site.txt -c requirements.txt
+# .venv/.tests, .venv/.site: added to the same environment
+.venv/.%: requirements-%.txt $(READY)
+	$(PIP) -r $< -c requirements.txt
 	touch $@
 
 # asked of the environment where there is one, and before one is made

@@ -19,6 +19,7 @@ import nbformat
 ROOT = Path(__file__).parent.parent
 BADGES = re.compile(r"\[!\[Open in Colab\].*\n\n")
 SITE_LINK = re.compile(r"\*\*\[Open the site\].*\n\n")
+ADDRESS = re.compile(r'(\nHOME = os\.getenv\(\s*"GAP_UTILS_SOURCE", )".*"')  # in the setup cell
 ABOVE_SITE_LINK = "\n## Look first\n\n"  # in the README
 
 
@@ -74,7 +75,7 @@ def write_lesson(path: Path, home: str) -> None:
     title, rest = BADGES.sub("", notebook.cells[0].source).split("\n\n", 1)
     notebook.cells[0].source = f"{title}\n\n{badges(home, f'notebooks/{path.name}')}{rest}"
     setup = next(cell for cell in notebook.cells if "setup" in cell.metadata.get("tags", []))
-    setup.source = re.sub(r'^HOME = ".*"', f'HOME = "{home}"', setup.source, flags=re.MULTILINE)
+    setup.source = ADDRESS.sub(rf'\g<1>"{home}"', setup.source)
     nbformat.write(notebook, path)
 
 

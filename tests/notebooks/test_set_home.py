@@ -58,7 +58,7 @@ def test_the_address_goes_everywhere(project):
         assert "https://mybinder.org/v2/gh/someone/gap-lessons/HEAD?" in badges
         assert f"urlpath=lab/tree/notebooks/{name}" in badges
         assert goals.startswith("**You will**")
-        assert f'\nHOME = "{HOME}"' in lesson.cells[1].source
+        assert f'\nHOME = os.getenv("GAP_UTILS_SOURCE", "{HOME}")' in lesson.cells[1].source
         assert lesson.cells[2:] == before[name].cells[2:]
 
 
