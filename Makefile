@@ -11,7 +11,7 @@ PIP = $(BIN)/python -m pip install --disable-pip-version-check $(PIP_OPTIONS)
 # a thread each, since more threads than cores wait for each other
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
-.PHONY: help lab style check test notebooks bench site test-site python-of-site clean
+.PHONY: help lab style check test notebooks bench site test-site test-colab python-of-site clean
 
 help:  ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## /make \1: /p' Makefile
@@ -42,6 +42,9 @@ site: python-of-site .venv/.site  ## build the web site, in site/
 
 test-site: .venv/.tests site  ## build the web site, then test it
 	GAP_SITE=site $(PYTEST) tests/site
+
+test-colab: .venv/.tests  ## run every lesson among packages as Colab has them
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/colab
 
 clean:  ## remove the environment
 	rm -rf .venv

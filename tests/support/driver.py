@@ -102,12 +102,20 @@ class LabPage:
         self.name = name
         page.goto(f"{self.address}/{self.place}/{name}?token={self.token}&reset")
         page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60_000)
-        self.wait_until_idle(1)
+        # what is run before the page has its kernel may be lost, also where the server has it
+        page.wait_for_function(
+            """() => {
+                const context = jupyterapp.shell.currentWidget?.sessionContext;
+                const kernel = context?.isReady && context.session?.kernel;
+                return kernel?.connectionStatus === 'connected' && kernel.status === 'idle';
+            }""",
+            timeout=60_000,
+        )
 
     def run_all(self, timeout: float = 300) -> None:
         """Run every cell and wait until the last one has ended."""
         self.command("notebook:run-all-cells")
-        self.wait_until_idle(5, self._all_have_run, timeout)
+        self.wait_until_idle(5, lambda: not self._cells_to_run(), timeout)
 
     def command(self, name: str, **options) -> None:
         """Do what an entry of JupyterLab's menus does."""
@@ -179,14 +187,13 @@ class LabPage:
         self.page.keyboard.press("Shift+Enter")
         expect(self.cell(check).locator(".jp-OutputArea-output")).to_contain_text(said)
 
-    def _all_have_run(self) -> bool:
+    def _cells_to_run(self) -> list[str]:
+        """The first lines of the code cells that have not run."""
         return self.page.evaluate(
-            """() => {
-                const model = jupyterapp.shell.currentWidget?.content?.model;
-                const cells = Array.from(model?.cells ?? []).filter(cell =>
-                    cell.type === 'code' && cell.sharedModel.getSource().trim());
-                return cells.length > 0 && cells.every(cell => cell.executionCount);
-            }"""
+            """Array.from(jupyterapp.shell.currentWidget.content.model.cells)
+                .filter(cell => cell.type === 'code' && !cell.executionCount)
+                .map(cell => cell.sharedModel.getSource().trim().split('\\n')[0])
+                .filter(line => line)"""
         )
 
     def wait_until_idle(self, polls: int, also=lambda: True, timeout: float = 60) -> None:
@@ -198,7 +205,10 @@ class LabPage:
             seen = seen + 1 if also() and self._kernel_state() == "idle" else 0
             return seen >= polls
 
-        _wait(ready, timeout, f"an idle kernel of {self.name}")
+        def found() -> str:
+            return f"{self.name}: kernel {self._kernel_state()}, not run {self._cells_to_run()}"
+
+        _wait(ready, timeout, "an idle kernel", found)
 
     def close(self) -> None:
         """Shut the kernel of this notebook down."""
@@ -346,9 +356,9 @@ def _answers(url: str) -> bool:
         return False
 
 
-def _wait(condition, timeout: float, what: str) -> None:
+def _wait(condition, timeout: float, what: str, found=lambda: "nothing") -> None:
     end = time.monotonic() + timeout
     while not condition():
         if time.monotonic() > end:
-            raise TimeoutError(f"waited {timeout} s for {what}")
+            raise TimeoutError(f"waited {timeout} s for {what}, got {found()}")
         time.sleep(0.05)

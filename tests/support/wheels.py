@@ -6,8 +6,8 @@ from pathlib import Path
 from zipfile import ZipFile
 
 
-def write_wheel(index: Path, name: str, version: str) -> None:
-    """Write an empty package to a folder that pip takes for an index."""
+def write_wheel(index: Path, name: str, version: str) -> Path:
+    """Write an empty package to a folder that pip takes for an index; its file."""
     (index / name).mkdir(parents=True, exist_ok=True)
     wheel = index / name / f"{name}-{version}-py3-none-any.whl"
     metadata = f"{name}-{version}.dist-info"
@@ -16,3 +16,4 @@ def write_wheel(index: Path, name: str, version: str) -> None:
         archive.writestr(f"{metadata}/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
         archive.writestr(f"{metadata}/RECORD", "")
     (index / name / "index.html").write_text(f'<a href="{wheel.name}">{wheel.name}</a>')
+    return wheel
