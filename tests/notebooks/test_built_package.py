@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
 import sys
 import tarfile
 import venv
@@ -13,6 +11,7 @@ from zipfile import ZipFile
 
 import pytest
 
+from environments import copy_project, run
 from nbval_pictures import ROOT
 
 BUILD = "import setuptools.build_meta as backend; backend.build_{}('dist')"
@@ -27,8 +26,7 @@ def files_of(package: Path) -> set[str]:
 
 def build(kind: str, folder: Path) -> Path:
     """Let the packages that are here build it, as pip does in an environment of its own."""
-    command = [sys.executable, "-c", BUILD.format(kind)]
-    result = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    result = run(sys.executable, "-c", BUILD.format(kind), folder=folder)
     assert result.returncode == 0, result.stderr
     (built,) = (folder / "dist").iterdir()
     return built
@@ -37,10 +35,8 @@ def build(kind: str, folder: Path) -> Path:
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory) -> Path:
     """The wheel that is made of the source archive, as pip makes it of one from an index."""
-    project, unpacked = tmp_path_factory.mktemp("project"), tmp_path_factory.mktemp("unpacked")
-    shutil.copytree(ROOT / "gap_utils", project / "gap_utils")
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, project)
+    project = copy_project(tmp_path_factory.mktemp("project"))
+    unpacked = tmp_path_factory.mktemp("unpacked")
     with tarfile.open(build("sdist", project)) as archive:
         archive.extractall(unpacked, filter="data")
     (folder,) = unpacked.iterdir()
@@ -69,18 +65,13 @@ def test_it_is_imported_where_nothing_else_is_installed(wheel, tmp_path):
     empty = tmp_path / "empty"
     venv.create(empty, with_pip=False)
     python = empty / ("Scripts" if os.name == "nt" else "bin") / "python"
-    clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-
-    def run(*command) -> subprocess.CompletedProcess:
-        return subprocess.run(command, cwd=tmp_path, env=clean, capture_output=True, text=True)
-
-    pip = [sys.executable, "-m", "pip", "--python", python, "install", "--no-deps", "--no-index"]
-    installed = run(*pip, "--disable-pip-version-check", wheel)
+    pip = ["-m", "pip", "--python", str(python), "install", "--no-deps", str(wheel)]
+    installed = run(sys.executable, *pip, folder=tmp_path)
     assert installed.returncode == 0, installed.stderr
-    says = run(python, "-c", "import gap_utils; print(gap_utils.__file__)")
+    says = run(python, "-c", "import gap_utils; print(gap_utils.__file__)", folder=tmp_path)
     assert says.returncode == 0, says.stderr
     package = Path(says.stdout.strip()).parent
     assert package.is_relative_to(empty)
     for name in ("assets/fashion_mnist_small.npz", "assets/gap.safetensors", "widgets/lab.js"):
         assert (package / name).read_bytes() == (ROOT / "gap_utils" / name).read_bytes()
-    assert run(python, "-c", "import torch").returncode == 1  # it is empty
+    assert run(python, "-c", "import torch", folder=tmp_path).returncode == 1  # it is empty
