@@ -19,12 +19,17 @@ KEPT = ("torch", "torchvision", "numpy", "ipywidgets")
 
 
 def requirements() -> list[Requirement]:
-    """The ranges in pyproject.toml, or those that pip noted when it installed the package."""
+    """The ranges in pyproject.toml, or those that pip noted when it installed the package.
+
+    A copy of the package alone has neither, and nothing is known.
+    """
     project = Path(__file__).parents[1] / "pyproject.toml"
     if project.exists():
         text = project.read_text(encoding="utf-8")
         block = re.search(r"^dependencies = \[\n(.*?)^\]", text, re.M | re.S)[1]
         return [Requirement(line) for line in re.findall(r'"(.+)"', block)]
+    if _version("gap_utils") is None:
+        return []
     return [Requirement(line) for line in metadata.requires("gap_utils") or []]
 
 

@@ -25,7 +25,8 @@ ROOT = Path(__file__).parent.parent
 HEADING = "\n\n## Solutions"
 # the one sentence about them, in lesson 00
 SENTENCE = " Each lesson ends with its solutions, folded away."
-NEEDED = ("pyproject.toml", "requirements.txt", "environment.yml")
+FOLDERS = ("gap_utils", "LICENSES")
+FILES = ("LICENSE", "pyproject.toml", "requirements.txt", "environment.yml")
 UNNEEDED = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints")
 START = """\
 # Lessons on global average pooling
@@ -118,9 +119,10 @@ def make_class(folder: Path) -> None:
         for name in re.findall(r"\]\(\.\./((?!gap_utils/)[^)#]+)", text):  # a source that is shown
             (folder / name).parent.mkdir(exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
-    shutil.copytree(ROOT / "gap_utils", folder / "gap_utils", ignore=UNNEEDED)
-    for path in [*(ROOT / name for name in NEEDED), *ROOT.glob("LICENSE*")]:
-        shutil.copy(path, folder)
+    for name in FOLDERS:
+        shutil.copytree(ROOT / name, folder / name, ignore=UNNEEDED)
+    for name in FILES:
+        shutil.copy(ROOT / name, folder)
     (folder / "README.md").write_text(START, encoding="utf-8")
     print(f"{folder}: zip it, or put it on a hub; learners begin with its README.md")
 

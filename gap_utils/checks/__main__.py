@@ -83,7 +83,9 @@ def table_name(text: str) -> Path:
 
 def open_table(path: Path | None):
     """Open the table, before anything is marked in vain; nothing where none is wanted."""
-    return path.open("w", newline="", encoding="utf-8-sig") if path else nullcontext()
+    if path is None:
+        return nullcontext()
+    return path.open("w", newline="", encoding="utf-8-sig", errors="replace")
 
 
 def notebooks_in(path: Path) -> Iterator[Path]:

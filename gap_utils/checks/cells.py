@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import re
+import warnings
 from dataclasses import dataclass, field
 from symtable import SymbolTable, symtable
 
@@ -59,7 +60,9 @@ def names_in(cell: str) -> Names:
 def parse(cell: str) -> list[ast.stmt]:
     """The statements of a cell; a magic of IPython is a call."""
     code = re.sub(r"\A\s*%%.*", "", cell)  # such as %%time; the cell below it is code too
-    return ast.parse(TransformerManager().transform_cell(code)).body
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # such as of "\\d", which is for the learner
+        return ast.parse(TransformerManager().transform_cell(code)).body
 
 
 def _names_in(statements: list[ast.stmt]) -> Names:

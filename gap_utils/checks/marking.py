@@ -123,7 +123,12 @@ def read_answers(path: Path) -> list[str]:
         raise ValueError(f"{path}: expected a notebook, or a folder of them, got a folder of none")
     try:
         cells = [
-            (cell["cell_type"], "".join(cell["source"]), cell["metadata"].get("tags", []))
+            (
+                cell["cell_type"],
+                # half an emoji cannot be sent
+                "".join(cell["source"]).encode(errors="replace").decode(),
+                {*cell["metadata"].get("tags", [])},
+            )
             for cell in json.loads(path.read_text(encoding="utf-8-sig"))["cells"]
         ]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
@@ -214,13 +219,16 @@ def _judge(
             names = names_in(cells[place])
             which = "its cell" if name in names.sets | names.changes else "a cell before it"
             what = re.sub(r"\(\d+\.py, ", "(", reply["evalue"])  # what IPython calls a cell
-            failed = f"{which} failed", f"{reply['ename']}: {what}"
+            failed = f"{which} failed", f"{reply['ename']}: {what}"[:LONGEST]
     if kernel.run("", asked=f"({name}, 0)[1]")["status"] != "ok":
         return failed or ("not attempted", f"there is no {name}")
     said = kernel.run("", asked=_question(name, check))
     if said["status"] != "ok":  # a check turns every Exception into words; this is another one
         return "not right yet", f"the check stopped with {said['ename']}: {said['evalue']}"
-    passed, message = json.loads(ast.literal_eval(said["data"]["text/plain"]))
+    try:
+        passed, message = json.loads(ast.literal_eval(said["data"]["text/plain"]))
+    except (KeyError, ValueError, SyntaxError, TypeError):
+        return "stopped", "what the check said could not be read"  # IPython shows it otherwise
     if passed is True:
         return "passed", ""
     if failed:
@@ -267,8 +275,7 @@ class _Kernel:
     """A process for a learner's code, started when it is needed, and again when it was killed."""
 
     def __init__(self):
-        self.folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
-        self.manager = self.client = None
+        self.folder = self.manager = self.client = None
         self.seconds = self.deadline = 0.0
 
     def __enter__(self) -> _Kernel:
@@ -276,14 +283,12 @@ class _Kernel:
 
     def __exit__(self, *error: Any) -> None:
         self.kill()
-        self.folder.cleanup()
 
     def begin(self, seconds: float) -> None:
-        """Forget all names, and give what follows so many seconds."""
+        """Have a process, and give what follows so many seconds."""
         if self.manager is None:
             self.start()
         self.limit(seconds)
-        self.run("get_ipython().reset(new_session=False)")
 
     def limit(self, seconds: float) -> None:
         """Say how long what follows may take."""
@@ -296,6 +301,7 @@ class _Kernel:
             store_history=bool(code),
             user_expressions={"asked": asked} if asked else {},
             allow_stdin=False,  # input() is an error
+            stop_on_error=False,  # the next cell is run after an error too
         )
         while True:
             try:
@@ -310,6 +316,7 @@ class _Kernel:
 
     def start(self) -> None:
         """Start this Python in an empty folder, and load the package."""
+        self.folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         self.manager = KernelManager()
         command = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
         self.manager._kernel_spec = KernelSpec(argv=command)  # not what is installed for the user
@@ -340,6 +347,7 @@ class _Kernel:
         if self.manager is not None:
             self.client.stop_channels()
             self.manager.shutdown_kernel(now=True)
+            self.folder.cleanup()
         self.manager = None
 
     def check_that_it_goes_on(self) -> None:

@@ -28,7 +28,7 @@ LESSONS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 lessons = pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
 DOCS = ROOT / "docs"
 START = DOCS / "index.md"  # of the site, where the lessons and their pictures stand beside it
-PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md")), *sorted(DOCS.glob("api/*.md"))]
+PAGES = [page for folder in (ROOT, DOCS, DOCS / "api") for page in sorted(folder.glob("*.md"))]
 
 
 FOLDED = re.compile(

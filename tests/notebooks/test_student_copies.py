@@ -88,9 +88,9 @@ def test_a_copy_runs_and_its_check_answers(student):
 
 
 def test_what_a_class_needs_is_there_and_nothing_else(student):
-    names = {path.name for path in student.iterdir()}
-    licences = {path.name for path in ROOT.glob("LICENSE*")}
-    assert names - licences == {
+    assert {path.name for path in student.iterdir()} == {
+        "LICENSE",
+        "LICENSES",
         "README.md",
         "environment.yml",
         "gap_utils",

@@ -102,7 +102,8 @@ class LabPage:
         self.name = name
         page.goto(f"{self.address}/{self.place}/{name}?token={self.token}&reset")
         page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60_000)
-        # what is run before the page has its kernel may be lost, also where the server has it
+        # A cell that is run before the page has its kernel loses its number and does nothing. The
+        # server may have the kernel for long by then, where the machine is busy.
         page.wait_for_function(
             """() => {
                 const context = jupyterapp.shell.currentWidget?.sessionContext;
@@ -113,9 +114,23 @@ class LabPage:
         )
 
     def run_all(self, timeout: float = 300) -> None:
-        """Run every cell and wait until the last one has ended."""
-        self.command("notebook:run-all-cells")
-        self.wait_until_idle(5, lambda: not self._cells_to_run(), timeout)
+        """Run every cell and wait until the last one has ended; none may stop the others."""
+        self.page.evaluate(
+            """() => {
+                window.haveRun = false;
+                jupyterapp.commands.execute('notebook:run-all-cells')
+                    .finally(() => window.haveRun = true);
+            }"""
+        )
+        _wait(lambda: self.page.evaluate("haveRun"), timeout, f"all cells of {self.name}")
+        _wait(lambda: self._kernel_state() == "idle", 60, f"an idle kernel of {self.name}")
+        left = self.page.evaluate(
+            """Array.from(jupyterapp.shell.currentWidget.content.model.cells)
+                .filter(cell => cell.type === 'code' && !cell.executionCount)
+                .map(cell => cell.sharedModel.getSource().trim())
+                .filter(source => source)"""
+        )
+        assert not left, f"{self.name} stopped before {left[0]}"
 
     def command(self, name: str, **options) -> None:
         """Do what an entry of JupyterLab's menus does."""
@@ -186,29 +201,6 @@ class LabPage:
         self.page.keyboard.press("Shift+Enter")
         self.page.keyboard.press("Shift+Enter")
         expect(self.cell(check).locator(".jp-OutputArea-output")).to_contain_text(said)
-
-    def _cells_to_run(self) -> list[str]:
-        """The first lines of the code cells that have not run."""
-        return self.page.evaluate(
-            """Array.from(jupyterapp.shell.currentWidget.content.model.cells)
-                .filter(cell => cell.type === 'code' && !cell.executionCount)
-                .map(cell => cell.sharedModel.getSource().trim().split('\\n')[0])
-                .filter(line => line)"""
-        )
-
-    def wait_until_idle(self, polls: int, also=lambda: True, timeout: float = 60) -> None:
-        """Wait until the kernel has been idle that many times in a row."""
-        seen = 0
-
-        def ready() -> bool:
-            nonlocal seen
-            seen = seen + 1 if also() and self._kernel_state() == "idle" else 0
-            return seen >= polls
-
-        def found() -> str:
-            return f"{self.name}: kernel {self._kernel_state()}, not run {self._cells_to_run()}"
-
-        _wait(ready, timeout, "an idle kernel", found)
 
     def close(self) -> None:
         """Shut the kernel of this notebook down."""
@@ -356,9 +348,9 @@ def _answers(url: str) -> bool:
         return False
 
 
-def _wait(condition, timeout: float, what: str, found=lambda: "nothing") -> None:
+def _wait(condition, timeout: float, what: str) -> None:
     end = time.monotonic() + timeout
     while not condition():
         if time.monotonic() > end:
-            raise TimeoutError(f"waited {timeout} s for {what}, got {found()}")
+            raise TimeoutError(f"waited {timeout} s for {what}")
         time.sleep(0.05)

@@ -41,7 +41,7 @@ def packages_of(python: Path) -> Path:
 def copy_project(folder: Path) -> Path:
     """Copy what pip installs, since building must not write into the project."""
     shutil.copytree(ROOT / "gap_utils", folder / "gap_utils")
-    for name in ("pyproject.toml", "README.md"):
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, folder)
     return folder
 

@@ -98,6 +98,10 @@ def test_the_exercises_are_those_of_the_lesson(path):
     assert not any(_is_changed(code, *exercise) for exercise in answers.items())
 
 
+def test_half_an_emoji_is_replaced(tmp_path):
+    assert read_answers(write(tmp_path / "a.ipynb", "x = '\ud83d'")) == ["x = '?'"]
+
+
 def test_solutions_are_no_answers(tmp_path):
     lesson = write(
         tmp_path / "a.ipynb",
@@ -117,6 +121,10 @@ def test_solutions_are_no_answers(tmp_path):
         (b"\xff\xfe\x00", "expected a notebook of format 4, got another file"),
         (b"[]", "expected a notebook of format 4, got another file"),
         (b'{"worksheets": []}', "expected a notebook of format 4, got another file"),
+        (
+            b'{"cells": [{"cell_type": "code", "source": "", "metadata": {"tags": null}}]}',
+            "another file",
+        ),
         (b'{"cells": [1]}', "expected a notebook of format 4, got another file"),
         (b"[" * 100_000, "expected a notebook of format 4, got another file"),
         (b'{"cells": []}', "got a notebook with none of their exercises"),
@@ -160,6 +168,7 @@ def test_a_lesson_is_marked(tmp_path):
     """All that can happen, in one file: a kernel takes seconds to start."""
     cheat = """
 import sys
+from pathlib import Path
 from gap_utils.checks import calling, grading, lesson_01
 
 calling.Feedback.__init__ = lambda self, *given: None
@@ -167,7 +176,12 @@ calling.Feedback.passed = True
 lesson_01.grade = lambda *given, **more: calling.Feedback(True, "")
 checks.check_gap = lesson_01.grade
 sys.modules["gap_utils.checks.lesson_01"] = checks
-sys.path.insert(0, "nowhere")
+fake = Path("fake", "gap_utils", "checks")
+fake.mkdir(parents=True)
+(fake.parent / "__init__.py").touch()
+(fake / "__init__.py").write_text("def check_gap(answer): return Feedback\\n\\nclass Feedback:\\n"
+    "    passed, message = True, ''")
+sys.path.insert(0, "fake")
 """
     at_the_call = "    from gap_utils.checks import grading\n    grading._problem = print\n"
     lesson = write(
@@ -217,7 +231,7 @@ sys.path.insert(0, "nowhere")
 @pytest.fixture
 def two_marks(monkeypatch):
     """Marks that need no kernel, of every file but those that are called no.ipynb."""
-    wrong = Mark(2, "my_max_pool", "not right yet", "On 1: 2\nThat is\x1b the average.", True)
+    wrong = Mark(2, "my_max_pool", "not right yet", "On 1: 2\nThat is\x1b \ud83d average.", True)
 
     def mark(path, seconds):
         if path.name == "no.ipynb":
@@ -240,7 +254,7 @@ def test_a_line_for_each_exercise_and_a_total(two_marks, tmp_path, capsys):
         for line in (
             f"{tmp_path / folder / 'x.ipynb'}: lesson 01",
             "  1 my_gap               passed",
-            "  2 my_max_pool          not right yet: That is? the average.; its check was changed, "
+            "  2 my_max_pool          not right yet: That is? ? average.; its check was changed, "
             "which counts for nothing",
             "  1 of 2 passed",
             "",
@@ -250,7 +264,7 @@ def test_a_line_for_each_exercise_and_a_total(two_marks, tmp_path, capsys):
         rows = [*csv.DictReader(file)]
     assert [row["file"] for row in rows[::2]] == [str(tmp_path / f / "x.ipynb") for f in "ab"]
     assert [row["result"] for row in rows] == ["passed", "not right yet"] * 2
-    assert rows[1]["message"] == "On 1: 2\nThat is\x1b the average."
+    assert rows[1]["message"] == "On 1: 2\nThat is\x1b ? average."
 
 
 def test_the_others_are_marked_where_one_cannot_be_read(two_marks, capsys):
