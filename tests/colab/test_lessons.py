@@ -22,7 +22,7 @@ from environments import (
 from nbval_pictures import ROOT
 
 LESSONS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-ITS_OWN = ("torch", "torchvision", "numpy", "ipywidgets", "pandas", "matplotlib", "timm")
+ITS_OWN = ("torch", "torchvision", "numpy", "ipywidgets", "pandas", "matplotlib")
 # what Colab lacks, and psygnal, which comes with anywidget
 MISSING = ("anywidget", "efficientnet_lite0", "psygnal", "resvg_py")
 OUTPUT = """
