@@ -17,7 +17,7 @@ import pytest
 from bench_labs import MEASURE, report, time_jumps, time_steps
 
 from built_site import LESSONS, Handler, lab_cells, labs_of, served
-from driver import open_browser
+from driver import new_page
 from nbval_pictures import ROOT
 
 SPEED = 10e6 / 8  # bytes a second
@@ -91,8 +91,8 @@ def test_sizes(site):
 
 
 @pytest.mark.parametrize("name", ["index", *[f"notebooks/{lesson}" for lesson in LESSONS]])
-def test_first_picture(address, name):
-    with open_browser(1200, 900) as page:
+def test_first_picture(address, browser, name):
+    with new_page(browser, 1200, 900) as page:
         page.add_init_script(f"({FIRST})()")
         network = page.context.new_cdp_session(page)
         network.send("Network.enable")
@@ -114,10 +114,10 @@ def test_first_picture(address, name):
 
 
 @pytest.mark.parametrize("name", lab_cells())
-def test_steps(site, address, name):
+def test_steps(site, address, browser, name):
     told = labs_of(site)[name]
     label = next(c["label"] for c in told.opening["controls"] if c["kind"] == "slider")
-    with open_browser(1200, 900) as page:
+    with new_page(browser, 1200, 900) as page:
         page.set_content(FLOOR)
         root = page.locator(".floor")
         root.evaluate(MEASURE)

@@ -14,7 +14,7 @@ from driver import (
     NotebookPage,
     expect_said,
     focus_slider,
-    open_browser,
+    new_page,
     place_in_lab,
     press_button,
     step_slider,
@@ -78,14 +78,14 @@ CONTRAST = """element => {
 
 
 @pytest.fixture(scope="module")
-def opened(project, server):
+def opened(project, server, browser):
     """A notebook with a lab in two cells and a question; its tests leave the lab as it began."""
     cells = [nbformat.v4.new_code_cell(code.strip()) for code in CELLS]
     cells.append(nbformat.v4.new_markdown_cell(FOLDED))
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
     notebook = nbformat.v4.new_notebook(cells=cells, metadata=kernel)
     nbformat.write(notebook, project / "notebooks" / "labs.ipynb")
-    with open_browser() as page:
+    with new_page(browser) as page:
         opened = LabPage(page, server, "notebooks/labs.ipynb")
         opened.run_all()
         opened.save()
@@ -224,8 +224,7 @@ def test_a_page_that_is_loaded_again_shows_what_was_on_view(opened, lab):
     assert "Window 3 of 4" in step_slider(lab, "Window")
 
 
-def test_notebook_7_shows_the_same_lab_and_leaves_it_its_keys(opened, lab, server):
-    page = opened.page.context.browser.new_page()
+def test_notebook_7_shows_the_same_lab_and_leaves_it_its_keys(opened, lab, server, page):
     other = NotebookPage(page, server, opened.name).lab("Lab")
     slider = focus_slider(other, "Window")
     for key, value in [("End", "4"), ("ArrowLeft", "3"), ("Home", "1"), ("ArrowUp", "2")]:
@@ -236,7 +235,6 @@ def test_notebook_7_shows_the_same_lab_and_leaves_it_its_keys(opened, lab, serve
     expect(slider).to_be_focused()
     expect_said(other, "max(7, 3, 6, 1) = 7")
     expect(page.locator(".jp-Cell")).to_have_count(len(opened.cells()))
-    page.close()
     opened.execute("print(lab.value.window)", said="2")
 
 

@@ -125,58 +125,6 @@ SPOILT = [  # lesson, texts that name its cells, how the first is spoilt, what n
         edit('"gap"', '"flatten"'),
         "not enough values to unpack",
     ),
-    ("05", ["ways = {"], store("85.9%", "86.9%"), "86.9%"),
-    (
-        "05",
-        ["line = torch.tensor"],
-        edit("values)), values)", "values)), values[::-1])"),
-        "picture mismatch",
-    ),
-    (
-        "05",
-        ["# Solution of exercise 3"],
-        edit(" / largest.sum((2, 3), keepdim=True)", ""),
-        "several share it, all others get 0.",
-    ),
-    (
-        "06",
-        ["MapLab(model, images, labels, names, picture=2"],
-        edit("body.0", "body.14"),
-        "body.14 (MaxPool2d): 32 maps",
-    ),
-    ("06", ["seen, starts, steps"], edit("size + 2 * step", "size + step"), "rows counted"),
-    (
-        "07",
-        ["weight, bias = model.head[0].weight.detach()"],
-        edit("weight.detach()", "weight.detach().relu()"),
-        "classes: False",
-    ),
-    ("07", ["CAM, shuffled"], edit("[:, :, order]", "[:, :, order.flip(0)]"), "the largest at row"),
-    (
-        "07",
-        ["# Solution of exercise 4"],
-        edit("max(0, ", "abs("),
-        "a length of the shared part comes out below 0",
-    ),
-    (
-        "08",
-        ["same = torch.allclose(maps["],
-        edit(".mean((2, 3))", ".amax((2, 3))"),
-        "width: False",
-    ),
-    ("08", ["plot_shapes(sizes"], edit('"bn2", ', ""), "1280 × 7 × 7"),
-    (
-        "08",
-        ['("fine-tuned", "frozen")'],
-        edit('("fine-tuned", "frozen")', '("frozen", "fine-tuned")'),
-        "frozen leads fine-tuned by -",
-    ),
-    (
-        "09",
-        ["masked_average_pool(together, mask)"],
-        edit("masked_average_pool(together, mask)", "masked_average_pool(together, ~mask)"),
-        "86.4%",
-    ),
 ]
 
 

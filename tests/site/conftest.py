@@ -23,7 +23,7 @@ from built_site import (
     labs_of,
     served,
 )
-from driver import open_browser, press_button
+from driver import new_page, press_button
 from nbval_pictures import ROOT
 
 
@@ -79,12 +79,12 @@ class Visitor:
 
 
 @pytest.fixture(scope="session")
-def visit(address):
-    """Start a browser with the options of Playwright's `new_page`."""
+def visit(browser, address):
+    """Open a page with the options of Playwright's `new_page`."""
 
     @contextmanager
     def visit_(width: int = 1200, height: int = 900, **options):
-        with open_browser(width, height, **options) as page:
+        with new_page(browser, width, height, **options) as page:
             visitor = Visitor(page, address)
             yield visitor
             assert visitor.wrong == []

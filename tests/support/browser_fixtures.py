@@ -42,20 +42,28 @@ def server(project, tmp_path_factory, chromium):
         yield server
 
 
-@pytest.fixture
-def page(chromium):
-    from driver import open_browser
+@pytest.fixture(scope="session")
+def browser(chromium):
+    from driver import start_chromium
 
-    with open_browser() as page:
+    with start_chromium() as browser:
+        yield browser
+
+
+@pytest.fixture
+def page(browser):
+    from driver import new_page
+
+    with new_page(browser) as page:
         yield page
 
 
 @pytest.fixture(scope="module")
-def only_page(chromium):
-    from driver import open_browser
+def only_page(browser):
+    from driver import new_page
     from page_host import serve
 
-    with open_browser(1000, 900, has_touch=True) as page:
+    with new_page(browser, 1000, 900, has_touch=True) as page:
         page.set_default_timeout(5000)
         page.route("**/*", serve)
         errors = []
@@ -104,12 +112,12 @@ def open_lesson(project, server, page):
 
 
 @pytest.fixture(scope="module")
-def lesson(project, server, request):
+def lesson(project, server, browser, request):
     """The lesson that the test's module names, with the cells run that a learner touches.
 
     And those that they need; nbval runs all cells. Once for the tests of the module.
     """
-    from driver import LabPage, open_browser
+    from driver import LabPage, new_page
     from tools.lesson_cells import keep_what_a_learner_touches
 
     name = request.module.LESSON
@@ -120,7 +128,7 @@ def lesson(project, server, request):
         assert long in text
         text = text.replace(long, short)
     (project / "notebooks" / name).write_text(text, encoding="utf-8")
-    with open_browser() as page:
+    with new_page(browser) as page:
         lesson = LabPage(page, server, f"notebooks/{name}")
         try:
             lesson.run_all()

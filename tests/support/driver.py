@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from contextlib import contextmanager
 from pathlib import Path
 
-from playwright.sync_api import Locator, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
 from nbval_pictures import ROOT
 
@@ -81,14 +81,24 @@ def serve_jupyterlab(folder: Path, scratch: Path, python: str = sys.executable):
 
 
 @contextmanager
-def open_browser(width: int = 1400, height: int = 1000, **options):
-    """Start Chromium; yields a page, made with the options of Playwright's `new_page`."""
+def start_chromium():
+    """Start Chromium; yields it."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=find_chromium(), args=CHROMIUM_FLAGS)
         try:
-            yield browser.new_page(viewport={"width": width, "height": height}, **options)
+            yield browser
         finally:
             browser.close()
+
+
+@contextmanager
+def new_page(browser: Browser, width: int = 1400, height: int = 1000, **options):
+    """Open a page that shares nothing with others, with the options of Playwright's `new_page`."""
+    page = browser.new_page(viewport={"width": width, "height": height}, **options)
+    try:
+        yield page
+    finally:
+        page.close()
 
 
 class LabPage:
@@ -102,9 +112,14 @@ class LabPage:
         self.name = name
         page.goto(f"{self.address}/{self.place}/{name}?token={self.token}&reset")
         page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60_000)
-        # A cell that is run before the page has its kernel loses its number and does nothing. The
-        # server may have the kernel for long by then, where the machine is busy.
-        page.wait_for_function(
+        self.wait_for_kernel()
+
+    def wait_for_kernel(self) -> None:
+        """Wait until the page has its kernel; the server may have it for long by then.
+
+        A cell that is run before loses its number and does nothing.
+        """
+        self.page.wait_for_function(
             """() => {
                 const context = jupyterapp.shell.currentWidget?.sessionContext;
                 const kernel = context?.isReady && context.session?.kernel;
@@ -115,21 +130,16 @@ class LabPage:
 
     def run_all(self, timeout: float = 300) -> None:
         """Run every cell and wait until the last one has ended; none may stop the others."""
-        self.page.evaluate(
-            """() => {
-                window.haveRun = false;
-                jupyterapp.commands.execute('notebook:run-all-cells')
-                    .finally(() => window.haveRun = true);
-            }"""
-        )
-        _wait(lambda: self.page.evaluate("haveRun"), timeout, f"all cells of {self.name}")
-        _wait(lambda: self._kernel_state() == "idle", 60, f"an idle kernel of {self.name}")
-        left = self.page.evaluate(
-            """Array.from(jupyterapp.shell.currentWidget.content.model.cells)
-                .filter(cell => cell.type === 'code' && !cell.executionCount)
-                .map(cell => cell.sharedModel.getSource().trim())
-                .filter(source => source)"""
-        )
+        self.command("notebook:run-all-cells")
+        idle = 0
+
+        def done() -> bool:
+            nonlocal idle
+            idle = idle + 1 if self._kernel_state() == "idle" else 0
+            return idle >= (100 if self._not_run() else 5)  # 5 s, and it is given up
+
+        _wait(done, timeout, f"all cells of {self.name}")
+        left = self._not_run()
         assert not left, f"{self.name} stopped before {left[0]}"
 
     def command(self, name: str, **options) -> None:
@@ -202,6 +212,15 @@ class LabPage:
         self.page.keyboard.press("Shift+Enter")
         expect(self.cell(check).locator(".jp-OutputArea-output")).to_contain_text(said)
 
+    def _not_run(self) -> list[str]:
+        """The sources of the code cells that have not run."""
+        return self.page.evaluate(
+            """Array.from(jupyterapp.shell.currentWidget.content.model.cells)
+                .filter(cell => cell.type === 'code' && !cell.executionCount)
+                .map(cell => cell.sharedModel.getSource().trim())
+                .filter(source => source)"""
+        )
+
     def close(self) -> None:
         """Shut the kernel of this notebook down."""
         for session in self.sessions():
@@ -228,6 +247,10 @@ class NotebookPage(LabPage):
     """One notebook opened in Notebook 7, which the same server offers."""
 
     place = "notebooks"
+
+    def wait_for_kernel(self) -> None:
+        """Wait until the server has a kernel; this page says nothing of its own."""
+        _wait(lambda: self._kernel_state() == "idle", 60, f"an idle kernel of {self.name}")
 
 
 def focus_slider(lab: Locator, label: str) -> Locator:
