@@ -1,0 +1,27 @@
+"""The lessons in a learner's folder."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def copy_lessons(home: Path) -> None:
+    """Copy the lessons that are missing, and link to the package that they come with.
+
+    What a learner changed stays. A lesson that is deleted, or has another name, is there afresh
+    when the server starts again.
+
+    Args:
+        home: the learner's folder; this runs as the learner.
+    """
+    folder = home / "notebooks"
+    folder.mkdir(exist_ok=True)
+    for lesson in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        if not (folder / lesson.name).exists():
+            shutil.copyfile(lesson, folder / lesson.name)
+    package = home / "gap_utils"
+    if not package.exists():
+        package.symlink_to(ROOT / "gap_utils")
