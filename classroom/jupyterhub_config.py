@@ -51,7 +51,6 @@ c.PAMAuthenticator.allowed_groups = {settings.group}
 # one account, one server
 c.JupyterHub.spawner_class = "localprocess"
 c.JupyterHub.allow_named_servers = False
-c.JupyterHub.concurrent_spawn_limit = 2 * len(os.sched_getaffinity(0))
 c.Spawner.cmd = [sys.executable, "-IS", str(HERE / "ask_for_process.py"), "server"]
 c.Spawner.args = [f"--config={HERE / 'server_config.py'}"]
 c.Spawner.default_url = "/lab/tree/notebooks/00_start_here.ipynb"

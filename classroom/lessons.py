@@ -8,6 +8,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 
 
+# no question about news on everybody's screen
+SETTINGS = ".jupyter/lab/user-settings/@jupyterlab/apputils-extension"
+NO_NEWS = '{"fetchNews": "false", "checkForUpdates": false}'
+
+
 def copy_lessons(home: Path) -> None:
     """Copy the lessons that are missing, and link to the package that they come with.
 
@@ -25,3 +30,7 @@ def copy_lessons(home: Path) -> None:
     package = home / "gap_utils"
     if not package.exists():
         package.symlink_to(ROOT / "gap_utils")
+    settings = home / SETTINGS / "notification.jupyterlab-settings"
+    if not settings.exists():
+        settings.parent.mkdir(parents=True, exist_ok=True)
+        settings.write_text(NO_NEWS)

@@ -277,3 +277,5 @@ if __name__ == "__main__":
         sys.exit(main(sys.argv[1:]))
     except (RuntimeError, ValueError) as error:
         sys.exit(f"The load test ends: {error}")
+    except KeyboardInterrupt:
+        sys.exit("The load test ends: it was interrupted")

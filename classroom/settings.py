@@ -64,9 +64,9 @@ class Settings:
             ("GAP_CLASS_KEY", self.key),
         ):
             if where.scheme == "https" and not Path(file).is_file():
-                _refuse(name, "a file, since the address begins with https", file or "nothing")
+                _refuse(f"{name}, since the address is https", "a file", file or "nothing")
             if where.scheme == "http" and file:
-                _refuse(name, "nothing, since the address begins with http", file)
+                _refuse(f"{name}, since the address is http", "nothing", file)
         if self.memory < 2 * UNITS["G"]:
             # a kernel begins with 1.1 GB, most of it shared
             _refuse("GAP_CLASS_MEMORY", "at least 2G", f"{self.memory / UNITS['G']:.1f}G")

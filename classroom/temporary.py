@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pwd
 import shutil
@@ -55,16 +56,28 @@ def temporary_class(learners: int, **settings: str) -> Iterator[Class]:
     """
     if os.geteuid() != 0:
         raise RuntimeError("expected to be started as root, with sudo: only root makes accounts")
-    remove_accounts()  # of a test that was killed
-    state = Path(tempfile.mkdtemp(prefix="gap-load-test-"))
-    state.chmod(0o711)
-    try:
-        passwords = add_learners([f"gap-load-{n:02}" for n in range(1, learners + 1)], GROUP)
-        with _hub(state, settings) as (address, hub, log):
-            yield Class(address, passwords, hub, log)
-    finally:
-        remove_accounts()
-        shutil.rmtree(state)
+    with _no_other():
+        remove_accounts()  # of a test that was killed
+        state = Path(tempfile.mkdtemp(prefix="gap-load-test-"))
+        state.chmod(0o711)
+        try:
+            passwords = add_learners([f"gap-load-{n:02}" for n in range(1, learners + 1)], GROUP)
+            with _hub(state, settings) as (address, hub, log):
+                yield Class(address, passwords, hub, log)
+        finally:
+            remove_accounts()
+            shutil.rmtree(state)
+
+
+@contextmanager
+def _no_other() -> Iterator[None]:
+    """See that there is one such class at a time, since the accounts have fixed names."""
+    with open("/run/gap-load-test.lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RuntimeError("expected no other load test on this machine, got one") from None
+        yield
 
 
 @contextmanager

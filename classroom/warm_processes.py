@@ -28,7 +28,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 # What servers and lessons import, but for what asks on import whether it is in a notebook:
-# there is none yet. `ipywidgets`, `tqdm.auto` and so `gap_utils.widgets` and `timm` are such.
+# there is none yet. `ipywidgets` and `tqdm.auto` are such, and so `seaborn`, `timm` and the labs.
 WARM = (
     "jupyterhub.singleuser.app",
     "jupyterlab.labhubapp",
@@ -37,12 +37,10 @@ WARM = (
     "torchvision",
     "matplotlib.pyplot",
     "pandas",
-    "seaborn",
     "gap_utils.checks",
     "gap_utils.data",
     "gap_utils.figures",
     "gap_utils.shapes",
-    "gap_utils.training",
 )
 LARGEST_REQUEST = 1 << 17  # bytes
 PR_SET_DUMPABLE = 4
