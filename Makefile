@@ -4,11 +4,12 @@ LAB_OPTIONS ?=
 WORKERS ?= 2
 READY := .venv/.ready
 SITE_READY := .venv/.site
+CLASSROOM_READY := .venv/.classroom
 BIN := .venv/bin
 # a thread each, since more threads than cores wait for each other
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
-.PHONY: help lab style check test notebooks bench site test-site python-of-site clean
+.PHONY: help lab style check test notebooks bench site test-site python-of-site classroom load-test clean
 
 help:  ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## /make \1: /p' Makefile
@@ -40,6 +41,11 @@ site: python-of-site $(SITE_READY)  ## build the web site, in site/
 test-site: site  ## build the web site, then test it
 	GAP_SITE=site $(PYTEST) tests/site
 
+classroom: $(CLASSROOM_READY)  ## install what serves the lessons to a class: docs/classroom.md
+
+load-test: $(CLASSROOM_READY)  ## try a class of two on this machine, as root
+	$(BIN)/python -m pytest tests/classroom
+
 clean:  ## remove the environment
 	rm -rf .venv
 
@@ -53,6 +59,12 @@ $(READY): requirements.txt
 # added to the same environment
 $(SITE_READY): $(READY) requirements-site.txt
 	$(BIN)/python -m pip install --disable-pip-version-check $(PIP_OPTIONS) -r requirements-site.txt -c requirements.txt
+	touch $@
+
+# added to the same environment; the proxy is a program of Node.js
+$(CLASSROOM_READY): $(READY) requirements-classroom.txt
+	$(BIN)/python -m pip install --disable-pip-version-check $(PIP_OPTIONS) -r requirements-classroom.txt -c requirements.txt
+	npm install --global --prefix .venv --no-fund --no-audit configurable-http-proxy@5.3.0
 	touch $@
 
 # asked of the environment where there is one, and before one is made

@@ -69,9 +69,9 @@ class Learner:
         page = await self._text("GET", f"{self.hub}/hub/login")
         token = re.search(r'name="_xsrf"\s+value="([^"]*)"', page)[1]
         form = {"_xsrf": token, "username": self.name, "password": self.password}
-        page = await self._text("POST", f"{self.hub}/hub/login", data=form)
-        if 'id="username_input"' in page:
-            raise RuntimeError(f"{self.name} was not let in")
+        async with self.web.post(f"{self.hub}/hub/login", data=form) as answer:
+            if not answer.ok or "Invalid username or password" in await answer.text():
+                raise RuntimeError(f"{self.name} was not let in: {answer.status}")
 
     async def make_token(self) -> str:
         """Make a token, with which others may ask one's server."""

@@ -17,6 +17,7 @@ import os
 import platform
 import pwd
 import random
+import re
 import signal
 import statistics
 import sys
@@ -224,6 +225,38 @@ def part(values: Sequence[float], percent: int) -> float:
     return statistics.quantiles(values, n=100)[percent - 1] if len(values) > 1 else float("nan")
 
 
+def draw(path: Path, rows: list[dict[str, float]]) -> None:
+    """Draw what a learner costs, and how long one waits, against the number of learners."""
+    from matplotlib import pyplot as plt
+
+    count = [row["learners"] for row in rows]
+    figure, (memory, waiting, cores) = plt.subplots(1, 3, figsize=(10, 3.2), layout="constrained")
+    for axis, title in (
+        (memory, "memory of a learner, MB"),
+        (waiting, "time to wait, ms"),
+        (cores, "cores in use"),
+    ):
+        axis.set(title=title, xlabel="learners at work", xticks=count)
+        axis.grid(axis="y", color="#dddddd")
+        axis.spines[["top", "right"]].set_visible(False)
+    lines = [
+        (memory, "MB the largest", "#0072b2", "--^", "the largest"),
+        (memory, "MB a learner", "#0072b2", "-o", "on average"),
+        (waiting, "answer p95 ms", "#d55e00", "--^", "kernel's answer, 95 %"),
+        (waiting, "answer p50 ms", "#d55e00", "-o", "kernel's answer, half"),
+        (waiting, "browser step p95 ms", "#0072b2", "--s", "step in a browser, 95 %"),
+        (waiting, "browser step p50 ms", "#0072b2", "-D", "step in a browser, half"),
+        (cores, "cores learners", "#009e73", "-o", "servers and kernels"),
+        (cores, "cores test", "#495057", "--^", "the test, its browser too"),
+    ]
+    for axis, name, colour, style, label in lines:
+        axis.plot(count, [row[name] for row in rows], style, color=colour, label=label)
+    for axis in (memory, waiting, cores):
+        axis.set_ylim(bottom=0)
+        axis.legend(frameon=False, fontsize=8)
+    figure.savefig(path, dpi=110, metadata={"Software": None})
+
+
 def write_csv(path: Path, rows: list[dict[str, float]]) -> None:
     """Write the table, with this machine in its first line."""
     with open(path, "w", newline="", encoding="utf-8") as file:
@@ -237,7 +270,9 @@ def describe_machine() -> str:
     """Say what was measured on."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     cores = len(os.sched_getaffinity(0))
-    return f"{platform.system()}, {platform.machine()}, {cores} cores, {memory:.0f} GiB of memory"
+    chip = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
+    python = f"Python {platform.python_version()}"
+    return f"{chip[1] if chip else platform.machine()}, {cores} cores, {memory:.0f} GB, {python}"
 
 
 def main(arguments: list[str]) -> int:
@@ -249,6 +284,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--threads", type=whole, help="of each kernel, to see what too many cost")
     parser.add_argument("--no-browser", action="store_true", help="simulated learners alone")
     parser.add_argument("--csv", type=Path, help="file to write the table to")
+    parser.add_argument("--plot", type=Path, help="file to draw it in, a PNG")
     options = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     settings = {"GAP_CLASS_THREADS": str(options.threads)} if options.threads else {}
@@ -260,8 +296,10 @@ def main(arguments: list[str]) -> int:
             )
             rows.append(row)
             print("  ".join(f"{name}: {value}" for name, value in row.items()), flush=True)
-            if options.csv:
+            if options.csv:  # after each, in case that it is ended before the last
                 write_csv(options.csv, rows)
+    if options.plot:
+        draw(options.plot, rows)
     return int(any(row["errors"] for row in rows))
 
 

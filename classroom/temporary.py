@@ -176,8 +176,9 @@ def processes_of(accounts: set[int]) -> list[int]:
     found = []
     for path in Path("/proc").iterdir():
         try:
-            if path.name.isdigit() and path.stat().st_uid in accounts:
+            own = path.name.isdigit() and path.stat().st_uid in accounts
+            if own and (path / "cmdline").read_bytes():  # nothing where it has ended
                 found.append(int(path.name))
-        except FileNotFoundError:  # it has just ended
+        except (FileNotFoundError, ProcessLookupError):  # just now
             continue
     return found

@@ -49,6 +49,7 @@ PR_SET_DUMPABLE = 4
 def serve(path: Path, group: str, memory: int) -> None:
     """Wait for those who ask, until this process is ended."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # one that has ended needs nobody
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends this without a traceback
     path.unlink(missing_ok=True)
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
         listener.bind(str(path))
