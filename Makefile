@@ -2,14 +2,17 @@ PYTHON ?= python3
 PIP_OPTIONS ?=
 LAB_OPTIONS ?=
 WORKERS ?= 2
+# a build of PyTorch, such as cpu or cu126; otherwise the usual one
+TORCH ?=
+TORCH_INDEX ?= https://download.pytorch.org/whl
 READY := .venv/.ready
-SITE_READY := .venv/.site
-CLASSROOM_READY := .venv/.classroom
+PROXY := .venv/bin/configurable-http-proxy
 BIN := .venv/bin
+PIP = $(BIN)/python -m pip install --disable-pip-version-check $(PIP_OPTIONS)
 # a thread each, since more threads than cores wait for each other
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
-.PHONY: help lab style check test notebooks bench site test-site python-of-site classroom load-test clean
+.PHONY: help lab style check test notebooks bench site test-site test-colab python-of-site student classroom load-test clean
 
 help:  ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## /make \1: /p' Makefile
@@ -17,7 +20,7 @@ help:  ## list these commands
 lab: $(READY)  ## open the lessons in JupyterLab
 	$(BIN)/jupyter lab --config=tools/jupyter_lab_config.py $(LAB_OPTIONS) notebooks/00_start_here.ipynb
 
-style: $(READY)  ## check style
+style: .venv/.tests  ## check style
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
@@ -27,23 +30,29 @@ check: style  ## check style, then run the unit tests but the slow ones: for eve
 test: style  ## check style, then run all tests and every lesson
 	$(PYTEST) --no-loadscope-reorder --nbval
 
-notebooks: $(READY)  ## run every lesson and store its outputs
+notebooks: .venv/.tests  ## run every lesson and store its outputs
 	$(BIN)/ruff format notebooks
 	$(BIN)/python -m tools.make_pictures
 	$(BIN)/python tools/refresh_notebooks.py
 
-bench: $(READY)  ## measure how fast the labs answer and the networks train
+bench: .venv/.tests  ## measure how fast the labs answer and the networks train
 	$(BIN)/python -m pytest tests/benchmarks -s -o python_files='bench_*.py'
 
-site: python-of-site $(SITE_READY)  ## build the web site, in site/
+site: python-of-site .venv/.site  ## build the web site, in site/
 	$(BIN)/python -m tools.build_site site
 
-test-site: site  ## build the web site, then test it
+test-site: .venv/.tests site  ## build the web site, then test it
 	GAP_SITE=site $(PYTEST) tests/site
 
-classroom: $(CLASSROOM_READY)  ## install what serves the lessons to a class: docs/classroom.md
+test-colab: .venv/.tests  ## run every lesson among packages as Colab has them
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/colab
 
-load-test: $(CLASSROOM_READY)  ## try a class of two on this machine, as root
+student: $(READY)  ## copy the lessons without their solutions, to student/
+	$(BIN)/python -m tools.make_student student
+
+classroom: .venv/.classroom $(PROXY)  ## install what serves the lessons to a class; docs/classroom.md tells more
+
+load-test: .venv/.tests classroom  ## try a class of two on this machine, as root
 	$(BIN)/python -m pytest tests/classroom
 
 clean:  ## remove the environment
@@ -53,19 +62,21 @@ clean:  ## remove the environment
 $(READY): requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "expected Python 3.10 or newer, got " + sys.version.split()[0] + "; name another with: make lab PYTHON=python3.12")'
 	$(PYTHON) -m venv --clear .venv
-	$(BIN)/python -m pip install --disable-pip-version-check $(PIP_OPTIONS) -r requirements.txt
+ifneq ($(TORCH),)
+	$(PIP) $(shell grep -o '^torch[a-z]*==[0-9.]*' requirements.txt) --index-url $(TORCH_INDEX)/$(TORCH) || \
+		{ echo 'expected PyTorch at $(TORCH_INDEX)/$(TORCH), and pip got none; is there a network? Without TORCH=$(TORCH) the usual build is taken' >&2; exit 1; }
+endif
+	$(PIP) -r requirements.txt
 	touch $@
 
-# added to the same environment
-$(SITE_READY): $(READY) requirements-site.txt
-	$(BIN)/python -m pip install --disable-pip-version-check $(PIP_OPTIONS) -r requirements-site.txt -c requirements.txt
+# .venv/.tests, .venv/.site, .venv/.classroom: added to the same environment
+.venv/.%: requirements-%.txt $(READY)
+	$(PIP) -r $< -c requirements.txt
 	touch $@
 
-# added to the same environment; the proxy is a program of Node.js
-$(CLASSROOM_READY): $(READY) requirements-classroom.txt
-	$(BIN)/python -m pip install --disable-pip-version-check $(PIP_OPTIONS) -r requirements-classroom.txt -c requirements.txt
+# a program of Node.js
+$(PROXY): $(READY)
 	npm install --global --prefix .venv --no-fund --no-audit configurable-http-proxy@5.3.0
-	touch $@
 
 # asked of the environment where there is one, and before one is made
 python-of-site:

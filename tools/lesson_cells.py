@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import ast
 import re
+
+from gap_utils.checks.cells import names_in
 
 TOUCHED = {"exercise", "check", "question", "quiz"}
 
@@ -13,34 +14,11 @@ def cells_needed(notebook, wanted: list) -> list:
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     needed, used = [], set()
     for place, cell in reversed([*enumerate(code)]):
-        uses, sets = names_in(cell)
-        if place < 2 or cell in wanted or sets & used:
+        names = names_in(cell.source)
+        if place < 2 or cell in wanted or used & (names.sets | names.changes):
             needed.insert(0, cell)
-            used = used - sets | uses
+            used = used - names.sets | names.uses
     return needed
-
-
-def names_in(cell) -> tuple[set[str], set[str]]:
-    """The names that a cell uses and does not set before, and those that it sets."""
-    uses, sets = set(), set()
-    for statement in ast.parse(cell.source).body:
-        loads, stores, inner = set(), set(), set()
-        for node in ast.walk(statement):
-            if isinstance(node, ast.Name):
-                (loads if isinstance(node.ctx, ast.Load) else stores).add(node.id)
-            elif isinstance(node, ast.arg):
-                inner.add(node.arg)
-            elif isinstance(node, ast.comprehension):
-                inner |= {n.id for n in ast.walk(node.target) if isinstance(n, ast.Name)}
-            elif isinstance(node, ast.alias):
-                stores.add((node.asname or node.name).split(".")[0])
-        if isinstance(statement, ast.FunctionDef):
-            stores, inner = {statement.name}, stores | inner
-        elif isinstance(statement, ast.For | ast.With):
-            inner |= stores
-        uses |= loads - sets - inner
-        sets |= stores
-    return uses, sets
 
 
 def keep_what_a_learner_touches(notebook, *texts: str) -> None:

@@ -2,8 +2,8 @@
 
     python tools/set_home.py https://github.com/OWNER/REPOSITORY
 
-The address goes to the project URLs in pyproject.toml and to the setup cell of every
-lesson, which installs gap_utils from there on Colab. README and lessons get badges that
+The address goes to the project URLs in pyproject.toml, to CITATION.cff and to the setup cell of
+every lesson, which installs gap_utils from there on Colab. README and lessons get badges that
 open them in Colab and Binder, and the README a link to the site on GitHub Pages. Run it again
 with another address to move house.
 """
@@ -19,6 +19,7 @@ import nbformat
 ROOT = Path(__file__).parent.parent
 BADGES = re.compile(r"\[!\[Open in Colab\].*\n\n")
 SITE_LINK = re.compile(r"\*\*\[Open the site\].*\n\n")
+ADDRESS = re.compile(r'(\nHOME = os\.getenv\(\s*"GAP_UTILS_SOURCE", )".*"')  # in the setup cell
 ABOVE_SITE_LINK = "\n## Look first\n\n"  # in the README
 
 
@@ -57,6 +58,12 @@ def write_pyproject(path: Path, home: str) -> None:
     )
 
 
+def write_citation(path: Path, home: str) -> None:
+    """Put the address at the end of what is said to those who cite the project."""
+    text = re.sub(r"^repository-code: .*\n", "", path.read_text(encoding="utf-8"), flags=re.M)
+    path.write_text(f'{text}repository-code: "{home}"\n', encoding="utf-8")
+
+
 def write_readme(path: Path, home: str, first_lesson: str) -> None:
     """Put the badges under the title, and the link to the site under its heading."""
     text = SITE_LINK.sub("", BADGES.sub("", path.read_text(encoding="utf-8")))
@@ -74,7 +81,7 @@ def write_lesson(path: Path, home: str) -> None:
     title, rest = BADGES.sub("", notebook.cells[0].source).split("\n\n", 1)
     notebook.cells[0].source = f"{title}\n\n{badges(home, f'notebooks/{path.name}')}{rest}"
     setup = next(cell for cell in notebook.cells if "setup" in cell.metadata.get("tags", []))
-    setup.source = re.sub(r'^HOME = ".*"', f'HOME = "{home}"', setup.source, flags=re.MULTILINE)
+    setup.source = ADDRESS.sub(rf'\g<1>"{home}"', setup.source)
     nbformat.write(notebook, path)
 
 
@@ -89,10 +96,11 @@ def main(arguments: list[str], root: Path = ROOT) -> None:
         )
     lessons = sorted((root / "notebooks").glob("*.ipynb"))
     write_pyproject(root / "pyproject.toml", home)
+    write_citation(root / "CITATION.cff", home)
     write_readme(root / "README.md", home, f"notebooks/{lessons[0].name}")
     for lesson in lessons:
         write_lesson(lesson, home)
-    print(f"{home} is now in pyproject.toml, README.md and {len(lessons)} lessons")
+    print(f"{home} is now in pyproject.toml, CITATION.cff, README.md and {len(lessons)} lessons")
 
 
 if __name__ == "__main__":

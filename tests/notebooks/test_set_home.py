@@ -16,7 +16,7 @@ HOME = "https://github.com/someone/gap-lessons"
 @pytest.fixture
 def project(tmp_path):
     shutil.copytree(ROOT / "notebooks", tmp_path / "notebooks")
-    for name in ("pyproject.toml", "README.md"):
+    for name in ("pyproject.toml", "CITATION.cff", "README.md"):
         shutil.copy(ROOT / name, tmp_path)
     return tmp_path
 
@@ -31,7 +31,8 @@ def lines_of(path):
 
 def is_kept(line):
     """No line that set_home writes, and no empty one."""
-    return line and not line.startswith(("[![Open in Colab]", "**[Open the site]"))
+    written = ("[![Open in Colab]", "**[Open the site]", "repository-code:")
+    return line and not line.startswith(written)
 
 
 def everything(project):
@@ -42,6 +43,9 @@ def test_the_address_goes_everywhere(project):
     before = lessons(project)
     set_home.main([HOME], project)
     assert f'\n[project.urls]\nHomepage = "{HOME}"\n' in (project / "pyproject.toml").read_text()
+    citation = lines_of(project / "CITATION.cff")
+    assert citation[-1] == f'repository-code: "{HOME}"'
+    assert citation[:-1] == [*filter(is_kept, lines_of(ROOT / "CITATION.cff"))]
     readme = lines_of(project / "README.md")
     assert readme[0].startswith("# ")
     assert "blob/HEAD/notebooks/00_start_here.ipynb" in readme[2]
@@ -58,7 +62,7 @@ def test_the_address_goes_everywhere(project):
         assert "https://mybinder.org/v2/gh/someone/gap-lessons/HEAD?" in badges
         assert f"urlpath=lab/tree/notebooks/{name}" in badges
         assert goals.startswith("**You will**")
-        assert f'\nHOME = "{HOME}"' in lesson.cells[1].source
+        assert f'\nHOME = os.getenv("GAP_UTILS_SOURCE", "{HOME}")' in lesson.cells[1].source
         assert lesson.cells[2:] == before[name].cells[2:]
 
 

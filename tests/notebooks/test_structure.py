@@ -15,6 +15,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
+import set_home
 from nbval_pictures import ROOT
 
 # bold, and no term: what one clicks on, names of networks, a word that matters
@@ -27,7 +28,7 @@ LESSONS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 lessons = pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
 DOCS = ROOT / "docs"
 START = DOCS / "index.md"  # of the site, where the lessons and their pictures stand beside it
-PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md")), *sorted(DOCS.glob("api/*.md"))]
+PAGES = [page for folder in (ROOT, DOCS, DOCS / "api") for page in sorted(folder.glob("*.md"))]
 
 
 FOLDED = re.compile(
@@ -94,13 +95,14 @@ def test_the_beginning_is_the_same_everywhere(path):
     assert is_folded(setup)
     assert setup.outputs == []
     assert setup.source == read(LESSONS[0]).cells[1].source
+    assert set_home.ADDRESS.sub("", setup.source).count("\n") < 14
     imports = notebook.cells[2]
     assert re.match(r"import|from", imports.source)
     assert imports.outputs == []
 
 
 def test_the_setup_cell_and_pyproject_name_one_address():
-    home = re.search(r'^HOME = "(.*)"', read(LESSONS[0]).cells[1].source, re.M)[1]
+    home = set_home.ADDRESS.search(read(LESSONS[0]).cells[1].source)[0].split('"')[-2]
     published = re.search(r'^Homepage = "(.*)"', (ROOT / "pyproject.toml").read_text(), re.M)
     assert home == (published[1] if published else "")
     badges = [path for path in LESSONS if "colab" in read(path).cells[0].source]

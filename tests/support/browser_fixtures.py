@@ -122,9 +122,11 @@ def lesson(project, server, request):
     (project / "notebooks" / name).write_text(text, encoding="utf-8")
     with open_browser() as page:
         lesson = LabPage(page, server, f"notebooks/{name}")
-        lesson.run_all()
-        yield lesson
-        lesson.close()
+        try:
+            lesson.run_all()
+            yield lesson
+        finally:
+            lesson.close()
 
 
 @pytest.fixture

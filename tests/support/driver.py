@@ -102,12 +102,35 @@ class LabPage:
         self.name = name
         page.goto(f"{self.address}/{self.place}/{name}?token={self.token}&reset")
         page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60_000)
-        self.wait_until_idle(1)
+        # A cell that is run before the page has its kernel loses its number and does nothing. The
+        # server may have the kernel for long by then, where the machine is busy.
+        page.wait_for_function(
+            """() => {
+                const context = jupyterapp.shell.currentWidget?.sessionContext;
+                const kernel = context?.isReady && context.session?.kernel;
+                return kernel?.connectionStatus === 'connected' && kernel.status === 'idle';
+            }""",
+            timeout=60_000,
+        )
 
     def run_all(self, timeout: float = 300) -> None:
-        """Run every cell and wait until the last one has ended."""
-        self.command("notebook:run-all-cells")
-        self.wait_until_idle(5, self._all_have_run, timeout)
+        """Run every cell and wait until the last one has ended; none may stop the others."""
+        self.page.evaluate(
+            """() => {
+                window.haveRun = false;
+                jupyterapp.commands.execute('notebook:run-all-cells')
+                    .finally(() => window.haveRun = true);
+            }"""
+        )
+        _wait(lambda: self.page.evaluate("haveRun"), timeout, f"all cells of {self.name}")
+        _wait(lambda: self._kernel_state() == "idle", 60, f"an idle kernel of {self.name}")
+        left = self.page.evaluate(
+            """Array.from(jupyterapp.shell.currentWidget.content.model.cells)
+                .filter(cell => cell.type === 'code' && !cell.executionCount)
+                .map(cell => cell.sharedModel.getSource().trim())
+                .filter(source => source)"""
+        )
+        assert not left, f"{self.name} stopped before {left[0]}"
 
     def command(self, name: str, **options) -> None:
         """Do what an entry of JupyterLab's menus does."""
@@ -178,27 +201,6 @@ class LabPage:
         self.page.keyboard.press("Shift+Enter")
         self.page.keyboard.press("Shift+Enter")
         expect(self.cell(check).locator(".jp-OutputArea-output")).to_contain_text(said)
-
-    def _all_have_run(self) -> bool:
-        return self.page.evaluate(
-            """() => {
-                const model = jupyterapp.shell.currentWidget?.content?.model;
-                const cells = Array.from(model?.cells ?? []).filter(cell =>
-                    cell.type === 'code' && cell.sharedModel.getSource().trim());
-                return cells.length > 0 && cells.every(cell => cell.executionCount);
-            }"""
-        )
-
-    def wait_until_idle(self, polls: int, also=lambda: True, timeout: float = 60) -> None:
-        """Wait until the kernel has been idle that many times in a row."""
-        seen = 0
-
-        def ready() -> bool:
-            nonlocal seen
-            seen = seen + 1 if also() and self._kernel_state() == "idle" else 0
-            return seen >= polls
-
-        _wait(ready, timeout, f"an idle kernel of {self.name}")
 
     def close(self) -> None:
         """Shut the kernel of this notebook down."""
