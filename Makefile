@@ -77,6 +77,7 @@ endif
 # a program of Node.js
 $(PROXY): $(READY)
 	npm install --global --prefix .venv --no-fund --no-audit configurable-http-proxy@5.3.0
+	touch $@
 
 # asked of the environment where there is one, and before one is made
 python-of-site:

@@ -59,6 +59,7 @@ c.Spawner.http_timeout = 120
 c.Spawner.env_keep = ["PATH", "LANG", "LC_ALL", "JUPYTER_PATH"]
 c.Spawner.environment = {
     "GAP_CLASS_SOCKET": str(settings.socket),
+    "GAP_CLASS_LESSONS": str(settings.lessons),
     "GAP_CLASS_KERNELS": str(settings.kernels),
     "GAP_CLASS_IDLE_MINUTES": str(settings.idle_minutes),
     "OMP_NUM_THREADS": str(settings.threads),

@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 GROUP = "gap-learners"
 HERE_ONLY = {"127.0.0.1", "::1", "localhost"}
 UNITS = {"M": 2**20, "G": 2**30}
-NEEDED_BY_LEARNERS = ("gap_utils/__init__.py", "notebooks/00_start_here.ipynb")
+FIRST_LESSON = "00_start_here.ipynb"
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,7 @@ class Settings:
         key: file of its key.
         group: the Unix group whose members may log in.
         state: the folder of the hub's own files.
+        lessons: the folder of the lessons that each learner gets a copy of.
         memory: bytes that each process of a learner may hold, a kernel for example.
         threads: that each kernel computes with.
         kernels: that each learner may have at once.
@@ -45,6 +46,7 @@ class Settings:
     key: str = ""
     group: str = GROUP
     state: Path = Path("/var/lib/gap-classroom")
+    lessons: Path = ROOT / "notebooks"
     memory: int = 3 * UNITS["G"]
     threads: int = 1
     kernels: int = 3
@@ -108,10 +110,10 @@ def read_settings(environment: Mapping[str, str], cores: int, learners: int) -> 
             values[name] = _whole(f"GAP_CLASS_{name.upper()}", given[name])
     if "memory" in given:
         values["memory"] = _bytes("GAP_CLASS_MEMORY", given["memory"])
-    if "state" in given:
-        values["state"] = Path(given["state"])
-        if not values["state"].is_absolute():
-            _refuse("GAP_CLASS_STATE", "a folder from the root, such as /var/lib/x", given["state"])
+    for name in {"state", "lessons"} & given.keys():
+        values[name] = Path(given[name])
+        if not values[name].is_absolute():
+            _refuse(f"GAP_CLASS_{name.upper()}", "a folder from the root (/…)", given[name])
     return Settings(**values)
 
 
@@ -144,7 +146,7 @@ def check_machine(settings: Settings, learners: list[str]) -> None:
             "with classroom/accounts.py"
         )
     _check_passwords(learners)
-    _check_reading(learners[0])
+    _check_reading(learners[0], settings.lessons)
 
 
 def _check_passwords(learners: list[str]) -> None:
@@ -160,10 +162,12 @@ def _check_passwords(learners: list[str]) -> None:
             )
 
 
-def _check_reading(name: str) -> None:
+def _check_reading(name: str, lessons: Path) -> None:
     """Run Python as a learner would, on the files that all learners read."""
+    if not (lessons / FIRST_LESSON).is_file():
+        _refuse("GAP_CLASS_LESSONS", f"a folder with {FIRST_LESSON}", lessons)
     learner = pwd.getpwnam(name)
-    files = [str(ROOT / file) for file in NEEDED_BY_LEARNERS]
+    files = [str(ROOT / "gap_utils" / "__init__.py"), str(lessons / FIRST_LESSON)]
     code = "import ssl, sys, ipykernel, jupyterhub; [open(file).close() for file in sys.argv[1:]]"
     try:
         run = subprocess.run(
@@ -180,8 +184,8 @@ def _check_reading(name: str) -> None:
         run = None
     if run is None or run.returncode:
         raise ValueError(
-            f"expected that learners can read {ROOT} and run {sys.executable}, but {name} cannot: "
-            "move the project and its Python out of a home folder, to /opt for example"
+            f"expected that learners can read {ROOT} and {lessons} and run {sys.executable}, but "
+            f"{name} cannot: move them out of a home folder, to /opt for example"
         )
 
 
@@ -193,7 +197,7 @@ def _whole(name: str, text: str) -> int:
 
 def _bytes(name: str, text: str) -> int:
     if not re.fullmatch(r"[1-9]\d{0,5}[MG]", text):
-        _refuse(name, "memory such as 1500M or 2G", text)
+        _refuse(name, "memory such as 2500M or 4G", text)
     return int(text[:-1]) * UNITS[text[-1]]
 
 

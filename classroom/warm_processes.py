@@ -123,7 +123,7 @@ def run_server(arguments: list[str]) -> None:
 
     from classroom.lessons import copy_lessons
 
-    copy_lessons(Path.home())
+    copy_lessons(Path(os.environ["GAP_CLASS_LESSONS"]), Path.home())
     # short, since the path of a socket has at most 107 letters
     os.environ["JUPYTER_RUNTIME_DIR"] = str(Path.home() / ".jupyter-run")
     sys.argv = ["jupyterhub-singleuser", *arguments]

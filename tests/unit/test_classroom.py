@@ -28,11 +28,12 @@ from classroom.lessons import copy_lessons  # noqa: E402
         ("ADDRESS", "", "expected an address such as https"),
         ("KEY", "/key.pem", "expected nothing in GAP_CLASS_KEY, since the address is http"),
         ("MEMORY", "1G", "expected at least 2G in GAP_CLASS_MEMORY, got 1.0G"),
-        ("MEMORY", "lots", "expected memory such as 1500M or 2G in GAP_CLASS_MEMORY, got lots"),
+        ("MEMORY", "lots", "expected memory such as 2500M or 4G in GAP_CLASS_MEMORY, got lots"),
         ("THREADS", "0", "expected a whole number from 1 in GAP_CLASS_THREADS, got 0"),
         ("KERNELS", "2.5", "expected a whole number from 1 in GAP_CLASS_KERNELS, got 2.5"),
         ("IDLE_MINUTES", "-1", "expected a whole number from 1 in GAP_CLASS_IDLE_MINUTES, got -1"),
-        ("STATE", "here", "expected a folder from the root"),
+        ("STATE", "here", "expected a folder from the root .* in GAP_CLASS_STATE, got here"),
+        ("LESSONS", "student", "expected a folder from the root .* in GAP_CLASS_LESSONS, got stud"),
         ("PASSWORD", "secret", "expected one of GAP_CLASS_ADDRESS, .*, got GAP_CLASS_PASSWORD"),
     ],
 )
@@ -81,11 +82,21 @@ def test_a_learner_without_a_password_is_refused(monkeypatch, secret):
         settings.check_machine(settings.Settings(), ["daemon"])
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="a class is served on Linux alone")
+def test_a_folder_without_lessons_is_refused(monkeypatch, tmp_path):
+    as_root(monkeypatch, "$y$j9T$salt$hash")
+    ours = settings.Settings(lessons=tmp_path)
+    with pytest.raises(
+        ValueError, match=r"expected a folder with 00_start_here.ipynb in GAP_CLASS"
+    ):
+        settings.check_machine(ours, ["daemon"])
+
+
 def test_the_hub_says_in_a_sentence_that_it_does_not_start(monkeypatch):
     monkeypatch.setenv("GAP_CLASS_GROUP", "a-group-that-is-nowhere")
     umask = os.umask(0o022)
     os.umask(umask)
-    with pytest.raises(SystemExit, match="The class does not start: expected .*, got .*"):
+    with pytest.raises(SystemExit, match=r"The class does not start: expected .*, got .*"):
         runpy.run_path(
             str(ROOT / "classroom/jupyterhub_config.py"), {"get_config": SimpleNamespace}
         )
@@ -116,13 +127,13 @@ def test_no_account_of_the_machine_becomes_a_learner(monkeypatch):
 
 
 def test_lessons_that_are_missing_come_back_and_others_stay(tmp_path):
-    copy_lessons(tmp_path)
+    copy_lessons(ROOT / "notebooks", tmp_path)
     first, second, *_ = sorted((tmp_path / "notebooks").iterdir())
     assert len([*(tmp_path / "notebooks").iterdir()]) == 10
     first.write_text("mine")
     original = second.read_bytes()
     second.unlink()
-    copy_lessons(tmp_path)
+    copy_lessons(ROOT / "notebooks", tmp_path)
     assert first.read_text() == "mine"
     assert second.read_bytes() == original
     assert (tmp_path / "gap_utils/pooling.py").samefile(ROOT / "gap_utils/pooling.py")
