@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from importlib.util import find_spec
 
 from classroom.settings import ROOT
 
@@ -18,6 +19,20 @@ READY = """() => {
 }"""
 PAUSE = 600  # milliseconds between two steps
 MOST_STEPS = 200
+
+
+def find_browser() -> None:
+    """See that there is a browser.
+
+    Raises:
+        RuntimeError: if there is none, or what drives it is not installed.
+    """
+    if not find_spec("playwright") or not find_spec("pytest"):
+        raise RuntimeError("expected requirements-tests.txt to be installed, or --no-browser")
+    from driver import find_chromium
+
+    if not find_chromium():
+        raise RuntimeError("expected Chromium or Chrome, got none; or say --no-browser")
 
 
 def step_lab(

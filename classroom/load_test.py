@@ -204,6 +204,7 @@ def summary(
         "learners": count,
         "errors": len(notes.errors),
         "all there after s": round(waited, 1),
+        "start p95 s": round(part(notes.starts, 95), 1),
         "cells run": len(notes.cells),
         "lab moves": len(answers),
         "answer p50 ms": round(part(answers, 50), 1),
@@ -286,6 +287,12 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--csv", type=Path, help="file to write the table to")
     parser.add_argument("--plot", type=Path, help="file to draw it in, a PNG")
     options = parser.parse_args(arguments)
+    if max(options.learners) > MOST:
+        parser.error(f"expected at most {MOST} learners, got {max(options.learners)}")
+    if not options.no_browser:
+        from classroom.browser import find_browser
+
+        find_browser()
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     settings = {"GAP_CLASS_THREADS": str(options.threads)} if options.threads else {}
     rows = []
