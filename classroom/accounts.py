@@ -95,7 +95,9 @@ def _group_exists(name: str) -> bool:
 def main(arguments: list[str]) -> None:
     """Make the accounts that a file names, and print their passwords."""
     if len(arguments) != 1 or not Path(arguments[0]).is_file():
-        sys.exit(f"expected a file with a learner's name a line, got {' '.join(arguments) or 'nothing'}")
+        sys.exit(
+            f"expected a file with a learner's name a line, got {' '.join(arguments) or 'nothing'}"
+        )
     if os.geteuid() != 0:
         sys.exit("expected to be started as root, with sudo: only root can make accounts")
     try:

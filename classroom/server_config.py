@@ -6,7 +6,6 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 IDLE = 60 * int(os.environ["GAP_CLASS_IDLE_MINUTES"])  # seconds
 
-
 c = get_config()  # noqa: F821, Jupyter's
 load_subconfig(str(HERE.parent / "tools" / "jupyter_lab_config.py"))  # noqa: F821
 c.ServerApp.root_dir = str(Path.home())  # and not the project's
@@ -19,7 +18,7 @@ c.KernelManager.transport = "ipc"
 c.LabApp.user_settings_dir = str(Path.home() / ".jupyter/lab/user-settings")
 c.LabApp.workspaces_dir = str(Path.home() / ".jupyter/lab/workspaces")
 
-# a kernel that nothing was run in goes first, then the server
+# a kernel without work ends first, then a server without kernels
 c.MappingKernelManager.cull_idle_timeout = IDLE
 c.MappingKernelManager.cull_interval = 60
 c.MappingKernelManager.cull_connected = True  # a page that is open keeps no kernel

@@ -146,6 +146,7 @@ def check_machine(settings: Settings, learners: list[str]) -> None:
             "with classroom/accounts.py"
         )
     _check_passwords(learners)
+    _check_folders(learners)
     _check_reading(learners[0], settings.lessons)
 
 
@@ -159,6 +160,16 @@ def _check_passwords(learners: list[str]) -> None:
             raise ValueError(
                 f"expected a password for each learner, got none for {name}: "
                 f"give one with: sudo passwd {name}"
+            )
+
+
+def _check_folders(learners: list[str]) -> None:
+    for name in learners:
+        home = Path(pwd.getpwnam(name).pw_dir)
+        if not home.is_dir() or home.stat().st_mode & 0o077:
+            raise ValueError(
+                f"expected a folder that nobody but {name} can read, got {home}: "
+                f"close it with: sudo chmod 700 {home}"
             )
 
 

@@ -83,13 +83,18 @@ def test_a_learner_without_a_password_is_refused(monkeypatch, secret):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a class is served on Linux alone")
-def test_a_folder_without_lessons_is_refused(monkeypatch, tmp_path):
+def test_a_learner_whose_folder_is_open_is_refused(monkeypatch, tmp_path):
     as_root(monkeypatch, "$y$j9T$salt$hash")
-    ours = settings.Settings(lessons=tmp_path)
+    learner = SimpleNamespace(pw_uid=1000, pw_gid=1000, pw_dir=str(tmp_path))
+    monkeypatch.setattr(settings.pwd, "getpwnam", lambda _: learner)
+    tmp_path.chmod(0o750)
+    with pytest.raises(ValueError, match="expected a folder that nobody but ada can read, got /"):
+        settings.check_machine(settings.Settings(), ["ada"])
+    tmp_path.chmod(0o700)
     with pytest.raises(
         ValueError, match=r"expected a folder with 00_start_here.ipynb in GAP_CLASS"
     ):
-        settings.check_machine(ours, ["daemon"])
+        settings.check_machine(settings.Settings(lessons=tmp_path), ["ada"])
 
 
 def test_the_hub_says_in_a_sentence_that_it_does_not_start(monkeypatch):
