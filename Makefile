@@ -6,12 +6,13 @@ WORKERS ?= 2
 TORCH ?=
 TORCH_INDEX ?= https://download.pytorch.org/whl
 READY := .venv/.ready
+PROXY := .venv/bin/configurable-http-proxy
 BIN := .venv/bin
 PIP = $(BIN)/python -m pip install --disable-pip-version-check $(PIP_OPTIONS)
 # a thread each, since more threads than cores wait for each other
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
-.PHONY: help lab style check test notebooks bench site test-site test-colab python-of-site student clean
+.PHONY: help lab style check test notebooks bench site test-site test-colab python-of-site student classroom load-test clean
 
 help:  ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## /make \1: /p' Makefile
@@ -49,6 +50,11 @@ test-colab: .venv/.tests  ## run every lesson among packages as Colab has them
 student: $(READY)  ## copy the lessons without their solutions, to student/
 	$(BIN)/python -m tools.make_student student
 
+classroom: .venv/.classroom $(PROXY)  ## install what serves the lessons to a class; docs/classroom.md tells more
+
+load-test: .venv/.tests classroom  ## try a class of two on this machine, as root
+	$(BIN)/python -m pytest tests/classroom
+
 clean:  ## remove the environment
 	rm -rf .venv
 
@@ -63,9 +69,14 @@ endif
 	$(PIP) -r requirements.txt
 	touch $@
 
-# .venv/.tests, .venv/.site: added to the same environment
+# .venv/.tests, .venv/.site, .venv/.classroom: added to the same environment
 .venv/.%: requirements-%.txt $(READY)
 	$(PIP) -r $< -c requirements.txt
+	touch $@
+
+# a program of Node.js
+$(PROXY): $(READY)
+	npm install --global --prefix .venv --no-fund --no-audit configurable-http-proxy@5.3.0
 	touch $@
 
 # asked of the environment where there is one, and before one is made
