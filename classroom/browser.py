@@ -12,11 +12,6 @@ sys.path += [str(ROOT / "tests" / name) for name in ("support", "benchmarks")]
 
 LESSON = "notebooks/02_compare_flatten_and_gap.ipynb"
 LAB, SLIDER = "HeadLab", "Height H"  # its 221 steps are enough for one run
-READY = """() => {
-    const context = jupyterapp.shell.currentWidget?.sessionContext;
-    const kernel = context?.isReady && context.session?.kernel;
-    return kernel?.connectionStatus === 'connected' && kernel._targetRegistry['jupyter.widget'];
-}"""
 PAUSE = 600  # milliseconds between two steps
 MOST_STEPS = 200
 
@@ -58,9 +53,9 @@ def step_lab(
     """
     from bench_labs import MEASURE
 
-    from driver import LabPage, focus_slider, open_browser
+    from driver import LabPage, focus_slider, new_page, start_chromium
 
-    with open_browser() as page:
+    with start_chromium() as browser, new_page(browser) as page:
         page.set_default_timeout(60_000)
         page.goto(f"{address}/hub/login")
         page.fill("#username_input", name)
@@ -68,8 +63,6 @@ def step_lab(
         page.click("#login_submit")
         page.wait_for_url(f"{address}/user/{name}/lab/**", timeout=120_000)
         lesson = LabPage(page, (f"{address}/user/{name}", token), LESSON)
-        # when many start, the extension that shows widgets may come later than the kernel
-        page.wait_for_function(READY)
         lesson.run_all()
         lab = lesson.lab(LAB)
         lab.evaluate(MEASURE)

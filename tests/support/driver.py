@@ -123,7 +123,8 @@ class LabPage:
             """() => {
                 const context = jupyterapp.shell.currentWidget?.sessionContext;
                 const kernel = context?.isReady && context.session?.kernel;
-                return kernel?.connectionStatus === 'connected' && kernel.status === 'idle';
+                return kernel?.connectionStatus === 'connected' && kernel.status === 'idle'
+                    && kernel._targetRegistry['jupyter.widget'];  // or no lab shows
             }""",
             timeout=60_000,
         )
