@@ -23,7 +23,7 @@ from built_site import (
     labs_of,
     served,
 )
-from driver import new_page, press_button
+from driver import new_page, press_button, start_chromium
 from nbval_pictures import ROOT
 
 
@@ -76,6 +76,12 @@ class Visitor:
     def _check(self, response):
         if response.status >= 400 and not response.url.endswith("/favicon.ico"):
             self.wrong.append(f"{response.status}: {response.url}")
+
+
+@pytest.fixture(scope="session")
+def browser(chromium):
+    with start_chromium() as browser:
+        yield browser
 
 
 @pytest.fixture(scope="session")

@@ -42,7 +42,7 @@ def server(project, tmp_path_factory, chromium):
         yield server
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # while it runs, asyncio.run() is an error
 def browser(chromium):
     from driver import start_chromium
 
