@@ -70,8 +70,9 @@ def step_lab(
         lesson = LabPage(page, (f"{address}/user/{name}", token), LESSON)
         # when many start, the extension that shows widgets may come later than the kernel
         page.wait_for_function(READY)
-        lesson.run_all()
+        lesson.command("notebook:run-all-cells")
         lab = lesson.lab(LAB)
+        page.wait_for_timeout(5000)  # until the cells behind it have run
         lab.evaluate(MEASURE)
         focus_slider(lab, SLIDER)
         page.wait_for_timeout(1500)
