@@ -253,7 +253,7 @@ def draw(path: Path, rows: list[dict[str, float]]) -> None:
     for axis, name, colour, style, label in lines:
         axis.plot(count, [row[name] for row in rows], style, color=colour, label=label)
     for axis in (memory, waiting, cores):
-        axis.set_ylim(bottom=0)
+        axis.set_ylim(0, 1.4 * axis.get_ylim()[1])  # room for the names
         axis.legend(frameon=False, fontsize=8)
     figure.savefig(path, dpi=110, metadata={"Software": None})
 
