@@ -38,9 +38,9 @@ LESSONS = (
     "03_write_gap_in_pytorch",
     "00_start_here",
 )
-# About twenty times as fast as the lessons say of themselves: the pauses are a learner's in a
-# hurry, and a slider is moved as by somebody who plays with it.
-READING = 3.0  # seconds before each cell, half of it to one and a half times
+# Some forty times as fast as the lessons say of themselves: nobody reads in such pauses. A
+# slider is moved as by somebody who plays with it.
+READING = 1.5  # seconds before each cell, half of it to one and a half times
 MOVES = 10  # of each lab
 BETWEEN_MOVES = 0.4  # seconds
 BEAT = 5.0  # seconds between two readings of the meter
@@ -253,7 +253,7 @@ def draw(path: Path, rows: list[dict[str, float]]) -> None:
     for axis, name, colour, style, label in lines:
         axis.plot(count, [row[name] for row in rows], style, color=colour, label=label)
     for axis in (memory, waiting, cores):
-        axis.set_ylim(bottom=0)
+        axis.set_ylim(0, 1.4 * axis.get_ylim()[1])  # room for the names
         axis.legend(frameon=False, fontsize=8)
     figure.savefig(path, dpi=110, metadata={"Software": None})
 
@@ -280,7 +280,7 @@ def main(arguments: list[str]) -> int:
     """Measure, and print a table; 1 where there was an error."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--learners", type=whole, nargs="+", default=[1, 4, 8, 16])
-    parser.add_argument("--seconds", type=whole, default=150, help="for each number of learners")
+    parser.add_argument("--seconds", type=whole, default=60, help="for each number of learners")
     parser.add_argument("--train", action="store_true", help="all train at once, the worst case")
     parser.add_argument("--threads", type=whole, help="of each kernel, to see what too many cost")
     parser.add_argument("--no-browser", action="store_true", help="simulated learners alone")
