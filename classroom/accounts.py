@@ -1,6 +1,7 @@
 """Make an account of this machine, with a password of its own, for each learner of a class.
 
-    sudo .venv/bin/python classroom/accounts.py learners.txt > passwords.txt
+    umask 077
+    sudo .venv/bin/python classroom/accounts.py learners.txt >> passwords.txt
 
 The file names one learner a line, in small letters, for example `anna` or `ben-k`. Learners that
 are there already stay as they are. Nobody but its owner and root can read a learner's folder, and

@@ -12,13 +12,20 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-from classroom.settings import GROUP, check_machine, learners_of, read_settings  # noqa: E402
+from classroom.settings import (  # noqa: E402
+    GROUP,
+    check_machine,
+    count_cores,
+    learners_of,
+    let_nobody_read_the_terminal,
+    read_settings,
+)
 
 c = get_config()  # noqa: F821, Jupyter's
 
 try:
     learners = learners_of(os.environ.get("GAP_CLASS_GROUP", GROUP))
-    settings = read_settings(os.environ, len(os.sched_getaffinity(0)), len(learners))
+    settings = read_settings(os.environ, count_cores(), len(learners))
     check_machine(settings, learners)
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     proxy = shutil.which("configurable-http-proxy", path=path)
@@ -31,6 +38,7 @@ except ValueError as error:
     sys.exit(f"The class does not start: {error}.")
 
 # what root writes from here on is nobody else's, and no byte code that learners could not read
+let_nobody_read_the_terminal()
 os.umask(0o077)
 sys.dont_write_bytecode = True
 settings.state.mkdir(parents=True, exist_ok=True)
@@ -74,6 +82,7 @@ c.JupyterHub.services = [
         "command": [
             *("env", "-i", f"PATH={os.environ['PATH']}", "LANG=C.UTF-8"),
             f"OMP_NUM_THREADS={settings.threads}",
+            "PYTHONDONTWRITEBYTECODE=1",
             f"MPLCONFIGDIR={settings.state / 'matplotlib'}",
             *(sys.executable, str(HERE / "warm_processes.py")),
             *(str(settings.socket), settings.group, str(settings.memory)),

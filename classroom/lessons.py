@@ -28,9 +28,12 @@ def copy_lessons(lessons: Path, home: Path) -> None:
     for lesson in sorted(lessons.glob("*.ipynb")):
         if not (folder / lesson.name).exists():
             shutil.copyfile(lesson, folder / lesson.name)
-    package = home / "gap_utils"
-    if not package.exists():
-        package.symlink_to(ROOT / "gap_utils")
+    for name in ("gap_utils", "tools"):  # what the lessons import, and what they lead to
+        link = home / name
+        if link.is_symlink() and not link.exists():  # the project has moved
+            link.unlink()
+        if not link.exists():
+            link.symlink_to(ROOT / name)
     settings = home / SETTINGS / "notification.jupyterlab-settings"
     if not settings.exists():
         settings.parent.mkdir(parents=True, exist_ok=True)

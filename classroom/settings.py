@@ -117,6 +117,21 @@ def read_settings(environment: Mapping[str, str], cores: int, learners: int) -> 
     return Settings(**values)
 
 
+def count_cores() -> int:
+    """Say how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count()
+
+
+def let_nobody_read_the_terminal() -> None:
+    """Keep the terminal for writing only, since servers of learners get the files of the hub."""
+    for number in (0, 1, 2):
+        if os.isatty(number):
+            path = os.ttyname(number) if number else os.devnull
+            file = os.open(path, os.O_NOCTTY | (os.O_WRONLY if number else os.O_RDONLY))
+            os.dup2(file, number)
+            os.close(file)
+
+
 def learners_of(group: str) -> list[str]:
     """List who may log in: all members of a Unix group, by name."""
     try:

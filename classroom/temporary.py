@@ -14,7 +14,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -152,7 +152,8 @@ def remove_accounts() -> None:
     names = learners_of(GROUP)
     own = {pwd.getpwnam(name).pw_uid for name in names}
     for process in processes_of(own):
-        os.kill(process, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # it has just ended
+            os.kill(process, signal.SIGKILL)
     for name in names:
         _repeat(["userdel", "--remove", name])
     if subprocess.run(["getent", "group", GROUP], capture_output=True).returncode == 0:

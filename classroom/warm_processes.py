@@ -24,6 +24,7 @@ import signal
 import socket
 import struct
 import sys
+import traceback
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -62,6 +63,8 @@ def serve(path: Path, group: str, memory: int) -> None:
                 listener.close()
                 try:
                     become(asker, memory)
+                except Exception:
+                    traceback.print_exc()  # the log of the hub has it
                 finally:
                     os._exit(1)
             asker.close()
@@ -71,6 +74,8 @@ def become(asker: socket.socket, memory: int) -> None:
     """Become the account that asks, and then what it asks for."""
     become_account(asker, memory)
     request, files, _, _ = socket.recv_fds(asker, LARGEST_REQUEST, 3)
+    if len(files) != 3:  # or it would keep those of the hub
+        raise ValueError(f"expected 3 files to read from and write to, got {len(files)}")
     wanted = json.loads(request)
     for number, file in enumerate(files):
         os.dup2(file, number)

@@ -39,7 +39,16 @@ def install_missing() -> None:
     Where nothing is missing it says nothing. Where pip fails it says so, and the lesson goes
     on: it may not need what is missing.
     """
-    wanted = [need for need in requirements() if not _is_met(need)]
+    wanted = []
+    for need in requirements():
+        version = _version(need.name)
+        if version is None:
+            wanted.append(need)
+        elif not need.specifier.contains(version, prereleases=True):
+            if need.name in KEPT:
+                print(f"Expected {need}, got {version}, which stays: what needs more will not run.")
+            else:
+                wanted.append(need)
     if not wanted:
         return
     names = ", ".join(need.name for need in wanted)
@@ -66,8 +75,3 @@ def _version(name: str) -> str | None:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
         return None
-
-
-def _is_met(need: Requirement) -> bool:
-    version = _version(need.name)
-    return version is not None and need.specifier.contains(version, prereleases=True)

@@ -60,6 +60,7 @@ def names_in(cell: str) -> Names:
 def parse(cell: str) -> list[ast.stmt]:
     """The statements of a cell; a magic of IPython is a call."""
     code = re.sub(r"\A\s*%%.*", "", cell)  # such as %%time; the cell below it is code too
+    code = re.sub(r"^( *)%time +", r"\1", code, flags=re.M)  # so is the rest of this line
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # such as of "\\d", which is for the learner
         return ast.parse(TransformerManager().transform_cell(code)).body

@@ -142,6 +142,31 @@ def test_lessons_that_are_missing_come_back_and_others_stay(tmp_path):
     assert first.read_text() == "mine"
     assert second.read_bytes() == original
     assert (tmp_path / "gap_utils/pooling.py").samefile(ROOT / "gap_utils/pooling.py")
+    (tmp_path / "gap_utils").unlink()
+    (tmp_path / "gap_utils").symlink_to(tmp_path / "where the project was")
+    copy_lessons(ROOT / "notebooks", tmp_path)
+    assert (tmp_path / "gap_utils/pooling.py").samefile(ROOT / "gap_utils/pooling.py")
+
+
+def test_the_terminal_of_the_hub_can_be_written_to_and_not_read():
+    code = """if True:
+        import os, sys
+        from classroom.settings import let_nobody_read_the_terminal
+        let_nobody_read_the_terminal()
+        assert os.read(0, 1) == b""
+        for number in (1, 2):
+            try:
+                os.read(number, 1)
+            except OSError:
+                os.write(number, b"kept")
+    """
+    master, terminal = os.openpty()
+    files = dict.fromkeys(("stdin", "stdout", "stderr"), terminal)
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=20, **files)
+    os.close(terminal)
+    said = os.read(master, 1000)
+    os.close(master)
+    assert (run.returncode, said) == (0, b"keptkept")
 
 
 def test_a_learner_has_no_more_kernels_than_said(monkeypatch):

@@ -63,6 +63,7 @@ def write(path, *cells):
         (["x = 1", "def g():\n    global x\n    x = 2\n\ng()", "f = x"], [0, 1, 2]),
         (["q = 1", "r = [q for q in [2]]", "f = q"], [0, 2]),
         (["q = [2]", "q = [q for q in q]", "f = q"], [0, 1, 2]),
+        (["%time q = 3", "def f():\n    return q"], [0, 1]),
         (["x = [1", "def f(x):\n    return [i for i in x]", "i = 3"], [1]),
     ],
 )
