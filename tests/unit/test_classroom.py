@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import runpy
 import subprocess
 import sys
@@ -195,3 +196,12 @@ def test_nothing_loaded_beforehand_has_asked_for_a_notebook():
     assert {"torch", "torchvision", "pandas", "gap_utils.checks"} <= {*loaded}
     asks = {"ipywidgets", "anywidget", "tqdm.auto", "timm", "matplotlib_inline.backend_inline"}
     assert asks.isdisjoint(loaded)
+
+
+def test_the_proxy_has_one_version():
+    places = ("Makefile", "docs/classroom.md", "classroom/jupyterhub_config.py")
+    found = [
+        re.findall(r"configurable-http-proxy@([\d.]+)", (ROOT / p).read_text()) for p in places
+    ]
+    assert [len({*versions}) for versions in found] == [1, 1, 1]
+    assert len({version for versions in found for version in versions}) == 1
