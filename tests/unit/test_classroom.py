@@ -202,4 +202,5 @@ def test_the_proxy_has_one_version():
     places = ("Makefile", "docs/classroom.md", "classroom/jupyterhub_config.py")
     texts = [(ROOT / place).read_text() for place in places]
     found = [{*re.findall(r"configurable-http-proxy@([\d.]+)", text)} for text in texts]
-    assert found == [{"5.3.0"}] * 3
+    assert len(found[0]) == 1
+    assert found == [found[0]] * 3
